@@ -1,0 +1,84 @@
+"""The command line: `alerts-service`, or `python -m alerts_service`."""
+
+import argparse
+import asyncio
+import sys
+from importlib.metadata import version
+
+from alerts_service.errors import StartError
+from alerts_service.logs import configure_logging
+from alerts_service.settings import Settings, load_settings
+
+
+def main() -> None:
+    """Do what the command line says; a failure that we know is one line and exit code 1."""
+    arguments = _parser().parse_args()
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level)
+        if arguments.command == "serve":
+            _serve(settings, arguments)
+        else:
+            asyncio.run({"migrate": _migrate, "check": _check}[arguments.command](settings))
+    except StartError as error:
+        sys.exit(f"alerts-service: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="alerts-service",
+        description="Keeps the alerts of NeverMissCall. Settings come from the environment and from .env.",
+    )
+    commands = "serve (the default), migrate the schema and stop, or check settings, database, schema and SQL files"
+    parser.add_argument("command", nargs="?", choices=("serve", "migrate", "check"), default="serve", help=commands)
+    parser.add_argument("--host", help="address to listen on (AS_ALERTS_HOST)")
+    parser.add_argument("--port", type=int, help="port to listen on (AS_ALERTS_PORT)")
+    parser.add_argument("--workers", type=int, help="processes that serve (AS_ALERTS_WORKERS)")
+    parser.add_argument("--version", action="version", version=version("as-alerts-service"))
+    return parser
+
+
+def _serve(settings: Settings, arguments: argparse.Namespace) -> None:
+    import uvicorn  # noqa: PLC0415 - only this command needs it
+
+    uvicorn.run(
+        "alerts_service.main:app",
+        host=arguments.host or settings.host,
+        port=settings.port if arguments.port is None else arguments.port,
+        workers=arguments.workers or settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+async def _migrate(settings: Settings) -> None:
+    from alerts_service.migrations import migrate  # noqa: PLC0415
+    from alerts_service.startup import connected, server  # noqa: PLC0415
+
+    async with server(settings) as dsn, connected(dsn) as connection:
+        applied = await migrate(connection)
+    print("applied " + ", ".join(migration.name for migration in applied) if applied else "nothing to apply")
+
+
+async def _check(settings: Settings) -> None:
+    from alerts_service import contract  # noqa: PLC0415
+    from alerts_service.app import create_app  # noqa: PLC0415
+    from alerts_service.database import load_queries  # noqa: PLC0415
+    from alerts_service.migrations import pending  # noqa: PLC0415
+    from alerts_service.startup import connected, server  # noqa: PLC0415
+
+    create_app(settings)
+    async with server(settings) as dsn, connected(dsn) as connection:
+        if due := await pending(connection):
+            raise StartError("the schema lacks " + ", ".join(migration.name for migration in due))
+        count = await contract.verify(connection, load_queries())
+    print(f"settings, database, schema and {count} SQL files are in order")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Alerts: recording, finding, acknowledging, resolving."""

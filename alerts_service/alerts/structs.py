@@ -1,0 +1,50 @@
+"""What goes in and out of the alert routes."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+Severity = Literal["low", "medium", "high", "critical"]
+Status = Literal["triggered", "acknowledged", "resolved"]
+
+# PostgreSQL's text holds every character but NUL.
+NO_NUL = "^[^\\x00]*$"
+Time = Annotated[datetime, Meta(tz=True)]
+Note = Annotated[str, Meta(max_length=10_000, pattern=NO_NUL, examples=["Calling the customer back"])]
+
+
+class CreateAlert(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """An alert to be recorded."""
+
+    tenant_id: Annotated[UUID, Meta(examples=["123e4567-e89b-12d3-a456-426614174000"])]
+    rule_name: Annotated[str, Meta(min_length=1, max_length=255, pattern=NO_NUL, examples=["missed_call"])]
+    message: Annotated[
+        str,
+        Meta(min_length=1, max_length=10_000, pattern=NO_NUL, examples=["Missed call not returned in 15 minutes"]),
+    ]
+    severity: Severity = "medium"
+
+
+class NoteRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What somebody has to say on acknowledging or resolving; it may be nothing."""
+
+    note: Note | None = None
+
+
+class Alert(Struct, frozen=True):
+    """An alert as it stands. Times are in UTC."""
+
+    id: UUID
+    tenant_id: UUID
+    rule_name: str
+    message: str
+    severity: Severity
+    status: Status
+    created_at: Time
+    updated_at: Time
+    acknowledged_at: Time | None
+    acknowledgment_note: str | None
+    resolved_at: Time | None
+    resolution_note: str | None

@@ -1,0 +1,55 @@
+"""Where routers, guards, lifespan and error handlers meet."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar, Router
+
+from alerts_service import errors, openapi
+from alerts_service.alerts.controller import AlertsController, InternalAlertsController
+from alerts_service.database import Database
+from alerts_service.exchange import Service
+from alerts_service.guards import requires_service_key
+from alerts_service.health.controller import HealthController
+from alerts_service.requests import Request
+from alerts_service.settings import Settings
+from alerts_service.startup import ready_database
+from alerts_service.stats.controller import StatsController
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+def create_app(settings: Settings, database: Database | None = None) -> Service:
+    """Put the service together. Without a `database` it makes its own ready when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with ready_database(settings) as app.state.database:
+            yield
+
+    internal = Router(
+        "/internal",
+        route_handlers=[InternalAlertsController],
+        guards=[requires_service_key(settings.internal_service_key)],
+        security=openapi.SERVICE_KEY,
+    )
+    app = Service(
+        route_handlers=[
+            AlertsController,
+            StatsController,
+            HealthController,
+            internal,
+            openapi.swagger_ui_files(),
+            openapi.openapi_json,
+        ],
+        debug=False,
+        exception_handlers=errors.HANDLERS,
+        lifespan=[lifespan] if database is None else [],
+        logging_config=None,
+        openapi_config=openapi.config(),
+        request_class=Request,
+        request_max_body_size=MAX_BODY_BYTES,
+    )
+    app.state.database = database
+    openapi.correct(app)
+    return app

@@ -1,0 +1,81 @@
+"""Holds every SQL file against the live schema and against the Struct that its rows become.
+
+This is what makes `Alert(*record)` safe: a column that moved, a type that changed or a file that nobody runs stops
+the start instead of turning up in an answer.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import asyncpg
+from msgspec import inspect
+
+from alerts_service.database import Query, Statement
+from alerts_service.errors import StartError
+
+COLUMN_TYPES: dict[str, type[inspect.Type]] = {
+    "bool": inspect.BoolType,
+    "int4": inspect.IntType,
+    "int8": inspect.IntType,
+    "text": inspect.StrType,
+    "timestamptz": inspect.DateTimeType,
+    "uuid": inspect.UUIDType,
+    "varchar": inspect.StrType,
+}
+
+
+async def verify(connection: "asyncpg.Connection[asyncpg.Record]", queries: Mapping[str, Query]) -> int:
+    """Prepare every query and compare it with its header and its Struct; return how many there are.
+
+    Raises:
+        StartError: with every difference that was found.
+
+    """
+    found = [problem async for problem in _problems(connection, queries)]
+    if found:
+        raise StartError("the SQL files do not fit the database: " + "; ".join(found))
+    return len(queries)
+
+
+async def _problems(connection: "asyncpg.Connection[asyncpg.Record]", queries: Mapping[str, Query]) -> Any:  # noqa: ANN401
+    for name in Statement.declared.keys() ^ queries.keys():
+        yield f"{name}: " + ("no such file" if name in Statement.declared else "no statement runs this file")
+    for name in Statement.declared.keys() & queries.keys():
+        try:
+            prepared = await connection.prepare(queries[name].sql)
+        except asyncpg.PostgresError as error:
+            yield f"{name}: {error}"
+            continue
+        for problem in (*_parameters(prepared, queries[name]), *_columns(prepared, Statement.declared[name])):
+            yield f"{name}: {problem}"
+
+
+def _parameters(prepared: Any, query: Query) -> Iterator[str]:  # noqa: ANN401 - asyncpg exports no name for it
+    documented = [(parameter.number, parameter.type) for parameter in query.parameters]
+    real = [(number, _spelled(type_)) for number, type_ in enumerate(prepared.get_parameters(), 1)]
+    if documented != real:
+        yield f"the header documents the parameters {documented}, PostgreSQL sees {real}"
+
+
+def _columns(prepared: Any, statement: Statement[Any]) -> Iterator[str]:  # noqa: ANN401
+    fields = inspect.type_info(statement.row).fields  # type: ignore[attr-defined]
+    columns = prepared.get_attributes()
+    names, wanted = [column.name for column in columns], [field.name for field in fields]
+    if names != wanted:
+        yield f"returns the columns {names}, {statement.row.__name__} wants {wanted}"
+        return
+    for column, field in zip(columns, fields, strict=True):
+        if not isinstance(_plain(field.type), COLUMN_TYPES.get(column.type.name, type(None))):
+            yield f"the column {column.name} is {column.type.name}, not what {statement.row.__name__} holds"
+
+
+def _spelled(type_: asyncpg.Type) -> str:
+    """Write a type as a .sql file does: asyncpg calls an array `_uuid` or `uuid[]`."""
+    return type_.name
+
+
+def _plain(type_: inspect.Type) -> inspect.Type:
+    """Look through `X | None`, and see a Literal of texts as text."""
+    if isinstance(type_, inspect.UnionType):
+        return next(_plain(member) for member in type_.types if not isinstance(member, inspect.NoneType))
+    return inspect.StrType() if isinstance(type_, inspect.LiteralType) else type_

@@ -1,0 +1,126 @@
+"""The corridor between a controller and its .sql file: the pool, the files, and rows that become Structs."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import asyncpg
+from msgspec import Struct
+
+from alerts_service.errors import DatabaseBusy, StartError
+
+Row = TypeVar("Row", bound=Struct)
+
+PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+?)(?P<nullable>\??)$", re.MULTILINE)
+
+
+class Parameter(Struct, frozen=True):
+    """A line `-- $1 name type` of a query's header; a `?` behind the type where null is meant."""
+
+    number: int
+    name: str
+    type: str
+    nullable: bool
+
+
+class Query(Struct, frozen=True):
+    """A file below sql/queries."""
+
+    path: Path
+    sql: str
+    parameters: tuple[Parameter, ...]
+
+
+class Statement(Generic[Row]):
+    """Names a file below sql/queries, without `.sql`, and the Struct that each of its rows becomes."""
+
+    declared: ClassVar[dict[str, "Statement[Any]"]] = {}
+
+    def __init__(self, name: str, row: type[Row]) -> None:
+        self.name = name
+        self.row = row
+        self.declared[name] = self
+
+
+class Database:
+    """Runs statements on the pool.
+
+    Every method raises DatabaseBusy when no connection comes free within the pool timeout or the statement takes
+    longer than the statement timeout, and asyncpg's own errors as they are.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", queries: Mapping[str, Query], timeout: float) -> None:
+        self.pool = pool
+        self._timeout = timeout
+        self._sql = {name: query.sql for name, query in queries.items()}
+        self._names = {name: tuple(p.name for p in query.parameters) for name, query in queries.items()}
+
+    async def all(self, statement: Statement[Row], /, **arguments: object) -> list[Row]:
+        """Run a statement and return its rows in order."""
+        if arguments.keys() != set(names := self._names[statement.name]):
+            raise TypeError(f"{statement.name} takes {names}, not {tuple(arguments)}")
+        try:
+            async with self.pool.acquire(timeout=self._timeout) as connection:
+                records = await connection.fetch(self._sql[statement.name], *(arguments[name] for name in names))
+        except asyncio.TimeoutError:
+            raise DatabaseBusy("the database did not answer in time") from None
+        row = statement.row
+        return [row(*record) for record in records]
+
+    async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
+        """Run a statement and return its first row, or None where it has none."""
+        rows = await self.all(statement, **arguments)
+        return rows[0] if rows else None
+
+    async def one(self, statement: Statement[Row], /, **arguments: object) -> Row:
+        """Run a statement that always has a row, and return it."""
+        (row,) = await self.all(statement, **arguments)
+        return row
+
+
+@asynccontextmanager
+async def open_database(
+    dsn: str, *, pool_size: int, pool_timeout: float, statement_timeout: float
+) -> AsyncIterator[Database]:
+    """Open a pool of `pool_size` connections, and close it in the end. Timeouts are in seconds."""
+    async with asyncpg.create_pool(
+        dsn,
+        min_size=pool_size,
+        max_size=pool_size,
+        timeout=pool_timeout,
+        command_timeout=statement_timeout,
+        server_settings={"application_name": "as-alerts-service"},
+    ) as pool:
+        yield Database(pool, load_queries(), pool_timeout)
+
+
+def sql_folder() -> Path:
+    """Find `sql/`: inside the installed package, or beside it in a checkout.
+
+    Raises:
+        StartError: it is in neither place.
+
+    """
+    package = Path(__file__).parent
+    for folder in (package / "sql", package.parent / "sql"):
+        if folder.is_dir():
+            return folder
+    raise StartError(f"the SQL files are missing: no folder {package / 'sql'}")
+
+
+def load_queries() -> dict[str, Query]:
+    """Read every file below sql/queries, by its path without `.sql`."""
+    root = sql_folder() / "queries"
+    return {path.relative_to(root).with_suffix("").as_posix(): _read(path) for path in sorted(root.rglob("*.sql"))}
+
+
+def _read(path: Path) -> Query:
+    sql = path.read_text("utf-8")
+    parameters = tuple(
+        Parameter(int(line["number"]), line["name"], line["type"], bool(line["nullable"]))
+        for line in PARAMETER.finditer(sql)
+    )
+    return Query(path, sql, parameters)

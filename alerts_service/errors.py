@@ -1,0 +1,167 @@
+"""What can go wrong, and the one answer that it becomes.
+
+Exception
+├── StartError               the process cannot serve; one line for whoever started it
+└── Refusal                  an answer that is no success: status, error, detail
+    ├── Invalid         422  the request breaks the contract
+    ├── Unauthorized    401  an internal route without the right key
+    ├── AlertNotFound   404  no such alert, or not this tenant's
+    ├── Conflict        409  a move that the workflow does not allow
+    ├── DatabaseBusy    503  the database had no time for this request
+    └── Unhealthy       503  the health check's own answer
+
+HANDLERS turns these, Litestar's HTTP errors, asyncpg's and everything unforeseen into an ErrorResponse.
+"""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import asyncpg
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+from msgspec import Struct
+
+logger = logging.getLogger(__name__)
+
+AnyRequest = Request[Any, Any, Any]
+
+LOST_CONNECTION = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+class ErrorResponse(Struct, frozen=True):
+    """The body of every answer that is not a success."""
+
+    error: str
+    detail: str | None = None
+
+
+class StartError(Exception):
+    """The process cannot serve."""
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault
+    """An answer that is no success."""
+
+    status: ClassVar[HTTPStatus]
+    error: ClassVar[str]
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Invalid(Refusal):
+    """The request breaks the contract; the detail names the field and the reason."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    error = "Validation error"
+
+
+class Unauthorized(Refusal):
+    """An internal route was called without the right key."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    error = "Unauthorized"
+
+
+class AlertNotFound(Refusal):
+    """There is no such alert, or it is another tenant's: nobody can tell which."""
+
+    status = HTTPStatus.NOT_FOUND
+    error = "Alert not found"
+
+
+class Conflict(Refusal):
+    """The workflow does not allow this move."""
+
+    status = HTTPStatus.CONFLICT
+    error = "Conflict"
+
+
+class DatabaseBusy(Refusal):
+    """No connection came free in time, or the statement took too long."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    error = "Service unavailable"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class Unhealthy(Refusal):
+    """The database does not answer the health check."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    error = "Service unavailable"
+
+
+def _refused(_: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
+    return _response(refusal.status, refusal.error, refusal.detail, refusal.headers)
+
+
+def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResponse]:
+    """Answer what Litestar raises; what it calls 400 is a validation error to us."""
+    status = HTTPStatus(error.status_code)
+    if status == HTTPStatus.BAD_REQUEST:
+        return _response(Invalid.status, Invalid.error, _reason(error))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unforeseen(request, error)
+    headers = {"Allow": _allowed(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
+    return _response(status, status.phrase, None, headers)
+
+
+def _unstorable(_: AnyRequest, __: asyncpg.DataError) -> Response[ErrorResponse]:
+    return _response(Invalid.status, Invalid.error, "the database cannot hold a value of this request")
+
+
+def _lost_connection(_: AnyRequest, error: Exception) -> Response[ErrorResponse]:
+    logger.error("Database connection error: %s", error or type(error).__name__)
+    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "Database connection error")
+
+
+def _unforeseen(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
+    """Keep a traceback, SQL or a value from the database in the log: the caller learns nothing of it."""
+    logger.error("Unforeseen error in %s %s", request.method, request.url.path, exc_info=error)
+    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
+
+
+def _response(
+    status: HTTPStatus, error: str, detail: str | None = None, headers: Mapping[str, str] | None = None
+) -> Response[ErrorResponse]:
+    return Response(ErrorResponse(error, detail), status_code=status, headers=headers, media_type="application/json")
+
+
+def _allowed(error: HTTPException) -> str:
+    """List the methods that a path takes. Where GET is, HEAD is too, which Litestar does not know."""
+    methods = set((error.headers or {})["allow"].split(", "))
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+
+def _reason(error: HTTPException) -> str:
+    """Say what is wrong with which parameter: Litestar keeps both apart from its own detail."""
+    if not isinstance(error.extra, list) or not error.extra:
+        return error.detail.partition(" for path ")[0]
+    return "; ".join(_problem(**problem) for problem in error.extra)
+
+
+def _problem(message: str, key: str = "request", **_: object) -> str:
+    return "body: must not be empty" if key == "data" else f"{key}: {message}"
+
+
+HANDLERS: ExceptionHandlersMap = {
+    Refusal: _refused,
+    HTTPException: _http_error,
+    asyncpg.DataError: _unstorable,
+    **dict.fromkeys(LOST_CONNECTION, _lost_connection),
+    Exception: _unforeseen,
+}

@@ -1,0 +1,1 @@
+"""Is the service up, and is its database?"""

@@ -1,0 +1,101 @@
+"""Is the service up, and is its database?"""
+
+import asyncio
+import time
+from importlib.metadata import version
+from typing import Literal
+
+import asyncpg
+from litestar import Controller, get
+from msgspec import Struct
+
+from alerts_service.database import Database, Statement
+from alerts_service.errors import DatabaseBusy, Unhealthy
+from alerts_service.openapi import errors
+from alerts_service.requests import Request
+
+VERSION = version("as-alerts-service")
+STARTED = time.monotonic()
+PATIENCE_SECONDS = 1.0
+
+
+class Health(Struct, frozen=True):
+    """The specification's answer."""
+
+    status: Literal["healthy"]
+    service: Literal["as-alerts-service"]
+
+
+class Schema(Struct, frozen=True):
+    """How far the migrations have brought the database."""
+
+    version: int
+
+
+class Pool(Struct, frozen=True):
+    """The connections to the database: open, idle among them, and at most."""
+
+    open: int
+    idle: int
+    limit: int
+
+
+class Details(Health, frozen=True):
+    """What somebody who looks after the service wants to know."""
+
+    version: str
+    uptime_seconds: float
+    pool: Pool
+    schema: Schema
+
+
+HEALTHY = Health("healthy", "as-alerts-service")
+GET_SCHEMA = Statement("health/get_schema", Schema)
+
+
+class HealthController(Controller):
+    """The health routes."""
+
+    path = "/health"
+    tags = ("health",)
+
+    @get(
+        summary="Is the service healthy?",
+        response_description="The service and its database answer",
+        responses=errors(503),
+    )
+    async def get_health(self, request: Request) -> Health:
+        """Asks the database, and gives up after a second."""
+        await _ask(request.database)
+        return HEALTHY
+
+    @get("/live", summary="Is the process alive?", response_description="The process answers")
+    async def get_live(self) -> Health:
+        """The process alone, for whoever restarts it; the database is not asked."""
+        return HEALTHY
+
+    @get(
+        "/details",
+        summary="Show version, uptime, pool and schema",
+        response_description="The details",
+        responses=errors(503),
+    )
+    async def get_details(self, request: Request) -> Details:
+        """Asks the database, and gives up after a second."""
+        schema = await _ask(request.database)
+        pool = request.database.pool
+        return Details(
+            status=HEALTHY.status,
+            service=HEALTHY.service,
+            version=VERSION,
+            uptime_seconds=round(time.monotonic() - STARTED, 3),
+            pool=Pool(open=pool.get_size(), idle=pool.get_idle_size(), limit=pool.get_max_size()),
+            schema=schema,
+        )
+
+
+async def _ask(database: Database) -> Schema:
+    try:
+        return await asyncio.wait_for(database.one(GET_SCHEMA), PATIENCE_SECONDS)
+    except (asyncio.TimeoutError, DatabaseBusy, OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+        raise Unhealthy("the database does not answer") from None

@@ -1,0 +1,16 @@
+"""The application for a server that imports it: `uvicorn alerts_service.main:app`."""
+
+import sys
+
+from alerts_service.app import create_app
+from alerts_service.errors import StartError
+from alerts_service.logs import configure_logging
+from alerts_service.settings import load_settings
+
+try:
+    settings = load_settings()
+except StartError as error:
+    sys.exit(f"alerts-service: {error}")
+
+configure_logging(settings.log_level)
+app = create_app(settings)

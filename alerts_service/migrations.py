@@ -1,0 +1,101 @@
+"""Brings the schema up to date: plain SQL files, forward only.
+
+Each file is applied once and its SHA-256 is recorded; a file that changed after that is refused. All that is pending
+is applied in one transaction behind an advisory lock, so several processes may start on one empty database.
+"""
+
+import hashlib
+import logging
+
+import asyncpg
+from msgspec import Struct
+
+from alerts_service.database import sql_folder
+from alerts_service.errors import StartError
+
+logger = logging.getLogger(__name__)
+
+# Any number that no other user of the database takes; this one spells "alerts" in ASCII.
+LOCK = 0x616C65727473
+
+CREATE_LEDGER = """
+CREATE TABLE IF NOT EXISTS alerts_service_migrations (
+    version integer PRIMARY KEY,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+RECORD = "INSERT INTO alerts_service_migrations (version, name, sha256) VALUES ($1, $2, $3)"
+
+Connection = asyncpg.Connection  # its parameter says nothing here
+
+
+class Migration(Struct, frozen=True):
+    """A file `0001_name.sql` below sql/migrations."""
+
+    version: int
+    name: str
+    sql: str
+    sha256: str
+
+
+def load_migrations() -> list[Migration]:
+    """Read the files in the order of their versions."""
+    return [
+        Migration(
+            int(path.stem[:4]), path.stem, sql := path.read_text("utf-8"), hashlib.sha256(sql.encode()).hexdigest()
+        )
+        for path in sorted((sql_folder() / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    ]
+
+
+async def migrate(connection: "Connection[asyncpg.Record]") -> list[Migration]:
+    """Apply what is pending and return it. A schema that is up to date is only read.
+
+    The connection must keep the server's own time zone: the second migration reads old times in it.
+
+    Raises:
+        StartError: a file that was applied has changed since, or a migration fails; then nothing was applied.
+
+    """
+    if not await pending(connection):
+        return []
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+            await connection.execute(CREATE_LEDGER)
+            due = await pending(connection)
+            for migration in due:
+                await _apply(connection, migration)
+    except asyncpg.PostgresError as error:
+        raise StartError(f"the schema could not be brought up to date: {error}") from error
+    return due
+
+
+async def pending(connection: "Connection[asyncpg.Record]") -> list[Migration]:
+    """List what the database has not seen yet.
+
+    Raises:
+        StartError: a file that was applied has changed since.
+
+    """
+    applied = await _applied(connection)
+    migrations = load_migrations()
+    for migration in migrations:
+        if applied.get(migration.version, migration.sha256) != migration.sha256:
+            raise StartError(f"sql/migrations/{migration.name}.sql was applied already and has changed since")
+    return [migration for migration in migrations if migration.version not in applied]
+
+
+async def _applied(connection: "Connection[asyncpg.Record]") -> dict[int, str]:
+    if await connection.fetchval("SELECT to_regclass('alerts_service_migrations')") is None:
+        return {}
+    rows = await connection.fetch("SELECT version, sha256 FROM alerts_service_migrations")
+    return {row["version"]: row["sha256"] for row in rows}
+
+
+async def _apply(connection: "Connection[asyncpg.Record]", migration: Migration) -> None:
+    await connection.execute(migration.sql)
+    await connection.execute(RECORD, migration.version, migration.name, migration.sha256)
+    logger.info("Applied migration %s", migration.name)

@@ -1,0 +1,142 @@
+"""The OpenAPI document, and Swagger UI to read and try it.
+
+Litestar draws the document from the routes. What it cannot know is corrected here: it says 400 where we say 422,
+every body required where a note may be left out, and nothing about unknown fields.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Router, get
+from litestar.datastructures import ResponseHeader
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, Operation, Parameter, RequestBody, SecurityRequirement, SecurityScheme
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.routes import HTTPRoute
+from litestar.static_files import create_static_files_router
+from litestar.typing import FieldDefinition
+
+from alerts_service.errors import ErrorResponse
+from alerts_service.guards import SERVICE_KEY_HEADER
+
+ERRORS = {
+    401: "The internal service key is missing or wrong",
+    404: "There is no such alert, or it is another tenant's",
+    409: "The workflow does not allow this move",
+    413: "The body is larger than 1 MiB",
+    422: "Validation error: the detail names the field and the reason",
+    500: "Database connection error, or an unforeseen one",
+    503: "The database does not answer, or had no time for this request",
+}
+SERVICE_KEY: list[SecurityRequirement] = [{"serviceKey": []}]
+STATIC = "/docs/static"
+NEXT_PAGE = ResponseHeader(
+    name="Link", documentation_only=True, description='`<…>; rel="next"`: the next page, while there is one', value=""
+)
+
+
+def errors(*statuses: int) -> dict[int, ResponseSpec]:
+    """Document the errors that a route answers with, each an ErrorResponse."""
+    return {s: ResponseSpec(ErrorResponse, description=ERRORS[s], generate_examples=False) for s in statuses}
+
+
+def config() -> OpenAPIConfig:
+    """Describe the API, and show it in Swagger UI at `/docs` from files that come with a package."""
+    return OpenAPIConfig(
+        title="as-alerts-service",
+        version=version("as-alerts-service"),
+        description="Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.",
+        components=Components(
+            security_schemes={
+                "serviceKey": SecurityScheme(type="apiKey", name=SERVICE_KEY_HEADER, security_scheme_in="header")
+            }
+        ),
+        operation_id_creator=lambda handler, *_: handler.handler_name,
+        use_handler_docstrings=True,
+        openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, before_request=_only_known_pages),
+        render_plugins=[
+            SwaggerRenderPlugin(
+                path="/",
+                js_url=f"{STATIC}/swagger-ui-bundle.js",
+                css_url=f"{STATIC}/swagger-ui.css",
+                standalone_preset_js_url=f"{STATIC}/swagger-ui-standalone-preset.js",
+                favicon=f'<link rel="icon" type="image/png" href="{STATIC}/favicon-32x32.png">',
+            )
+        ],
+    )
+
+
+def swagger_ui_files() -> Router:
+    """Serve Swagger UI's own files; the package is only looked for, its Python is never run."""
+    (package,) = find_spec("swagger_ui").submodule_search_locations  # type: ignore[union-attr, misc]
+    return create_static_files_router(STATIC, [Path(package) / "static"], include_in_schema=False)
+
+
+def correct(app: Litestar) -> None:
+    """Make the document of an application say what the service does.
+
+    Every Struct is described by msgspec, which knows its limits and that unknown fields are refused.
+    """
+    document = app.openapi_schema
+    structs: dict[type[msgspec.Struct], None] = {ErrorResponse: None}
+    for handler, operation in _operations(app):
+        data = handler.parsed_fn_signature.parameters.get("data")
+        for field in filter(None, (handler.parsed_fn_signature.return_type, data)):
+            structs.update(dict.fromkeys(_structs(field)))
+        (operation.responses or {}).pop("400", None)
+        if data and isinstance(operation.request_body, RequestBody):
+            operation.request_body.required = not data.has_default
+        for parameter in operation.parameters or ():
+            if isinstance(parameter, Parameter):
+                parameter.schema = _without_null(parameter.schema)
+    _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    document.components.schemas = schemas
+
+
+def _operations(app: Litestar) -> Iterator[tuple[HTTPRouteHandler, Operation]]:
+    for route in app.routes:
+        path = (app.openapi_schema.paths or {}).get(route.path_format)
+        if path is not None and isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                for method in handler.http_methods:
+                    if operation := getattr(path, method.lower()):
+                        yield handler, operation
+
+
+def _structs(field: FieldDefinition) -> Iterator[type[msgspec.Struct]]:
+    if field.is_subclass_of(msgspec.Struct):
+        yield field.annotation
+    for inner in field.inner_types:
+        yield from _structs(inner)
+
+
+def _without_null(schema: Any) -> Any:  # noqa: ANN401 - a Schema or a Reference
+    """Describe an optional parameter as what it is when it is there: an address cannot carry null."""
+    if schema.one_of:
+        (given,) = (option for option in schema.one_of if option.type != OpenAPIType.NULL)
+        return replace(given, description=schema.description)
+    if isinstance(schema.type, list):
+        (type_,) = (type_ for type_ in schema.type if type_ != OpenAPIType.NULL)
+        return replace(schema, type=type_, enum=[value for value in schema.enum if value is not None])
+    return schema
+
+
+async def _only_known_pages(request: Request[Any, Any, Any]) -> None:
+    """Answer an unknown page below `/docs` as any other unknown path: Litestar has a page of HTML for it."""
+    if request.path_params:
+        raise NotFoundException
+
+
+@get("/openapi.json", include_in_schema=False, sync_to_thread=False)
+def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The document itself."""
+    return request.app.openapi_schema.to_schema()

@@ -1,0 +1,51 @@
+"""A request whose JSON body is read by msgspec, strictly, straight into the type its handler asks for."""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import litestar
+import msgspec
+
+from alerts_service.database import Database
+from alerts_service.errors import Invalid
+
+FIELD = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
+
+decoder_for = lru_cache(msgspec.json.Decoder)
+
+
+class Request(litestar.Request[Any, Any, Any]):
+    """What a handler receives: the request and the database that answers it."""
+
+    @property
+    def database(self) -> Database:
+        """The database of the application."""
+        database: Database = self.app.state.database
+        return database
+
+    async def json(self) -> Any:  # noqa: ANN401 - as in Litestar: the type is the handler's
+        """Decode the body into the type of the handler's `data`.
+
+        Raises:
+            Invalid: it is no JSON, not UTF-8, nested without end, or not of that type.
+
+        """
+        decoder = decoder_for(self.route_handler.parsed_fn_signature.parameters["data"].annotation)
+        try:
+            return decoder.decode(await self.body())
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Invalid(reason(error)) from None
+
+
+def reason(error: Exception) -> str:
+    """Name the field and what is wrong with it, as `field: reason`."""
+    match error:
+        case RecursionError():
+            return "body: nested too deeply"
+        case UnicodeDecodeError():
+            return "body: not UTF-8"
+        case _ if str(error) == "Input data was truncated":
+            return "body: JSON ends too early, or a text in it holds half a surrogate pair"
+    found = FIELD.fullmatch(str(error))
+    return f"{found['field'] or 'body'}: {found['reason']}" if found else f"body: {error}"

@@ -1,0 +1,62 @@
+"""What the service reads from its surroundings, once, at start."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta, Struct, field
+
+from alerts_service.errors import StartError
+
+PUBLISHED_SERVICE_KEY = "nmc-internal-services-auth-key-phase1"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Every setting, under the name it has in the environment and in `.env`."""
+
+    environment: Literal["development", "production"] = field(name="ENVIRONMENT", default="development")
+    host: str = field(name="AS_ALERTS_HOST", default="127.0.0.1")
+    port: Annotated[int, Meta(ge=0, le=65535)] = field(name="AS_ALERTS_PORT", default=3101)
+    workers: Annotated[int, Meta(ge=1, le=64)] = field(name="AS_ALERTS_WORKERS", default=1)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = field(name="AS_ALERTS_LOG_LEVEL", default="INFO")
+    database_url: str | None = field(name="DATABASE_URL", default=None)
+    data_dir: Path | None = field(name="AS_ALERTS_DATA_DIR", default=None)
+    pool_size: Annotated[int, Meta(ge=1, le=1000)] = field(name="AS_ALERTS_POOL_SIZE", default=5)
+    pool_timeout: Annotated[float, Meta(gt=0)] = field(name="AS_ALERTS_POOL_TIMEOUT", default=2.0)
+    statement_timeout: Annotated[float, Meta(gt=0)] = field(name="AS_ALERTS_STATEMENT_TIMEOUT", default=5.0)
+    internal_service_key: str = field(name="INTERNAL_SERVICE_KEY", default=PUBLISHED_SERVICE_KEY)
+
+    def __repr__(self) -> str:
+        """Name no value: two of them are secrets."""
+        return "Settings(…)"
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment, and from `.env` in the working directory where the environment is silent.
+
+    An empty value counts as not set.
+
+    Raises:
+        StartError: a value is wrong, or production lacks what it must have. The message names the setting,
+            never its value.
+
+    """
+    values = {**dotenv_values(".env", interpolate=False), **os.environ}
+    given = {name: value for name, value in values.items() if value}
+    try:
+        settings = msgspec.convert(given, Settings, strict=False, dec_hook=lambda type_, value: type_(value))
+    except msgspec.ValidationError as error:
+        reason, _, name = str(error).partition(" - at `$.")
+        raise StartError(f"{name.rstrip('`')}: {reason}") from None
+    if settings.environment == "production":
+        _refuse_development_defaults(settings)
+    return settings
+
+
+def _refuse_development_defaults(settings: Settings) -> None:
+    if settings.database_url is None:
+        raise StartError("DATABASE_URL: must be set when ENVIRONMENT=production")
+    if settings.internal_service_key == PUBLISHED_SERVICE_KEY:
+        raise StartError("INTERNAL_SERVICE_KEY: must be set, and not to its published default, in production")

@@ -1,0 +1,1 @@
+"""How many alerts a tenant has."""

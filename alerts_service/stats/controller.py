@@ -1,0 +1,41 @@
+"""How many alerts a tenant has."""
+
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Controller, get
+from litestar.params import PathParameter
+from msgspec import Struct
+
+from alerts_service.database import Statement
+from alerts_service.openapi import errors
+from alerts_service.requests import Request
+
+
+class Stats(Struct, frozen=True):
+    """A tenant's alerts, in all and by status."""
+
+    total: int
+    triggered: int
+    acknowledged: int
+    resolved: int
+
+
+GET = Statement("stats/get", Stats)
+
+
+class StatsController(Controller):
+    """The statistics route."""
+
+    path = "/stats"
+    tags = ("stats",)
+
+    @get(
+        "/{tenant_id:str}",
+        summary="Count a tenant's alerts",
+        response_description="The counts",
+        responses=errors(422, 500, 503),
+    )
+    async def get(self, request: Request, tenant_id: Annotated[UUID, PathParameter()]) -> Stats:
+        """A tenant that has no alerts, known or not, counts zero."""
+        return await request.database.one(GET, tenant_id=tenant_id)

@@ -1,0 +1,5 @@
+-- The version of the schema; that it answers at all shows that the database does. No tenant: it reads no alert.
+
+SELECT
+    coalesce(max(version), 0) AS version
+FROM alerts_service_migrations;
