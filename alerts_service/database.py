@@ -1,16 +1,29 @@
 """The corridor between a controller and its .sql file: the pool, the files, and rows that become Structs."""
 
 import asyncio
+import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 from msgspec import Struct
 
-from alerts_service.errors import DatabaseBusy, StartError
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, StartError
+
+logger = logging.getLogger(__name__)
+
+# The last one is what asyncpg says when the server ended the connection at the very moment of a call.
+LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,
+)
 
 Row = TypeVar("Row", bound=Struct)
 
@@ -48,8 +61,8 @@ class Statement(Generic[Row]):
 class Database:
     """Runs statements on the pool.
 
-    Every method raises DatabaseBusy when no connection comes free within the pool timeout or the statement takes
-    longer than the statement timeout, and asyncpg's own errors as they are.
+    Every method raises DatabaseBusy when no connection comes free or the statement is not done in time,
+    DatabaseUnreachable when there is no connection or it is lost, Invalid when the database cannot hold a value.
     """
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", queries: Mapping[str, Query], timeout: float) -> None:
@@ -62,13 +75,31 @@ class Database:
         """Run a statement and return its rows in order."""
         if arguments.keys() != set(names := self._names[statement.name]):
             raise TypeError(f"{statement.name} takes {names}, not {tuple(arguments)}")
-        try:
-            async with self.pool.acquire(timeout=self._timeout) as connection:
-                records = await connection.fetch(self._sql[statement.name], *(arguments[name] for name in names))
-        except asyncio.TimeoutError:
-            raise DatabaseBusy("the database did not answer in time") from None
         row = statement.row
+        records = await self._fetch(self._sql[statement.name], [arguments[name] for name in names])
         return [row(*record) for record in records]
+
+    async def _fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
+        connection = await self._acquire()
+        try:
+            return await connection.fetch(sql, *values)
+        except asyncio.TimeoutError:
+            raise DatabaseBusy("the statement was not done in time") from None
+        except asyncpg.DataError as error:
+            raise Invalid("the database cannot hold a value of this request") from error
+        except LOST as error:
+            connection.terminate()
+            raise _unreachable(error) from error
+        finally:
+            await self.pool.release(connection)
+
+    async def _acquire(self) -> "PoolConnectionProxy[asyncpg.Record]":
+        try:
+            return await self.pool.acquire(timeout=self._timeout)
+        except asyncio.TimeoutError:
+            raise DatabaseBusy("no connection to the database came free in time") from None
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise _unreachable(error) from error
 
     async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
         """Run a statement and return its first row, or None where it has none."""
@@ -79,6 +110,11 @@ class Database:
         """Run a statement that always has a row, and return it."""
         (row,) = await self.all(statement, **arguments)
         return row
+
+
+def _unreachable(error: Exception) -> DatabaseUnreachable:
+    logger.error("No connection to the database: %s", error or type(error).__name__)
+    return DatabaseUnreachable()
 
 
 @asynccontextmanager

@@ -1,16 +1,17 @@
 """What can go wrong, and the one answer that it becomes.
 
 Exception
-├── StartError               the process cannot serve; one line for whoever started it
-└── Refusal                  an answer that is no success: status, error, detail
-    ├── Invalid         422  the request breaks the contract
-    ├── Unauthorized    401  an internal route without the right key
-    ├── AlertNotFound   404  no such alert, or not this tenant's
-    ├── Conflict        409  a move that the workflow does not allow
-    ├── DatabaseBusy    503  the database had no time for this request
-    └── Unhealthy       503  the health check's own answer
+├── StartError                    the process cannot serve; one line for whoever started it
+└── Refusal                       an answer that is no success: status, error, detail
+    ├── Invalid              422  the request breaks the contract
+    ├── Unauthorized         401  an internal route without the right key
+    ├── AlertNotFound        404  no such alert, or not this tenant's
+    ├── Conflict             409  a move that the workflow does not allow
+    ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
+    ├── DatabaseBusy         503  the database had no time for this request
+    └── Unhealthy            503  the health check's own answer
 
-HANDLERS turns these, Litestar's HTTP errors, asyncpg's and everything unforeseen into an ErrorResponse.
+HANDLERS turns these, Litestar's HTTP errors and everything unforeseen into an ErrorResponse.
 """
 
 import logging
@@ -18,7 +19,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-import asyncpg
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
@@ -27,16 +27,6 @@ from msgspec import Struct
 logger = logging.getLogger(__name__)
 
 AnyRequest = Request[Any, Any, Any]
-
-LOST_CONNECTION = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.TooManyConnectionsError,
-)
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -90,6 +80,13 @@ class Conflict(Refusal):
     error = "Conflict"
 
 
+class DatabaseUnreachable(Refusal):
+    """There is no connection to the database, or it was lost on the way."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    error = "Database connection error"
+
+
 class DatabaseBusy(Refusal):
     """No connection came free in time, or the statement took too long."""
 
@@ -118,15 +115,6 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResp
         return _unforeseen(request, error)
     headers = {"Allow": _allowed(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
     return _response(status, status.phrase, None, headers)
-
-
-def _unstorable(_: AnyRequest, __: asyncpg.DataError) -> Response[ErrorResponse]:
-    return _response(Invalid.status, Invalid.error, "the database cannot hold a value of this request")
-
-
-def _lost_connection(_: AnyRequest, error: Exception) -> Response[ErrorResponse]:
-    logger.error("Database connection error: %s", error or type(error).__name__)
-    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "Database connection error")
 
 
 def _unforeseen(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
@@ -161,7 +149,5 @@ def _problem(message: str, key: str = "request", **_: object) -> str:
 HANDLERS: ExceptionHandlersMap = {
     Refusal: _refused,
     HTTPException: _http_error,
-    asyncpg.DataError: _unstorable,
-    **dict.fromkeys(LOST_CONNECTION, _lost_connection),
     Exception: _unforeseen,
 }

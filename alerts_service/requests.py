@@ -28,24 +28,21 @@ class Request(litestar.Request[Any, Any, Any]):
         """Decode the body into the type of the handler's `data`.
 
         Raises:
-            Invalid: it is no JSON, not UTF-8, nested without end, or not of that type.
+            Invalid: it is no JSON, not UTF-8, or not of that type.
 
         """
         decoder = decoder_for(self.route_handler.parsed_fn_signature.parameters["data"].annotation)
         try:
             return decoder.decode(await self.body())
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Invalid(reason(error)) from None
 
 
 def reason(error: Exception) -> str:
     """Name the field and what is wrong with it, as `field: reason`."""
-    match error:
-        case RecursionError():
-            return "body: nested too deeply"
-        case UnicodeDecodeError():
-            return "body: not UTF-8"
-        case _ if str(error) == "Input data was truncated":
-            return "body: JSON ends too early, or a text in it holds half a surrogate pair"
+    if isinstance(error, UnicodeDecodeError):
+        return "body: not UTF-8"
+    if str(error) == "Input data was truncated":
+        return "body: JSON ends too early, or a text in it holds half a surrogate pair"
     found = FIELD.fullmatch(str(error))
     return f"{found['field'] or 'body'}: {found['reason']}" if found else f"body: {error}"

@@ -1,7 +1,7 @@
 """The opaque cursor of a list: the place right behind one alert, newest first."""
 
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta, timezone
 from uuid import UUID
 
@@ -25,7 +25,7 @@ def decode(cursor: str) -> tuple[datetime, UUID]:
 
     """
     try:
-        microseconds, id_ = PLACE.unpack(urlsafe_b64decode(cursor))
+        microseconds, id_ = PLACE.unpack(b64decode(cursor, altchars=b"-_", validate=True))
         return EPOCH + microseconds * MICROSECOND, UUID(bytes=id_)
     except (ValueError, OverflowError, struct.error):
         raise Invalid("cursor: not a cursor of this list") from None

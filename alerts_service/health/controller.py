@@ -5,12 +5,11 @@ import time
 from importlib.metadata import version
 from typing import Literal
 
-import asyncpg
 from litestar import Controller, get
 from msgspec import Struct
 
 from alerts_service.database import Database, Statement
-from alerts_service.errors import DatabaseBusy, Unhealthy
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Unhealthy
 from alerts_service.openapi import errors
 from alerts_service.requests import Request
 
@@ -97,5 +96,5 @@ class HealthController(Controller):
 async def _ask(database: Database) -> Schema:
     try:
         return await asyncio.wait_for(database.one(GET_SCHEMA), PATIENCE_SECONDS)
-    except (asyncio.TimeoutError, DatabaseBusy, OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+    except (asyncio.TimeoutError, DatabaseBusy, DatabaseUnreachable):
         raise Unhealthy("the database does not answer") from None

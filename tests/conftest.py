@@ -1,0 +1,94 @@
+"""A real PostgreSQL, the real application, and a client that stays in the test's own loop.
+
+Tests share one database and keep out of each other's way by their tenants: every test takes a fresh one.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from alerts_service import embedded
+from alerts_service.app import create_app
+from alerts_service.exchange import Service
+from alerts_service.settings import Settings
+
+KEY = "a-key-for-tests"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Iterator[Path]:
+    """A folder that another user may reach (PostgreSQL does not run as root), short enough for a socket."""
+    folder = Path(tempfile.mkdtemp(prefix="alerts-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server_url(data_dir: Path) -> Iterator[str]:
+    """The PostgreSQL server of TEST_DATABASE_URL, else the embedded one."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    postgres = embedded.start(data_dir)
+    yield postgres.dsn
+    postgres.stop()
+
+
+@asynccontextmanager
+async def fresh_database(server_url: str) -> AsyncIterator[str]:
+    """Make an empty database, yield its address, and drop it."""
+    name = f"test_{uuid4().hex}"
+    admin = await asyncpg.connect(server_url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+async def empty_database(server_url: str) -> AsyncIterator[str]:
+    async with fresh_database(server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def settings(server_url: str) -> AsyncIterator[Settings]:
+    async with fresh_database(server_url) as url:
+        yield Settings(database_url=url, internal_service_key=KEY)
+
+
+@pytest.fixture(scope="session")
+async def app(settings: Settings) -> AsyncIterator[Service]:
+    app = create_app(settings)
+    async with app.lifespan():
+        yield app
+
+
+@pytest.fixture(scope="session")
+async def client(app: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+def client_of(app: Service) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://alerts.test")
+
+
+@pytest.fixture
+def tenant() -> UUID:
+    return uuid4()

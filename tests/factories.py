@@ -1,0 +1,31 @@
+"""Request bodies at random, up to the very edges of what is allowed."""
+
+from collections.abc import Callable
+
+from polyfactory import Use
+from polyfactory.factories.msgspec_factory import MsgspecFactory
+
+from alerts_service.alerts.structs import CreateAlert, NoteRequest
+
+SURROGATES = range(0xD800, 0xE000)
+
+
+def any_text(low: int, high: int) -> Callable[[], str]:
+    """Make texts of `low` to `high` characters, of all that PostgreSQL stores and JSON carries."""
+
+    def text() -> str:
+        random = CreateAlertFactory.__random__
+        length = random.choice((low, high, random.randint(low, high), random.randint(low, min(high, 40))))
+        points = (random.randint(1, random.choice((0x7F, 0x10FFFF))) for _ in range(length))
+        return "".join("�" if point in SURROGATES else chr(point) for point in points)
+
+    return text
+
+
+class CreateAlertFactory(MsgspecFactory[CreateAlert]):
+    rule_name = Use(any_text(1, 255))
+    message = Use(any_text(1, 10_000))
+
+
+class NoteRequestFactory(MsgspecFactory[NoteRequest]):
+    note = Use(any_text(0, 10_000))

@@ -1,0 +1,187 @@
+"""What holds for every route: errors of one shape, methods, request ids, failing databases."""
+
+import asyncio
+import re
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from alerts_service.alerts.controller import ACKNOWLEDGE
+from alerts_service.app import create_app
+from alerts_service.database import open_database
+from alerts_service.errors import Invalid
+from alerts_service.settings import Settings
+from tests.calls import assert_error, create
+from tests.conftest import client_of
+
+pytestmark = pytest.mark.anyio
+
+ID = uuid4()
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/alerts/x/y/z", "/docs/nope", "/docs/a/b", "/internal", "/health/x"])
+async def test_an_unknown_path(client: httpx.AsyncClient, path: str) -> None:
+    """An unknown path is 404 in the one shape, below the docs too."""
+    assert_error(await client.get(path), 404, "Not Found")
+
+
+METHODS = [
+    ("/alerts", "GET, HEAD, OPTIONS, POST"),
+    (f"/alerts/{ID}", "GET, HEAD, OPTIONS"),
+    (f"/alerts/{ID}/acknowledge", "OPTIONS, PUT"),
+    (f"/alerts/{ID}/resolve", "OPTIONS, PUT"),
+    (f"/stats/{ID}", "GET, HEAD, OPTIONS"),
+    ("/internal/alerts", "OPTIONS, POST"),
+    ("/health", "GET, HEAD, OPTIONS"),
+    ("/health/live", "GET, HEAD, OPTIONS"),
+    ("/health/details", "GET, HEAD, OPTIONS"),
+    ("/docs", "GET, HEAD, OPTIONS"),
+    ("/openapi.json", "GET, HEAD, OPTIONS"),
+]
+
+
+@pytest.mark.parametrize(("path", "allow"), METHODS)
+async def test_a_method_that_the_path_does_not_take(client: httpx.AsyncClient, path: str, allow: str) -> None:
+    """A wrong method is 405 in the one shape, and names all that the path takes."""
+    response = await client.delete(path)
+    assert_error(response, 405, "Method Not Allowed")
+    assert response.headers["allow"] == allow
+
+
+@pytest.mark.parametrize(("path", "allow"), METHODS)
+async def test_options(client: httpx.AsyncClient, path: str, allow: str) -> None:
+    """OPTIONS names all that the path takes."""
+    response = await client.options(path)
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["allow"] == allow
+
+
+async def test_options_of_an_unknown_path(client: httpx.AsyncClient) -> None:
+    """OPTIONS of an unknown path is 404 like any other method."""
+    response = await client.options("/nope")
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/alerts", "/stats/{tenant}", "/docs", "/openapi.json"])
+async def test_head_is_get_without_a_body(client: httpx.AsyncClient, tenant: UUID, path: str) -> None:
+    """HEAD answers what GET would, but for the body."""
+    target = path.format(tenant=tenant)
+    head, get = [await client.request(method, target, params={"tenant_id": str(tenant)}) for method in ("HEAD", "GET")]
+    assert (head.status_code, head.content) == (200, b"")
+    for header in ("content-type", "content-length"):
+        assert head.headers[header] == get.headers[header]
+
+
+async def test_head_of_what_is_not_there(client: httpx.AsyncClient) -> None:
+    """HEAD of an unknown alert is 404, without a body."""
+    response = await client.head(f"/alerts/{uuid4()}")
+    assert (response.status_code, response.content) == (404, b"")
+
+
+async def test_a_request_id_is_made(client: httpx.AsyncClient) -> None:
+    """Every answer carries a request id, a new one where the caller brought none."""
+    ids = [(await client.get(path)).headers["x-request-id"] for path in ("/health", "/health", "/nope")]
+    assert all(re.fullmatch(r"[0-9a-f]{32}", id_) for id_ in ids)
+    assert len(set(ids)) == 3
+
+
+async def test_the_callers_request_id_is_kept(client: httpx.AsyncClient) -> None:
+    """The caller's own request id comes back."""
+    response = await client.get("/health", headers={"X-Request-ID": "call-42/a.b"})
+    assert response.headers["x-request-id"] == "call-42/a.b"
+
+
+@pytest.mark.parametrize("given", [b"", b"x" * 129, b"a b", b"\xff", b"a\tb", b"%0d%0a"])
+async def test_a_request_id_that_no_log_should_hold(client: httpx.AsyncClient, given: bytes) -> None:
+    """A request id that is too long, or holds what does not belong in a log line, is replaced."""
+    response = await client.get("/health", headers={b"X-Request-ID": given})
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
+
+
+async def test_a_bug_shows_nothing(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unforeseen error is a 500 that tells the caller nothing of what happened."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("SELECT secret FROM traceback")
+
+    monkeypatch.setattr("alerts_service.alerts.controller._create", broken)
+    body = {"tenant_id": str(uuid4()), "rule_name": "r", "message": "m"}
+    response = await client.post("/alerts", json=body)
+    assert_error(response, 500, "Internal server error")
+    assert response.json()["detail"] is None
+
+
+async def test_a_value_that_only_the_database_refuses(settings: Settings) -> None:
+    """What slips through the contract and the database cannot hold is the caller's mistake, not a 500."""
+    async with open_database(str(settings.database_url), pool_size=1, pool_timeout=1, statement_timeout=1) as database:
+        with pytest.raises(Invalid):
+            await database.one_or_none(ACKNOWLEDGE, id=ID, tenant_id=None, note="nul \0 inside")
+
+
+def answers_to_a_lost_database(tenant: UUID) -> list[tuple[str, str, object]]:
+    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+    return [
+        ("POST", "/alerts", body),
+        ("GET", f"/alerts?tenant_id={tenant}", None),
+        ("GET", f"/alerts/{ID}", None),
+        ("PUT", f"/alerts/{ID}/acknowledge", None),
+        ("PUT", f"/alerts/{ID}/resolve", None),
+        ("GET", f"/stats/{tenant}", None),
+    ]
+
+
+async def close_database(server_url: str, database_url: str) -> None:
+    """End every connection to a database, and let nobody connect to it any more."""
+    name = urlsplit(database_url).path[1:]
+    admin = await asyncpg.connect(server_url)
+    await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+    await admin.close()
+
+
+async def test_a_lost_database(server_url: str, empty_database: str, tenant: UUID) -> None:
+    """Without its database every data route is 500, "Database connection error", and health is 503; only live lives."""
+    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    async with app.lifespan(), client_of(app) as client:
+        await create(client, tenant)
+        await close_database(server_url, empty_database)
+        for method, path, body in answers_to_a_lost_database(tenant):
+            assert_error(await client.request(method, path, json=body), 500, "Database connection error")
+        for path in ("/health", "/health/details"):
+            assert_error(await client.get(path), 503, "Service unavailable", "the database does not answer")
+        assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_no_free_connection(settings: Settings, tenant: UUID) -> None:
+    """When no connection comes free in time, a data route is 503 and says when to come back; health is 503 too."""
+    async with (
+        open_database(str(settings.database_url), pool_size=1, pool_timeout=0.2, statement_timeout=5) as database,
+        client_of(create_app(settings, database)) as client,
+    ):
+        await create(client, tenant)
+        async with database.pool.acquire():
+            response = await client.get(f"/stats/{tenant}")
+            assert_error(response, 503, "Service unavailable", "in time")
+            assert response.headers["retry-after"] == "1"
+            assert_error(await client.get("/health"), 503, "Service unavailable")
+        assert (await client.get(f"/stats/{tenant}")).status_code == 200
+
+
+async def test_a_statement_that_hangs(settings: Settings, tenant: UUID) -> None:
+    """A statement that waits too long, here for a locked row, is cut off, answered with 503, and changes nothing."""
+    async with (
+        open_database(str(settings.database_url), pool_size=2, pool_timeout=1, statement_timeout=0.3) as database,
+        client_of(create_app(settings, database)) as client,
+    ):
+        alert = await create(client, tenant)
+        locker = await asyncpg.connect(settings.database_url)
+        async with locker.transaction():
+            await locker.execute("SELECT FROM alerts WHERE id = $1 FOR UPDATE", UUID(alert["id"]))
+            response = await client.put(f"/alerts/{alert['id']}/acknowledge")
+            assert_error(response, 503, "Service unavailable")
+        await locker.close()
+        await asyncio.sleep(0.2)
+        assert (await client.get(f"/alerts/{alert['id']}")).json() == alert

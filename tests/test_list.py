@@ -1,0 +1,90 @@
+"""Listing a tenant's alerts."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from tests.calls import create, move
+
+pytestmark = pytest.mark.anyio
+
+
+async def listed(client: httpx.AsyncClient, tenant: UUID, **filters: str) -> list[dict[str, Any]]:
+    response = await client.get("/alerts", params={"tenant_id": str(tenant), **filters})
+    assert response.status_code == 200
+    alerts: list[dict[str, Any]] = response.json()
+    return alerts
+
+
+async def test_a_tenant_without_alerts(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """A tenant without alerts, known or not, has an empty list."""
+    assert await listed(client, tenant) == []
+
+
+async def test_newest_first(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """The newest alert comes first, each as it is answered elsewhere."""
+    alerts = [await create(client, tenant, message=str(number)) for number in range(3)]
+    assert await listed(client, tenant) == alerts[::-1]
+
+
+async def test_another_tenant_sees_nothing(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """A list holds the alerts of its tenant only."""
+    await create(client, tenant)
+    other = await create(client, uuid4())
+    assert [alert["id"] for alert in await listed(client, UUID(other["tenant_id"]))] == [other["id"]]
+
+
+async def test_filters(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """The status and severity filters narrow a list, together too."""
+    low, high, both = [await create(client, tenant, severity=severity) for severity in ("low", "high", "high")]
+    await move(client, low, "acknowledge")
+    await move(client, both, "acknowledge")
+
+    async def ids(**filters: str) -> list[str]:
+        return [alert["id"] for alert in await listed(client, tenant, **filters)]
+
+    assert await ids(status="acknowledged") == [both["id"], low["id"]]
+    assert await ids(severity="high") == [both["id"], high["id"]]
+    assert await ids(status="acknowledged", severity="high") == [both["id"]]
+    assert await ids(status="resolved") == []
+
+
+async def test_fifty_are_one_page(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """Fifty alerts are one page, and no link leads on."""
+    for _ in range(50):
+        await create(client, tenant)
+    response = await client.get("/alerts", params={"tenant_id": str(tenant)})
+    assert len(response.json()) == 50
+    assert "link" not in response.headers
+
+
+async def test_links_lead_through_all_pages(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """Past fifty, each page links to the next, and together they hold every alert once, filters kept."""
+    alerts = [await create(client, tenant, severity="high") for _ in range(120)]
+    await create(client, tenant, severity="low")
+    pages, target = [], f"/alerts?tenant_id={tenant}&severity=high"
+    while target:
+        response = await client.get(target)
+        pages.append(response.json())
+        target = response.links.get("next", {}).get("url", "")
+    assert [len(page) for page in pages] == [50, 50, 20]
+    assert [alert["id"] for page in pages for alert in page] == [alert["id"] for alert in alerts][::-1]
+
+
+async def test_new_alerts_do_not_move_the_pages(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """An alert that is recorded while somebody turns the pages neither repeats nor hides another."""
+    first = [await create(client, tenant) for _ in range(60)]
+    response = await client.get("/alerts", params={"tenant_id": str(tenant)})
+    await create(client, tenant)
+    rest = (await client.get(response.links["next"]["url"])).json()
+    assert [alert["id"] for alert in [*response.json(), *rest]] == [alert["id"] for alert in first][::-1]
+
+
+async def test_a_cursor_opens_no_other_tenant(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """A cursor is a place, not a permission: with another tenant it lists that tenant's alerts."""
+    for _ in range(51):
+        await create(client, tenant)
+    link = (await client.get("/alerts", params={"tenant_id": str(tenant)})).links["next"]["url"]
+    assert (await client.get(link.replace(str(tenant), str(uuid4())))).json() == []
