@@ -41,11 +41,14 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(settings: Settings, arguments: argparse.Namespace) -> None:
     import uvicorn  # noqa: PLC0415 - only this command needs it
 
+    workers = arguments.workers or settings.workers
+    if workers > 1:
+        asyncio.run(_rehearse(settings))
     uvicorn.run(
         "alerts_service.main:app",
         host=arguments.host or settings.host,
         port=settings.port if arguments.port is None else arguments.port,
-        workers=arguments.workers or settings.workers,
+        workers=workers,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -54,6 +57,16 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+
+
+async def _rehearse(settings: Settings) -> None:
+    """Fail here, once, on what would fail in every worker: their supervisor starts a worker that died again for ever."""
+    from alerts_service.app import create_app  # noqa: PLC0415
+    from alerts_service.startup import ready_database  # noqa: PLC0415
+
+    create_app(settings)
+    async with ready_database(settings):
+        pass
 
 
 async def _migrate(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Where routers, guards, lifespan and error handlers meet."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,15 +13,19 @@ from alerts_service.exchange import Service
 from alerts_service.guards import requires_service_key
 from alerts_service.health.controller import HealthController
 from alerts_service.requests import Request
-from alerts_service.settings import Settings
+from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.startup import ready_database
 from alerts_service.stats.controller import StatsController
+
+logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(settings: Settings, database: Database | None = None) -> Service:
     """Put the service together. Without a `database` it makes its own ready when it starts."""
+    if settings.internal_service_key == PUBLISHED_SERVICE_KEY:
+        logger.warning("INTERNAL_SERVICE_KEY is the published default: anybody may call the internal routes")
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:

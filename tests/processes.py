@@ -1,0 +1,85 @@
+"""The service as a real process, the way it is deployed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+SETTINGS = ("AS_ALERTS_", "DATABASE_URL", "INTERNAL_SERVICE_KEY", "ENVIRONMENT")
+SERVE = (sys.executable, "-m", "alerts_service")
+
+
+class ServiceProcess:
+    """A running service, and what it wrote."""
+
+    def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> list[dict[str, Any]]:
+        """End the service and return the lines of its log."""
+        self.process.send_signal(number)
+        _, written = self.process.communicate(timeout=20)
+        return [json.loads(line) for line in written.splitlines()]
+
+    def wait(self, seconds: float = 20) -> None:
+        """Return when the service answers, or raise with what it wrote instead."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(self.process.communicate())
+            try:
+                httpx.get(f"{self.url}/health/live", timeout=1)
+            except httpx.TransportError:
+                time.sleep(0.01)
+            else:
+                return
+        raise AssertionError("the service does not answer")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The surroundings of this process without the settings of a service, and with those given."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+    return {**bare, **settings}
+
+
+@contextmanager
+def serving(cwd: Path, command: Sequence[str] = SERVE, **settings: str) -> Iterator[ServiceProcess]:
+    """Run the service in a folder until the test is done with it."""
+    port = free_port()
+    given = environment(AS_ALERTS_PORT=str(port), **settings)
+    arguments = [part.format(port=port) for part in command]
+    process = subprocess.Popen(
+        arguments, cwd=cwd, env=given, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    service = ServiceProcess(process, port)
+    try:
+        service.wait()
+        yield service
+    finally:
+        if process.poll() is None:
+            service.stop()
+
+
+def run(cwd: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of the service to its end."""
+    command = [*SERVE, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(**settings), text=True, capture_output=True, timeout=30, check=False
+    )

@@ -1,0 +1,138 @@
+"""The command line, as real processes."""
+
+import re
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.processes import run, serving
+
+TENANT = "123e4567-e89b-12d3-a456-426614174000"
+BODY = {"tenant_id": TENANT, "rule_name": "r", "message": "m"}
+LINE_KEYS = {"time", "level", "logger", "message"}
+REQUEST_KEYS = {"request_id", "method", "path", "status", "duration_ms"}
+
+
+def requests(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["logger"] == "alerts_service.access"]
+
+
+def test_every_line_is_json(tmp_path: Path, data_dir: Path) -> None:
+    """Every line of a service's life, uvicorn's among them, is JSON with time, level, logger and message, and each
+    request has its line, with its id; no note, key or message of an alert is in any of them.
+    """
+    with serving(tmp_path, AS_ALERTS_DATA_DIR=str(data_dir / "log"), INTERNAL_SERVICE_KEY="geheim") as service:
+        with httpx.Client(base_url=service.url, headers={"X-Request-ID": "call-1"}) as client:
+            alert = client.post("/alerts", json={**BODY, "message": "geheim"}).json()
+            client.put(f"/alerts/{alert['id']}/acknowledge?tenant_id={TENANT}", json={"note": "geheim"})
+            client.post("/internal/alerts", headers={"x-service-key": "geheim?"})
+        lines = service.stop()
+    assert all(LINE_KEYS <= line.keys() for line in lines)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines)
+    assert {"uvicorn.error", "alerts_service.migrations", "alerts_service.access"} <= {line["logger"] for line in lines}
+    assert "geheim" not in str(lines)
+    created, acknowledged, refused = [line for line in requests(lines) if line["request_id"] == "call-1"]
+    assert created.keys() == LINE_KEYS | REQUEST_KEYS
+    assert (created["method"], created["path"], created["status"]) == ("POST", "/alerts", 201)
+    assert (acknowledged["path"], acknowledged["status"]) == (f"/alerts/{alert['id']}/acknowledge", 200)
+    assert refused["status"] == 401
+
+
+def test_the_default_key_is_warned_of(tmp_path: Path, data_dir: Path) -> None:
+    """In development the published key works, and the log warns of it once."""
+    with serving(tmp_path, AS_ALERTS_DATA_DIR=str(data_dir / "warn")) as service:
+        key = {"x-service-key": "nmc-internal-services-auth-key-phase1"}
+        assert httpx.post(f"{service.url}/internal/alerts", json=BODY, headers=key).status_code == 201
+        lines = service.stop()
+    warnings = [line["message"] for line in lines if line["level"] == "WARNING"]
+    assert len(warnings) == 1
+    assert "INTERNAL_SERVICE_KEY" in warnings[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_alerts_survive_a_restart(tmp_path: Path, data_dir: Path, number: signal.Signals) -> None:
+    """An alert is still there after the service, embedded database and all, was stopped and started again."""
+    folder = str(data_dir / f"restart-{number}")
+    with serving(tmp_path, AS_ALERTS_DATA_DIR=folder) as service:
+        alert = httpx.post(f"{service.url}/alerts", json=BODY).json()
+        service.stop(number)
+    with serving(tmp_path, AS_ALERTS_DATA_DIR=folder) as service:
+        assert httpx.get(f"{service.url}/alerts/{alert['id']}").json() == alert
+
+
+def test_several_workers(tmp_path: Path, data_dir: Path) -> None:
+    """Two workers share the embedded database and serve the same alerts, their logs JSON too."""
+    command = (sys.executable, "-m", "alerts_service", "--workers", "2")
+    with serving(tmp_path, command, AS_ALERTS_DATA_DIR=str(data_dir / "workers")) as service:
+        for _ in range(20):
+            with httpx.Client(base_url=service.url) as client:
+                alert = client.post("/alerts", json=BODY).json()
+            with httpx.Client(base_url=service.url) as client:
+                assert client.get(f"/alerts/{alert['id']}").json() == alert
+        lines = service.stop()
+    assert sum("Started server process" in line["message"] for line in lines) == 2
+
+
+def test_the_specifications_way(tmp_path: Path, data_dir: Path) -> None:
+    """`python -m uvicorn alerts_service.main:app` serves as well, and its request lines are the service's own."""
+    command = (sys.executable, "-m", "uvicorn", "alerts_service.main:app", "--host", "127.0.0.1", "--port", "{port}")
+    with serving(tmp_path, command, AS_ALERTS_DATA_DIR=str(data_dir / "uvicorn")) as service:
+        assert httpx.post(f"{service.url}/alerts", json=BODY).status_code == 201
+        lines = service.stop()
+    assert [line["path"] for line in requests(lines)][-1] == "/alerts"
+    assert not [line for line in lines if line["logger"] == "uvicorn.access"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2"), ("migrate",), ("check",)])
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"AS_ALERTS_PORT": "http"}, "AS_ALERTS_PORT: "),
+        ({"ENVIRONMENT": "production"}, "DATABASE_URL: must be set"),
+        ({"DATABASE_URL": "mysql://u:geheim@127.0.0.1/d"}, "DATABASE_URL: not an address"),
+        ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d"}, "no connection to the database: "),
+    ],
+)
+def test_a_start_that_cannot_be(
+    tmp_path: Path, arguments: tuple[str, ...], settings: dict[str, str], complaint: str
+) -> None:
+    """What keeps the service from starting is one clear line, without a traceback or a password, and an exit code."""
+    ended = run(tmp_path, *arguments, **settings)
+    assert ended.returncode != 0
+    assert complaint in ended.stderr
+    assert len([line for line in ended.stderr.splitlines() if complaint in line]) == 1
+    assert "Traceback" not in ended.stderr
+    assert "geheim" not in ended.stderr
+
+
+def test_migrate_and_check(tmp_path: Path, data_dir: Path) -> None:
+    """`check` finds an old schema, `migrate` brings it up to date, and then `check` is content."""
+    settings = {"AS_ALERTS_DATA_DIR": str(data_dir / "check")}
+    before = run(tmp_path, "check", **settings)
+    assert (before.returncode, "the schema lacks 0001_create_alerts" in before.stderr) == (1, True)
+    assert run(tmp_path, "migrate", **settings).stdout.startswith("applied 0001_create_alerts, 0002")
+    assert run(tmp_path, "migrate", **settings).stdout == "nothing to apply\n"
+    after = run(tmp_path, "check", **settings)
+    assert (after.returncode, "are in order" in after.stdout) == (0, True)
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    """`--help` names the commands and options, `--version` the version."""
+    shown = run(tmp_path, "--help").stdout
+    for word in ("serve", "migrate", "check", "--host", "--port", "--workers"):
+        assert word in shown
+    assert run(tmp_path, "--version").stdout == version("as-alerts-service") + "\n"
+
+
+def test_options_go_before_settings(tmp_path: Path, data_dir: Path) -> None:
+    """`--host` and `--port` go before the settings."""
+    command = (sys.executable, "-m", "alerts_service", "serve", "--host", "localhost", "--port", "{port}")
+    settings = {"AS_ALERTS_DATA_DIR": str(data_dir / "options"), "AS_ALERTS_HOST": "192.0.2.1"}
+    with serving(tmp_path, command, **settings) as service:
+        assert urlsplit(service.url).port

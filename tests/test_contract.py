@@ -1,0 +1,93 @@
+"""The start refuses SQL files that do not fit the schema or their Structs."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import pytest
+from msgspec import Struct
+from msgspec.structs import replace
+
+from alerts_service import contract
+from alerts_service.database import Parameter, Query, Statement, load_queries
+from alerts_service.errors import StartError
+from alerts_service.exchange import Service
+from alerts_service.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+Connection = asyncpg.Connection  # its parameter says nothing here
+
+
+class Pair(Struct):
+    id: UUID
+    status: str | None
+
+
+@pytest.fixture
+async def connection(app: Service, settings: Settings) -> "AsyncIterator[Connection[asyncpg.Record]]":
+    connection = await asyncpg.connect(settings.database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test declare a statement of its own, and nothing else."""
+    monkeypatch.setattr(Statement, "declared", {})
+    Statement("pair", Pair)
+
+
+def query(sql: str, *parameters: Parameter) -> dict[str, Query]:
+    return {"pair": Query(Path("pair.sql"), sql, parameters)}
+
+
+async def test_the_shipped_files_fit(connection: "Connection[asyncpg.Record]") -> None:
+    """Every shipped SQL file fits the schema that the migrations make, and the Struct of its statement."""
+    assert await contract.verify(connection, load_queries()) == len(list(Statement.declared))
+
+
+@pytest.mark.usefixtures("declared")
+async def test_a_fitting_file(connection: "Connection[asyncpg.Record]") -> None:
+    """A file whose header, columns and types agree with its Struct is accepted."""
+    sql = "SELECT id, status FROM alerts WHERE id = $1"
+    assert await contract.verify(connection, query(sql, Parameter(1, "id", "uuid", nullable=False))) == 1
+
+
+@pytest.mark.usefixtures("declared")
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("SELECT id, state FROM alerts", 'column "state" does not exist'),
+        ("SELECT status, id FROM alerts", "returns the columns ['status', 'id'], Pair wants ['id', 'status']"),
+        ("SELECT id FROM alerts", "Pair wants ['id', 'status']"),
+        ("SELECT id, created_at AS status FROM alerts", "status is timestamptz, not what Pair holds"),
+        ("SELECT id, status FROM alerts WHERE id = $1", "the header documents the parameters [], PostgreSQL sees"),
+        ("SELECT id, status FROM alerts; SELECT 1", "cannot insert multiple commands"),
+    ],
+)
+async def test_a_file_that_does_not_fit(connection: "Connection[asyncpg.Record]", sql: str, problem: str) -> None:
+    """A file that does not fit is refused with its name and what is wrong."""
+    with pytest.raises(StartError, match="pair: ") as refused:
+        await contract.verify(connection, query(sql))
+    assert problem in str(refused.value)
+
+
+@pytest.mark.usefixtures("declared")
+async def test_a_missing_and_an_idle_file(connection: "Connection[asyncpg.Record]") -> None:
+    """A statement without a file, and a file that no statement runs, are both refused."""
+    fitting = query("SELECT id, status FROM alerts")["pair"]
+    with pytest.raises(StartError, match="pair: no such file") as refused:
+        await contract.verify(connection, {"idle": replace(fitting)})
+    assert "idle: no statement runs this file" in str(refused.value)
+
+
+def test_every_file_says_what_it_is_for() -> None:
+    """Every SQL file opens with a sentence, and either filters by tenant or says why it does not."""
+    for name, file in load_queries().items():
+        header = [line for line in file.sql.splitlines() if line.startswith("-- ")]
+        assert header, name
+        assert header[0].rstrip(".").count(" ") > 2, name
+        assert "tenant_id" in file.sql or "tenant" in " ".join(header), name
+        assert "*" not in file.sql.replace("count(*)", ""), name
