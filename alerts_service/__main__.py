@@ -60,7 +60,7 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> None:
 
 
 async def _rehearse(settings: Settings) -> None:
-    """Fail here, once, on what would fail in every worker: their supervisor starts a worker that died again for ever."""
+    """Fail here, once, on what would fail in every worker: their supervisor would restart them for ever."""
     from alerts_service.app import create_app  # noqa: PLC0415
     from alerts_service.startup import ready_database  # noqa: PLC0415
 

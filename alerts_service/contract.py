@@ -4,13 +4,13 @@ This is what makes `Alert(*record)` safe: a column that moved, a type that chang
 the start instead of turning up in an answer.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import asyncpg
 from msgspec import inspect
 
-from alerts_service.database import Query, Statement
+from alerts_service.database import Connection, Query, Statement
 from alerts_service.errors import StartError
 
 COLUMN_TYPES: dict[str, type[inspect.Type]] = {
@@ -24,12 +24,11 @@ COLUMN_TYPES: dict[str, type[inspect.Type]] = {
 }
 
 
-async def verify(connection: "asyncpg.Connection[asyncpg.Record]", queries: Mapping[str, Query]) -> int:
+async def verify(connection: Connection, queries: Mapping[str, Query]) -> int:
     """Prepare every query and compare it with its header and its Struct; return how many there are.
 
     Raises:
         StartError: with every difference that was found.
-
     """
     found = [problem async for problem in _problems(connection, queries)]
     if found:
@@ -37,7 +36,7 @@ async def verify(connection: "asyncpg.Connection[asyncpg.Record]", queries: Mapp
     return len(queries)
 
 
-async def _problems(connection: "asyncpg.Connection[asyncpg.Record]", queries: Mapping[str, Query]) -> Any:  # noqa: ANN401
+async def _problems(connection: Connection, queries: Mapping[str, Query]) -> AsyncIterator[str]:
     for name in Statement.declared.keys() ^ queries.keys():
         yield f"{name}: " + ("no such file" if name in Statement.declared else "no statement runs this file")
     for name in Statement.declared.keys() & queries.keys():
@@ -52,7 +51,7 @@ async def _problems(connection: "asyncpg.Connection[asyncpg.Record]", queries: M
 
 def _parameters(prepared: Any, query: Query) -> Iterator[str]:  # noqa: ANN401 - asyncpg exports no name for it
     documented = [(parameter.number, parameter.type) for parameter in query.parameters]
-    real = [(number, _spelled(type_)) for number, type_ in enumerate(prepared.get_parameters(), 1)]
+    real = [(number, type_.name) for number, type_ in enumerate(prepared.get_parameters(), 1)]
     if documented != real:
         yield f"the header documents the parameters {documented}, PostgreSQL sees {real}"
 
@@ -67,11 +66,6 @@ def _columns(prepared: Any, statement: Statement[Any]) -> Iterator[str]:  # noqa
     for column, field in zip(columns, fields, strict=True):
         if not isinstance(_plain(field.type), COLUMN_TYPES.get(column.type.name, type(None))):
             yield f"the column {column.name} is {column.type.name}, not what {statement.row.__name__} holds"
-
-
-def _spelled(type_: asyncpg.Type) -> str:
-    """Write a type as a .sql file does: asyncpg calls an array `_uuid` or `uuid[]`."""
-    return type_.name
 
 
 def _plain(type_: inspect.Type) -> inspect.Type:

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -25,6 +25,7 @@ LOST = (
     asyncpg.InternalClientError,
 )
 
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = TypeVar("Row", bound=Struct)
 
 PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+?)(?P<nullable>\??)$", re.MULTILINE)
@@ -138,7 +139,6 @@ def sql_folder() -> Path:
 
     Raises:
         StartError: it is in neither place.
-
     """
     package = Path(__file__).parent
     for folder in (package / "sql", package.parent / "sql"):

@@ -10,7 +10,7 @@ import logging
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.database import sql_folder
+from alerts_service.database import Connection, sql_folder
 from alerts_service.errors import StartError
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ CREATE TABLE IF NOT EXISTS alerts_service_migrations (
 )
 """
 RECORD = "INSERT INTO alerts_service_migrations (version, name, sha256) VALUES ($1, $2, $3)"
-
-Connection = asyncpg.Connection  # its parameter says nothing here
 
 
 class Migration(Struct, frozen=True):
@@ -50,14 +48,13 @@ def load_migrations() -> list[Migration]:
     ]
 
 
-async def migrate(connection: "Connection[asyncpg.Record]") -> list[Migration]:
+async def migrate(connection: Connection) -> list[Migration]:
     """Apply what is pending and return it. A schema that is up to date is only read.
 
     The connection must keep the server's own time zone: the second migration reads old times in it.
 
     Raises:
         StartError: a file that was applied has changed since, or a migration fails; then nothing was applied.
-
     """
     if not await pending(connection):
         return []
@@ -73,12 +70,11 @@ async def migrate(connection: "Connection[asyncpg.Record]") -> list[Migration]:
     return due
 
 
-async def pending(connection: "Connection[asyncpg.Record]") -> list[Migration]:
+async def pending(connection: Connection) -> list[Migration]:
     """List what the database has not seen yet.
 
     Raises:
         StartError: a file that was applied has changed since.
-
     """
     applied = await _applied(connection)
     migrations = load_migrations()
@@ -88,14 +84,14 @@ async def pending(connection: "Connection[asyncpg.Record]") -> list[Migration]:
     return [migration for migration in migrations if migration.version not in applied]
 
 
-async def _applied(connection: "Connection[asyncpg.Record]") -> dict[int, str]:
+async def _applied(connection: Connection) -> dict[int, str]:
     if await connection.fetchval("SELECT to_regclass('alerts_service_migrations')") is None:
         return {}
     rows = await connection.fetch("SELECT version, sha256 FROM alerts_service_migrations")
     return {row["version"]: row["sha256"] for row in rows}
 
 
-async def _apply(connection: "Connection[asyncpg.Record]", migration: Migration) -> None:
+async def _apply(connection: Connection, migration: Migration) -> None:
     await connection.execute(migration.sql)
     await connection.execute(RECORD, migration.version, migration.name, migration.sha256)
     logger.info("Applied migration %s", migration.name)

@@ -29,7 +29,6 @@ class Request(litestar.Request[Any, Any, Any]):
 
         Raises:
             Invalid: it is no JSON, not UTF-8, or not of that type.
-
         """
         decoder = decoder_for(self.route_handler.parsed_fn_signature.parameters["data"].annotation)
         try:

@@ -41,7 +41,6 @@ def load_settings() -> Settings:
     Raises:
         StartError: a value is wrong, or production lacks what it must have. The message names the setting,
             never its value.
-
     """
     values = {**dotenv_values(".env", interpolate=False), **os.environ}
     given = {name: value for name, value in values.items() if value}

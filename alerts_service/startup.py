@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from alerts_service import contract
-from alerts_service.database import Database, load_queries, open_database
+from alerts_service.database import Connection, Database, load_queries, open_database
 from alerts_service.errors import StartError
 from alerts_service.migrations import migrate
 from alerts_service.settings import Settings
@@ -24,7 +24,6 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
 
     Raises:
         StartError: it cannot be reached or started, or its schema is not what the SQL files need.
-
     """
     async with server(settings) as dsn:
         async with connected(dsn) as connection:
@@ -57,12 +56,11 @@ async def server(settings: Settings) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def connected(dsn: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+async def connected(dsn: str) -> AsyncIterator[Connection]:
     """Yield one connection, outside the pool, in the server's own time zone.
 
     Raises:
         StartError: there is none to be had. The message never holds the address, which holds a password.
-
     """
     try:
         connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)

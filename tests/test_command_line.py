@@ -24,18 +24,17 @@ def requests(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_every_line_is_json(tmp_path: Path, data_dir: Path) -> None:
-    """Every line of a service's life, uvicorn's among them, is JSON with time, level, logger and message, and each
-    request has its line, with its id; no note, key or message of an alert is in any of them.
-    """
+    """Every line of the log is JSON, uvicorn's too, each request has one, and none holds a secret or a note."""
     with serving(tmp_path, AS_ALERTS_DATA_DIR=str(data_dir / "log"), INTERNAL_SERVICE_KEY="geheim") as service:
         with httpx.Client(base_url=service.url, headers={"X-Request-ID": "call-1"}) as client:
             alert = client.post("/alerts", json={**BODY, "message": "geheim"}).json()
             client.put(f"/alerts/{alert['id']}/acknowledge?tenant_id={TENANT}", json={"note": "geheim"})
             client.post("/internal/alerts", headers={"x-service-key": "geheim?"})
         lines = service.stop()
-    assert all(LINE_KEYS <= line.keys() for line in lines)
+    assert all(line.keys() >= LINE_KEYS for line in lines)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines)
-    assert {"uvicorn.error", "alerts_service.migrations", "alerts_service.access"} <= {line["logger"] for line in lines}
+    loggers = {line["logger"] for line in lines}
+    assert loggers >= {"uvicorn.error", "alerts_service.migrations", "alerts_service.access"}
     assert "geheim" not in str(lines)
     created, acknowledged, refused = [line for line in requests(lines) if line["request_id"] == "call-1"]
     assert created.keys() == LINE_KEYS | REQUEST_KEYS

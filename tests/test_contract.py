@@ -10,14 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from alerts_service import contract
-from alerts_service.database import Parameter, Query, Statement, load_queries
+from alerts_service.database import Connection, Parameter, Query, Statement, load_queries
 from alerts_service.errors import StartError
-from alerts_service.exchange import Service
-from alerts_service.settings import Settings
+from alerts_service.migrations import migrate
 
 pytestmark = pytest.mark.anyio
-
-Connection = asyncpg.Connection  # its parameter says nothing here
 
 
 class Pair(Struct):
@@ -26,8 +23,9 @@ class Pair(Struct):
 
 
 @pytest.fixture
-async def connection(app: Service, settings: Settings) -> "AsyncIterator[Connection[asyncpg.Record]]":
-    connection = await asyncpg.connect(settings.database_url)
+async def connection(empty_database: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(empty_database)
+    await migrate(connection)
     yield connection
     await connection.close()
 
@@ -43,13 +41,13 @@ def query(sql: str, *parameters: Parameter) -> dict[str, Query]:
     return {"pair": Query(Path("pair.sql"), sql, parameters)}
 
 
-async def test_the_shipped_files_fit(connection: "Connection[asyncpg.Record]") -> None:
+async def test_the_shipped_files_fit(connection: Connection) -> None:
     """Every shipped SQL file fits the schema that the migrations make, and the Struct of its statement."""
     assert await contract.verify(connection, load_queries()) == len(list(Statement.declared))
 
 
 @pytest.mark.usefixtures("declared")
-async def test_a_fitting_file(connection: "Connection[asyncpg.Record]") -> None:
+async def test_a_fitting_file(connection: Connection) -> None:
     """A file whose header, columns and types agree with its Struct is accepted."""
     sql = "SELECT id, status FROM alerts WHERE id = $1"
     assert await contract.verify(connection, query(sql, Parameter(1, "id", "uuid", nullable=False))) == 1
@@ -67,7 +65,7 @@ async def test_a_fitting_file(connection: "Connection[asyncpg.Record]") -> None:
         ("SELECT id, status FROM alerts; SELECT 1", "cannot insert multiple commands"),
     ],
 )
-async def test_a_file_that_does_not_fit(connection: "Connection[asyncpg.Record]", sql: str, problem: str) -> None:
+async def test_a_file_that_does_not_fit(connection: Connection, sql: str, problem: str) -> None:
     """A file that does not fit is refused with its name and what is wrong."""
     with pytest.raises(StartError, match="pair: ") as refused:
         await contract.verify(connection, query(sql))
@@ -75,7 +73,7 @@ async def test_a_file_that_does_not_fit(connection: "Connection[asyncpg.Record]"
 
 
 @pytest.mark.usefixtures("declared")
-async def test_a_missing_and_an_idle_file(connection: "Connection[asyncpg.Record]") -> None:
+async def test_a_missing_and_an_idle_file(connection: Connection) -> None:
     """A statement without a file, and a file that no statement runs, are both refused."""
     fitting = query("SELECT id, status FROM alerts")["pair"]
     with pytest.raises(StartError, match="pair: no such file") as refused:

@@ -56,9 +56,7 @@ async def test_an_empty_database(empty_database: str) -> None:
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
 async def test_an_existing_table_is_adopted(empty_database: str, zone: str) -> None:
-    """A table made by the specification's own SQL keeps its rows: its times, written in the server's zone, come out
-    right, and what was null reads as what it meant.
-    """
+    """A table of the specification's own SQL keeps its rows; times in the server's zone and nulls come out right."""
     connection = await asyncpg.connect(empty_database)
     await connection.execute(
         f"ALTER DATABASE {await connection.fetchval('SELECT current_database()')} SET timezone = '{zone}'"

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,7 +16,7 @@ BODY = {"tenant_id": "123e4567-e89b-12d3-a456-426614174000", "rule_name": "r", "
 
 
 @pytest.fixture(scope="module")
-def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty environment into which pip installed the wheel and what it asks for, nothing else."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
@@ -26,7 +25,7 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     venv.create(folder / "env", with_pip=True)
     pip = [str(folder / "env/bin/python"), "-m", "pip", "install", "--quiet", str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
-    yield folder / "env/bin"
+    return folder / "env/bin"
 
 
 @pytest.mark.anyio
@@ -35,8 +34,9 @@ async def test_the_wheel_serves_from_any_folder(bin_folder: Path, server_url: st
     async with fresh_database(server_url) as url:
         command = [str(bin_folder / "alerts-service"), "--port", "{port}"]
         with serving(tmp_path, command, DATABASE_URL=url) as service:
-            assert httpx.post(f"{service.url}/alerts", json=BODY).status_code == 201
-            assert httpx.get(f"{service.url}/docs/static/swagger-ui.css").status_code == 200
+            async with httpx.AsyncClient(base_url=service.url) as client:
+                assert (await client.post("/alerts", json=BODY)).status_code == 201
+                assert (await client.get("/docs/static/swagger-ui.css")).status_code == 200
 
 
 def test_without_the_embedded_extra(bin_folder: Path, tmp_path: Path) -> None:

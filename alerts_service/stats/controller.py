@@ -36,6 +36,10 @@ class StatsController(Controller):
         response_description="The counts",
         responses=errors(422, 500, 503),
     )
-    async def get(self, request: Request, tenant_id: Annotated[UUID, PathParameter()]) -> Stats:
+    async def get_stats(
+        self,
+        request: Request,
+        tenant_id: Annotated[UUID, PathParameter(description="The tenant whose alerts to count.")],
+    ) -> Stats:
         """A tenant that has no alerts, known or not, counts zero."""
         return await request.database.one(GET, tenant_id=tenant_id)
