@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from importlib.metadata import version
 
@@ -11,7 +12,12 @@ from alerts_service.settings import Settings, load_settings
 
 
 def main() -> None:
-    """Do what the command line says; a failure that we know is one line and exit code 1."""
+    """Do what the command line says; a failure that we know is one line and exit code 1.
+
+    SIGTERM ends it with 0 at any time: a container's first process would not hear it otherwise, and uvicorn, which
+    finishes its requests first, raises it again in the end.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     arguments = _parser().parse_args()
     try:
         settings = load_settings()

@@ -84,7 +84,7 @@ def _in_one_line(send: Any) -> Any:  # noqa: ANN401
     async def report(message: Any) -> None:  # noqa: ANN401
         if message["type"] == "lifespan.startup.failed":
             _, known, reason = message["message"].rpartition(f"{StartError.__name__}: ")
-            message["message"] = reason.strip() if known else message["message"]
+            message["message"] = reason.splitlines()[0] if known else message["message"]
         await send(message)
 
     return report

@@ -61,6 +61,7 @@ def test_alerts_survive_a_restart(tmp_path: Path, data_dir: Path, number: signal
     with serving(tmp_path, AS_ALERTS_DATA_DIR=folder) as service:
         alert = httpx.post(f"{service.url}/alerts", json=BODY).json()
         service.stop(number)
+        assert service.process.returncode == 0
     with serving(tmp_path, AS_ALERTS_DATA_DIR=folder) as service:
         assert httpx.get(f"{service.url}/alerts/{alert['id']}").json() == alert
 
@@ -107,6 +108,7 @@ def test_a_start_that_cannot_be(
     assert complaint in ended.stderr
     assert len([line for line in ended.stderr.splitlines() if complaint in line]) == 1
     assert "Traceback" not in ended.stderr
+    assert "---" not in ended.stderr
     assert "geheim" not in ended.stderr
 
 

@@ -1,0 +1,29 @@
+ARG PYTHON_VERSION=3.13
+
+FROM docker.io/library/python:${PYTHON_VERSION}-slim AS builder
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /build
+COPY pyproject.toml ./
+# What is deleted here belongs to an editor that the service does not show.
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+        > requirements.txt \
+    && python -m venv --without-pip /opt/venv \
+    && pip --python /opt/venv/bin/python install -r requirements.txt \
+    && find /opt/venv \( -name 'swagger-editor*' -o -name '*.map' \) -delete
+COPY . ./
+RUN pip --python /opt/venv/bin/python install --no-deps --prefix /opt/service .
+
+FROM docker.io/library/python:${PYTHON_VERSION}-slim
+RUN useradd --uid 10001 --user-group --no-log-init --no-create-home --shell /usr/sbin/nologin alerts
+COPY --from=builder /opt/venv /opt/venv
+COPY --from=builder /opt/service /opt/venv
+ENV PATH=/opt/venv/bin:$PATH ENVIRONMENT=production AS_ALERTS_HOST=0.0.0.0
+# The base image has no bytecode for the standard library; this leaves what the service imports of it.
+RUN python -c "import uvicorn, alerts_service.app"
+USER 10001:10001
+EXPOSE 3101
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["python", "-c", "\
+import os, urllib.request as r; port = os.environ.get('AS_ALERTS_PORT') or '3101'; \
+r.build_opener(r.ProxyHandler({})).open(f'http://localhost:{port}/health', timeout=2)"]
+ENTRYPOINT ["alerts-service"]
