@@ -8,11 +8,12 @@ from litestar import Litestar, Router
 
 from alerts_service import errors, openapi
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
+from alerts_service.alerts.structs import EXAMPLE
 from alerts_service.database import Database
 from alerts_service.exchange import Service
 from alerts_service.guards import requires_service_key
 from alerts_service.health.controller import HealthController
-from alerts_service.requests import Request
+from alerts_service.requests import Request, refuse_null
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.startup import ready_database
 from alerts_service.stats.controller import StatsController
@@ -47,6 +48,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
             openapi.swagger_ui_files(),
             openapi.openapi_json,
         ],
+        before_request=refuse_null,
         debug=False,
         exception_handlers=errors.HANDLERS,
         lifespan=[lifespan] if database is None else [],
@@ -56,5 +58,5 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         request_max_body_size=MAX_BODY_BYTES,
     )
     app.state.database = database
-    openapi.correct(app)
+    openapi.correct(app, EXAMPLE)
     return app

@@ -28,12 +28,15 @@ logger = logging.getLogger(__name__)
 
 AnyRequest = Request[Any, Any, Any]
 
+# Python's own words for a status change with its version.
+WORDS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
+
 
 class ErrorResponse(Struct, frozen=True):
     """The body of every answer that is not a success."""
 
     error: str
-    detail: str | None = None
+    detail: str | None
 
 
 class StartError(Exception):
@@ -114,7 +117,7 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResp
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unforeseen(request, error)
     headers = {"Allow": _allowed(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
-    return _response(status, status.phrase, None, headers)
+    return _response(status, WORDS.get(status, status.phrase), None, headers)
 
 
 def _unforeseen(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:

@@ -24,6 +24,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 from litestar.typing import FieldDefinition
+from msgspec import Struct
 
 from alerts_service.errors import ErrorResponse
 from alerts_service.guards import SERVICE_KEY_HEADER
@@ -33,9 +34,18 @@ ERRORS = {
     404: "There is no such alert, or it is another tenant's",
     409: "The workflow does not allow this move",
     413: "The body is larger than 1 MiB",
-    422: "Validation error: the detail names the field and the reason",
+    422: "The request breaks the contract: the detail names the field and the reason",
     500: "Database connection error, or an unforeseen one",
     503: "The database does not answer, or had no time for this request",
+}
+EXAMPLES = {
+    "401": ErrorResponse("Unauthorized", f"the header {SERVICE_KEY_HEADER} must hold the internal service key"),
+    "404": ErrorResponse("Alert not found", None),
+    "409": ErrorResponse("Conflict", "the alert is resolved since 2026-01-05T09:30:00+00:00"),
+    "413": ErrorResponse("Body too large", None),
+    "422": ErrorResponse("Validation error", "tenant_id: Invalid UUID"),
+    "500": ErrorResponse("Database connection error", None),
+    "503": ErrorResponse("Service unavailable", "the database does not answer"),
 }
 SERVICE_KEY: list[SecurityRequirement] = [{"serviceKey": []}]
 STATIC = "/docs/static"
@@ -57,7 +67,12 @@ def config() -> OpenAPIConfig:
         description="Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.",
         components=Components(
             security_schemes={
-                "serviceKey": SecurityScheme(type="apiKey", name=SERVICE_KEY_HEADER, security_scheme_in="header")
+                "serviceKey": SecurityScheme(
+                    type="apiKey",
+                    name=SERVICE_KEY_HEADER,
+                    security_scheme_in="header",
+                    description="The key that our own services share, from `INTERNAL_SERVICE_KEY`.",
+                )
             }
         ),
         operation_id_creator=lambda handler, *_: handler.handler_name,
@@ -81,25 +96,32 @@ def swagger_ui_files() -> Router:
     return create_static_files_router(STATIC, [Path(package) / "static"], include_in_schema=False)
 
 
-def correct(app: Litestar) -> None:
+def correct(app: Litestar, *examples: Struct) -> None:
     """Make the document of an application say what the service does.
 
-    Every Struct is described by msgspec, which knows its limits and that unknown fields are refused.
+    Every Struct is described by msgspec, which knows its limits and that unknown fields are refused, and shown by
+    what the `examples` have of its kind.
     """
     document = app.openapi_schema
-    structs: dict[type[msgspec.Struct], None] = {ErrorResponse: None}
+    structs: dict[type[Struct], None] = {ErrorResponse: None}
     for handler, operation in _operations(app):
         data = handler.parsed_fn_signature.parameters.get("data")
         for field in filter(None, (handler.parsed_fn_signature.return_type, data)):
             structs.update(dict.fromkeys(_structs(field)))
-        (operation.responses or {}).pop("400", None)
+        responses: dict[str, Any] = operation.responses or {}
+        responses.pop("400", None)
+        for status in responses.keys() & EXAMPLES.keys():
+            responses[status].content["application/json"].example = _verbatim(EXAMPLES[status])
         if data and isinstance(operation.request_body, RequestBody):
             operation.request_body.required = not data.has_default
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):
                 parameter.schema = _without_null(parameter.schema)
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    for example in examples:
+        schemas[type(example).__name__]["examples"] = [_verbatim(example)]
     document.components.schemas = schemas
+    document.paths = dict(sorted((document.paths or {}).items()))
 
 
 def _operations(app: Litestar) -> Iterator[tuple[HTTPRouteHandler, Operation]]:
@@ -112,11 +134,16 @@ def _operations(app: Litestar) -> Iterator[tuple[HTTPRouteHandler, Operation]]:
                         yield handler, operation
 
 
-def _structs(field: FieldDefinition) -> Iterator[type[msgspec.Struct]]:
-    if field.is_subclass_of(msgspec.Struct):
+def _structs(field: FieldDefinition) -> Iterator[type[Struct]]:
+    if field.is_subclass_of(Struct):
         yield field.annotation
     for inner in field.inner_types:
         yield from _structs(inner)
+
+
+def _verbatim(example: Struct) -> msgspec.Raw:
+    """Keep an example as it is: Litestar drops every null from the document."""
+    return msgspec.Raw(msgspec.json.encode(example))
 
 
 def _without_null(schema: Any) -> Any:  # noqa: ANN401 - a Schema or a Reference

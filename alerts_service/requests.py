@@ -37,6 +37,19 @@ class Request(litestar.Request[Any, Any, Any]):
             raise Invalid(reason(error)) from None
 
 
+async def refuse_null(request: litestar.Request[Any, Any, Any]) -> None:
+    """Refuse `null` for a parameter: Litestar takes it for one that was left out, and would drop a tenant or a filter.
+
+    Raises:
+        Invalid: there is one.
+    """
+    if not request.scope["query_string"]:
+        return
+    for name, value in request.query_params.multi_items():
+        if value.lower() == "null":
+            raise Invalid(f"{name}: must not be null")
+
+
 def reason(error: Exception) -> str:
     """Name the field and what is wrong with it, as `field: reason`."""
     if isinstance(error, UnicodeDecodeError):

@@ -21,22 +21,23 @@ SERVE = (sys.executable, "-m", "alerts_service")
 class ServiceProcess:
     """A running service, and what it wrote."""
 
-    def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path, port: int) -> None:
         self.process = process
+        self.log = log
         self.url = f"http://127.0.0.1:{port}"
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> list[dict[str, Any]]:
         """End the service and return the lines of its log."""
         self.process.send_signal(number)
-        _, written = self.process.communicate(timeout=20)
-        return [json.loads(line) for line in written.splitlines()]
+        self.process.wait(timeout=20)
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def wait(self, seconds: float = 20) -> None:
         """Return when the service answers, or raise with what it wrote instead."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise AssertionError(self.process.communicate())
+                raise AssertionError(self.log.read_text())
             try:
                 httpx.get(f"{self.url}/health/live", timeout=1)
             except httpx.TransportError:
@@ -62,13 +63,12 @@ def environment(**settings: str) -> dict[str, str]:
 @contextmanager
 def serving(cwd: Path, command: Sequence[str] = SERVE, **settings: str) -> Iterator[ServiceProcess]:
     """Run the service in a folder until the test is done with it."""
-    port = free_port()
+    port, log = free_port(), cwd / "service.log"
     given = environment(AS_ALERTS_PORT=str(port), **settings)
     arguments = [part.format(port=port) for part in command]
-    process = subprocess.Popen(
-        arguments, cwd=cwd, env=given, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
-    service = ServiceProcess(process, port)
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(arguments, cwd=cwd, env=given, stderr=stderr, stdout=subprocess.DEVNULL)
+    service = ServiceProcess(process, log, port)
     try:
         service.wait()
         yield service

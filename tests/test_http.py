@@ -25,7 +25,7 @@ ID = uuid4()
 @pytest.mark.parametrize("path", ["/", "/nope", "/alerts/x/y/z", "/docs/nope", "/docs/a/b", "/internal", "/health/x"])
 async def test_an_unknown_path(client: httpx.AsyncClient, path: str) -> None:
     """An unknown path is 404 in the one shape, below the docs too."""
-    assert_error(await client.get(path), 404, "Not Found")
+    assert_error(await client.get(path), 404, "Not found")
 
 
 METHODS = [
@@ -47,7 +47,7 @@ METHODS = [
 async def test_a_method_that_the_path_does_not_take(client: httpx.AsyncClient, path: str, allow: str) -> None:
     """A wrong method is 405 in the one shape, and names all that the path takes."""
     response = await client.delete(path)
-    assert_error(response, 405, "Method Not Allowed")
+    assert_error(response, 405, "Method not allowed")
     assert response.headers["allow"] == allow
 
 

@@ -2,7 +2,7 @@
 
 import json
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import pytest
@@ -97,6 +97,8 @@ async def test_a_bad_id_in_a_path(client: httpx.AsyncClient, method: str, path: 
         ("tenant_id=x", "tenant_id: Invalid UUID"),
         (f"tenant_id={TENANT}&status=open", "status: Invalid enum value 'open'"),
         (f"tenant_id={TENANT}&severity=urgent", "severity: Invalid enum value 'urgent'"),
+        (f"tenant_id={TENANT}&status=null", "status: must not be null"),
+        (f"tenant_id={TENANT}&severity=Null", "severity: must not be null"),
         (f"tenant_id={TENANT}&cursor=x", "cursor: "),
         (f"tenant_id={TENANT}&cursor=", "cursor: "),
         (f"tenant_id={TENANT}&cursor={'9' * 32}", "cursor: "),
@@ -110,10 +112,12 @@ async def test_a_bad_list_query(client: httpx.AsyncClient, query: str, detail: s
     assert_error(await client.get(f"/alerts?{query}"), 422, "Validation error", detail)
 
 
-async def test_a_bad_owner(client: httpx.AsyncClient) -> None:
-    """A tenant on a by-id route must be a UUID too."""
-    response = await client.get(f"/alerts/{uuid4()}", params={"tenant_id": "x"})
-    assert_error(response, 422, "Validation error", "tenant_id: Invalid UUID")
+@pytest.mark.parametrize("owner", ["x", "", "null", "NULL", "%6eull", f"{TENANT}&tenant_id=null"])
+async def test_a_bad_owner(client: httpx.AsyncClient, tenant: UUID, owner: str) -> None:
+    """A tenant on a by-id route must be a UUID too; null is none, and does not stand for any tenant."""
+    alert = await create(client, tenant)
+    response = await client.get(f"/alerts/{alert['id']}?tenant_id={owner}")
+    assert_error(response, 422, "Validation error", "tenant_id: ")
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -125,6 +129,6 @@ async def test_a_body_over_one_mebibyte(client: httpx.AsyncClient, *, declared: 
             yield b" " * 65536
 
     content = b" " * (1 << 20) + b" " if declared else stream()
-    assert_error(await client.post("/alerts", content=content), 413, "Request Entity Too Large")
+    assert_error(await client.post("/alerts", content=content), 413, "Body too large")
     just_fits = json.dumps(GOOD).encode().ljust(1 << 20)
     assert (await client.post("/alerts", content=just_fits)).status_code == 201

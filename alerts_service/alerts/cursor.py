@@ -22,7 +22,6 @@ def decode(cursor: str) -> tuple[datetime, UUID]:
 
     Raises:
         Invalid: it is none of ours.
-
     """
     try:
         microseconds, id_ = PLACE.unpack(b64decode(cursor, altchars=b"-_", validate=True))

@@ -1,6 +1,6 @@
 """What goes in and out of the alert routes."""
 
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -48,3 +48,19 @@ class Alert(Struct, frozen=True):
     acknowledgment_note: str | None
     resolved_at: Time | None
     resolution_note: str | None
+
+
+EXAMPLE = Alert(
+    id=UUID("0f8fad5b-d9cb-469f-a165-70867728950e"),
+    tenant_id=UUID("123e4567-e89b-12d3-a456-426614174000"),
+    rule_name="missed_call",
+    message="Missed call not returned in 15 minutes",
+    severity="medium",
+    status="acknowledged",
+    created_at=datetime(2026, 1, 5, 9, 15, tzinfo=timezone.utc),
+    updated_at=datetime(2026, 1, 5, 9, 30, tzinfo=timezone.utc),
+    acknowledged_at=datetime(2026, 1, 5, 9, 30, tzinfo=timezone.utc),
+    acknowledgment_note="Calling the customer back",
+    resolved_at=None,
+    resolution_note=None,
+)

@@ -1,0 +1,109 @@
+"""The documentation in a real browser, served by a real process."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import KEY
+from tests.processes import ServiceProcess, serving
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'as-alerts-service[dev]'")
+
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def service(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    folder = str(data_dir / "browser")
+    with serving(tmp_path_factory.mktemp("cwd"), AS_ALERTS_DATA_DIR=folder, INTERNAL_SERVICE_KEY=KEY) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium to drive")
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=chromium, args=QUIET) as browser:
+        yield browser
+
+
+class Visit:
+    """A look at the documentation, and what the browser asked for and complained of meanwhile."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        page.goto(f"{url}/docs")
+
+    def operation(self, name: str) -> Locator:
+        """Unfold an operation."""
+        block = self.page.locator(f"[id$='-{name}'].opblock")
+        block.locator(".opblock-summary-control").click()
+        return block
+
+    def execute(self, block: Locator) -> str:
+        """Send the request that an unfolded operation offers and return the status of the answer."""
+        block.get_by_role("button", name="Execute").click()
+        return block.locator(".live-responses-table tbody .response-col_status").inner_text().split()[0]
+
+
+@pytest.fixture
+def visit(browser: Browser, service: ServiceProcess) -> Iterator[Visit]:
+    with browser.new_page() as page:
+        yield Visit(page, service.url)
+
+
+def test_every_operation_is_shown(visit: Visit) -> None:
+    """The documentation shows every operation with a summary, and the browser has nothing to complain of."""
+    expect(visit.page.locator(".opblock")).to_have_count(10)
+    expect(visit.page.locator(".opblock-summary-description:empty")).to_have_count(0)
+    assert visit.complaints == []
+
+
+def test_nothing_comes_from_elsewhere(visit: Visit) -> None:
+    """The page and all that it needs come from the service itself."""
+    visit.page.wait_for_load_state("networkidle")
+    assert f"{visit.url}/docs/static/swagger-ui-bundle.js" in visit.requests
+    assert [url for url in visit.requests if not url.startswith(f"{visit.url}/")] == []
+
+
+def test_the_example_is_a_good_request(visit: Visit) -> None:
+    """An alert can be recorded from the page, just as the example offers it."""
+    block = visit.operation("create_alert")
+    block.get_by_role("button", name="Try it out").click()
+    example = json.loads(block.locator("textarea").input_value())
+    assert example.keys() == {"tenant_id", "rule_name", "message", "severity"}
+    assert visit.execute(block) == "201"
+    assert visit.complaints == []
+
+
+def test_the_service_key_can_be_given(visit: Visit) -> None:
+    """An internal operation is refused until the service key is given to the page."""
+    block = visit.operation("create_internal_alert")
+    block.get_by_role("button", name="Try it out").click()
+    assert visit.execute(block) == "401"
+    block.get_by_role("button", name="Clear").click()
+    visit.page.get_by_role("button", name="Authorize").click()
+    form = visit.page.locator(".auth-container")
+    form.locator("input").fill(KEY)
+    form.get_by_role("button", name="Apply credentials").click()
+    form.get_by_role("button", name="Close").click()
+    assert visit.execute(block) == "201"

@@ -1,0 +1,118 @@
+"""The OpenAPI document held against the service: what it allows is answered as it says, all else is refused."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import schemathesis
+
+from alerts_service.alerts.structs import Alert
+from alerts_service.errors import ErrorResponse
+from tests.conftest import KEY
+from tests.processes import ServiceProcess, serving
+
+ROOT = Path(__file__).parents[1]
+CONFIG = f"""
+warnings.fail-on = ["missing_auth"]
+auth.openapi.serviceKey.api_key = "{KEY}"
+"""
+
+
+@schemathesis.hook
+def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", __: dict[str, Any]) -> None:
+    """Make no cursor up and call it good: it is opaque, so no schema can tell a cursor from another text."""
+    if case.meta and case.meta.generation.mode.is_positive:
+        case.query.pop("cursor", None)
+
+
+@pytest.fixture(scope="module")
+def service(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    settings = {"AS_ALERTS_DATA_DIR": str(data_dir / "schemathesis"), "INTERNAL_SERVICE_KEY": KEY}
+    with serving(tmp_path_factory.mktemp("cwd"), **settings) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def document(service: ServiceProcess) -> dict[str, Any]:
+    document: dict[str, Any] = httpx.get(f"{service.url}/openapi.json").json()
+    return document
+
+
+@pytest.fixture(scope="module")
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method} {path}": operation for path, item in document["paths"].items() for method, operation in item.items()
+    }
+
+
+def test_the_service_does_what_the_document_says(service: ServiceProcess, tmp_path: Path) -> None:
+    """Good requests are answered, bad ones refused, one by one and in sequences, always as the document describes."""
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    options = ["--checks=all", "--seed=1", "--max-examples=50", "--generation-database=none", "--no-color"]
+    run = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", "run", *options, f"{service.url}/openapi.json"],
+        cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": __name__, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_document_is_openapi(document: dict[str, Any]) -> None:
+    """The document is valid OpenAPI 3.1."""
+    assert document["openapi"].startswith("3.1.")
+    schemathesis.openapi.from_dict(document).validate()
+
+
+def test_every_operation_is_described(operations: dict[str, dict[str, Any]]) -> None:
+    """There are ten operations, and each has a summary, a description, and a word on every parameter and answer."""
+    assert len(operations) == 10
+    for operation in operations.values():
+        parts = [*operation.get("parameters", ()), *operation["responses"].values()]
+        assert operation["summary"]
+        assert all(part["description"] for part in [operation, *parts])
+
+
+def test_every_error_is_the_same_kind(operations: dict[str, dict[str, Any]]) -> None:
+    """Every error is described as an ErrorResponse, with an example of one; a bad request is 422, never 400."""
+    for operation in operations.values():
+        errors = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+        assert "400" not in errors
+        for answer in errors.values():
+            body = answer["content"]["application/json"]
+            assert body["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}
+            msgspec.convert(body["example"], ErrorResponse)
+
+
+def test_health_routes_take_no_wrong_input(operations: dict[str, dict[str, Any]]) -> None:
+    """A route that takes no input documents no validation error."""
+    healths = [operation for name, operation in operations.items() if name.startswith("get /health")]
+    assert [sorted(operation["responses"]) for operation in healths] == [["200", "503"], ["200", "503"], ["200"]]
+
+
+def test_the_bodies(document: dict[str, Any], operations: dict[str, dict[str, Any]]) -> None:
+    """A body that may be left out says so, unknown fields are refused, and every field of an answer is always there."""
+    required = {name: op["requestBody"]["required"] for name, op in operations.items() if "requestBody" in op}
+    assert {name for name, value in required.items() if value} == {"post /alerts", "post /internal/alerts"}
+    assert len(required) == 4
+    schemas = document["components"]["schemas"]
+    closed = {name for name, schema in schemas.items() if schema.get("additionalProperties") is False}
+    assert closed == {"CreateAlert", "NoteRequest"}
+    assert all(set(schemas[name]["required"]) == set(schemas[name]["properties"]) for name in schemas.keys() - closed)
+    msgspec.convert(schemas["Alert"]["examples"][0], Alert)
+
+
+def test_the_service_key(document: dict[str, Any], operations: dict[str, dict[str, Any]]) -> None:
+    """The internal route, and it alone, asks for the service key."""
+    keyed = {name: operation["security"] for name, operation in operations.items() if "security" in operation}
+    assert keyed == {"post /internal/alerts": [{"serviceKey": []}]}
+    scheme = document["components"]["securitySchemes"]["serviceKey"]
+    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", "x-service-key")
