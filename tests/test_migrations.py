@@ -37,6 +37,7 @@ CREATE INDEX idx_alerts_status ON alerts(status);
 CREATE INDEX idx_alerts_created_at ON alerts(created_at);
 """
 TENANT = "123e4567-e89b-12d3-a456-426614174000"
+OTHER_TENANT = "123e4567-e89b-12d3-a456-426614174001"
 
 
 async def test_an_empty_database(empty_database: str) -> None:
@@ -71,6 +72,13 @@ async def test_an_existing_table_is_adopted(empty_database: str, zone: str) -> N
         VALUES ('{TENANT}', NULL, 'old', NULL, NULL, '2024-07-01 12:00', NULL, '2024-07-01 13:00')
         """
     )
+    contradictions = (
+        f"INSERT INTO alerts (tenant_id, rule_name, message, status, created_at, resolved_at) VALUES "
+        f"('{OTHER_TENANT}', 'r', 'm', 'acknowledged', '2024-01-03', NULL), "
+        f"('{OTHER_TENANT}', 'r', 'm', 'resolved', '2024-01-02', NULL), "
+        f"('{OTHER_TENANT}', 'r', 'm', 'triggered', '2024-01-01', '2024-07-01 13:00')"
+    )
+    await connection.execute(contradictions)
     noon = await connection.fetchval("SELECT '2024-07-01 12:00'::timestamptz AT TIME ZONE 'UTC'")
     now = await connection.fetchval("SELECT now()")
     await connection.close()
@@ -83,6 +91,10 @@ async def test_an_existing_table_is_adopted(empty_database: str, zone: str) -> N
         assert old["updated_at"] == old["acknowledged_at"] > old["created_at"]
         assert new["created_at"][:16] == now.isoformat()[:16]
         assert (await client.put(f"/alerts/{old['id']}/resolve")).status_code == 200
+        others = (await client.get("/alerts", params={"tenant_id": OTHER_TENANT})).json()
+        assert [alert["status"] for alert in others] == ["acknowledged", "resolved", "resolved"]
+        assert others[0]["acknowledged_at"] == others[0]["updated_at"]
+        assert others[1]["resolved_at"] == others[1]["updated_at"]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +104,8 @@ async def test_an_existing_table_is_adopted(empty_database: str, zone: str) -> N
         "UPDATE alerts SET status = 'open'",
         "UPDATE alerts SET status = NULL",
         "UPDATE alerts SET created_at = NULL",
+        "UPDATE alerts SET status = 'resolved'",
+        "UPDATE alerts SET acknowledged_at = now()",
     ],
 )
 async def test_the_database_keeps_alerts_honest(empty_database: str, change: str) -> None:

@@ -156,5 +156,5 @@ async def _get(database: Database, alert_id: UUID, tenant_id: UUID | None) -> Al
 
 def _since(alert: Alert) -> str:
     """Say where the alert stands, for a caller that wanted it elsewhere."""
-    since = {"acknowledged": alert.acknowledged_at, "resolved": alert.resolved_at}.get(alert.status)
-    return f"the alert is {alert.status} since {(since or alert.updated_at).isoformat()}"
+    since = alert.resolved_at or alert.acknowledged_at or alert.created_at
+    return f"the alert is {alert.status} since {since.isoformat()}"
