@@ -14,6 +14,7 @@ from alerts_service.exchange import Service
 from alerts_service.guards import requires_service_key
 from alerts_service.health.controller import HealthController
 from alerts_service.requests import Request, refuse_null
+from alerts_service.responses import JSONResponse
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.startup import ready_database
 from alerts_service.stats.controller import StatsController
@@ -39,16 +40,14 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         guards=[requires_service_key(settings.internal_service_key)],
         security=openapi.SERVICE_KEY,
     )
-    app = Service(
-        route_handlers=[
-            AlertsController,
-            StatsController,
-            HealthController,
-            internal,
-            openapi.swagger_ui_files(),
-            openapi.openapi_json,
-        ],
+    api = Router(
+        "/",
+        route_handlers=[AlertsController, StatsController, HealthController, internal],
         before_request=refuse_null,
+        response_class=JSONResponse,
+    )
+    app = Service(
+        route_handlers=[api, openapi.swagger_ui_files(), openapi.openapi_json],
         debug=False,
         exception_handlers=errors.HANDLERS,
         lifespan=[lifespan] if database is None else [],

@@ -24,6 +24,8 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 from msgspec import Struct
 
+from alerts_service.responses import JSONResponse
+
 logger = logging.getLogger(__name__)
 
 AnyRequest = Request[Any, Any, Any]
@@ -129,7 +131,7 @@ def _unforeseen(request: AnyRequest, error: Exception) -> Response[ErrorResponse
 def _response(
     status: HTTPStatus, error: str, detail: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Response[ErrorResponse]:
-    return Response(ErrorResponse(error, detail), status_code=status, headers=headers, media_type="application/json")
+    return JSONResponse(ErrorResponse(error, detail), status_code=status, headers=headers)
 
 
 def _allowed(error: HTTPException) -> str:

@@ -4,20 +4,20 @@ Litestar's middleware does not see unknown paths, and its handlers cannot answer
 application.
 """
 
-import logging
 import re
-import time
+from collections.abc import Iterable
 from http import HTTPStatus
+from random import getrandbits
+from time import perf_counter
 from typing import Any
-from uuid import uuid4
 
 from litestar import Litestar
 from litestar.types import Receive, Send
 
 from alerts_service.errors import StartError
-from alerts_service.logs import request_id
+from alerts_service.logs import AccessLog, request_id
 
-logger = logging.getLogger("alerts_service.access")
+access_log = AccessLog()
 
 REQUEST_ID_HEADER = b"x-request-id"
 ACCEPTABLE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
@@ -36,13 +36,14 @@ class Service(Litestar):
             await self._answer(scope, receive, send)
         elif scope["type"] == "lifespan":
             await super().__call__(scope, receive, _in_one_line(send))
+            access_log.flush()
         else:
             await super().__call__(scope, receive, send)
 
-    async def _answer(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - a typed dict copied
-        method, status, started = scope["method"], None, time.perf_counter()
-        id_ = _request_id(scope)
-        token = request_id.set(id_.decode())
+    async def _answer(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - a typed dict
+        method, status, started = scope["method"], None, perf_counter()
+        id_ = _request_id(scope["headers"])
+        request_id.set(name := id_.decode())
 
         async def respond(message: Any) -> None:  # noqa: ANN401
             nonlocal status
@@ -54,20 +55,19 @@ class Service(Litestar):
                 message = {**message, "body": b""}
             await send(message)
 
-        inner: Any = {**scope, "method": INNER_METHOD.get(method, method)}
+        inner: Any = {**scope, "method": INNER_METHOD[method]} if method in INNER_METHOD else scope
         try:
             await super().__call__(inner, receive, respond)
         finally:
-            milliseconds = round((time.perf_counter() - started) * 1000, 2)
-            line = {"method": method, "path": scope["path"], "status": status, "duration_ms": milliseconds}
-            logger.info("request", extra=line)
-            request_id.reset(token)
+            access_log.write(method, scope["path"], status, round((perf_counter() - started) * 1000, 2), name)
 
 
-def _request_id(scope: Any) -> bytes:  # noqa: ANN401
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Take the caller's id if it is one that a header and a log can carry, else make one."""
-    given = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
-    return given if ACCEPTABLE_ID.fullmatch(given) else uuid4().hex.encode()
+    for name, value in headers:
+        if name == REQUEST_ID_HEADER and ACCEPTABLE_ID.fullmatch(value):
+            return value
+    return b"%032x" % getrandbits(128)
 
 
 def _options(message: dict[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,22 @@
 """JSON lines on stderr, uvicorn's own among them."""
 
+import asyncio
 import logging
 import logging.config
+import sys
 import time
 from contextvars import ContextVar
 
+import msgspec
+from msgspec import Struct
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
+logger = logging.getLogger("alerts_service.access")
+
+BATCH_SECONDS = 0.05
+
+encode = msgspec.json.Encoder().encode
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
@@ -27,6 +36,73 @@ class RequestIdFilter(logging.Filter):
         if (current := request_id.get()) is not None:
             record.request_id = current
         return True
+
+
+class RequestLine(Struct):
+    """What is logged of a request; the duration is in milliseconds."""
+
+    time: str
+    method: str
+    path: str
+    status: int | None
+    duration_ms: float
+    request_id: str
+    level: str = "INFO"
+    logger: str = "alerts_service.access"
+    message: str = "request"
+
+
+class AccessLog:
+    """Writes a line a request to stderr, many at a time, from a thread: a slow reader of the log delays no answer.
+
+    When more than `limit` bytes wait for such a reader, further lines are dropped and counted.
+    """
+
+    def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
+        self._lines = bytearray()
+        self._limit, self._dropped = limit, 0
+        self._writing = False
+        self._second, self._stamp = 0, ""
+
+    def write(self, method: str, path: str, status: int | None, duration_ms: float, request_id: str) -> None:
+        """Log a request that was answered with this status, or None where it never was."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        if len(self._lines) > self._limit:
+            self._dropped += 1
+            return
+        self._lines += encode(RequestLine(self._now(), method, path, status, duration_ms, request_id))
+        self._lines += b"\n"
+        if not self._writing:
+            self._writing = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(BATCH_SECONDS, self._write_behind, loop)
+
+    def flush(self) -> None:
+        """Write what waits, at once."""
+        lines, self._lines = self._lines, bytearray()
+        _write(lines)
+
+    def _write_behind(self, loop: asyncio.AbstractEventLoop) -> None:
+        lines, self._lines = self._lines, bytearray()
+        loop.run_in_executor(None, _write, lines).add_done_callback(self._written)
+
+    def _written(self, _: object) -> None:
+        self._writing = False
+        if self._dropped:
+            logger.warning("%d request lines were dropped: nobody reads the log fast enough", self._dropped)
+            self._dropped = 0
+
+    def _now(self) -> str:
+        now = time.time()
+        if (second := int(now)) != self._second:
+            self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{int(now * 1000) % 1000:03d}Z"
+
+
+def _write(lines: bytearray) -> None:
+    sys.stderr.buffer.write(lines)
+    sys.stderr.buffer.flush()
 
 
 def configure_logging(level: str) -> None:

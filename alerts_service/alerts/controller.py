@@ -13,6 +13,7 @@ from alerts_service.database import Database, Statement
 from alerts_service.errors import AlertNotFound, Conflict
 from alerts_service.openapi import NEXT_PAGE, errors
 from alerts_service.requests import Request
+from alerts_service.responses import JSONResponse
 
 PAGE_SIZE = 50
 NO_NOTE = NoteRequest()
@@ -68,11 +69,11 @@ class AlertsController(Controller):
         )
         page = alerts[:PAGE_SIZE]
         if len(alerts) == len(page):
-            return Response(page)
+            return JSONResponse(page)
         following = cursors.encode(page[-1].created_at, page[-1].id)
         query = {"tenant_id": tenant_id, "status": status, "severity": severity, "cursor": following}
         target = urlencode({name: value for name, value in query.items() if value is not None})
-        return Response(page, headers={"Link": f'<{request.url.path}?{target}>; rel="next"'})
+        return JSONResponse(page, headers={"Link": f'<{request.url.path}?{target}>; rel="next"'})
 
     @get(
         "/{alert_id:str}",
