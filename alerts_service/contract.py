@@ -4,7 +4,7 @@ This is what makes `Alert(*record)` safe: a column that moved, a type that chang
 the start instead of turning up in an answer.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -45,7 +45,12 @@ async def _problems(connection: Connection, queries: Mapping[str, Query]) -> Asy
         except asyncpg.PostgresError as error:
             yield f"{name}: {error}"
             continue
-        for problem in (*_parameters(prepared, queries[name]), *_columns(prepared, Statement.declared[name])):
+        columns = prepared.get_attributes()
+        if queries[name].grouped and (first := columns[0].name) != "place":
+            yield f"{name}: its parameters are arrays, so its first column must be place, not {first}"
+            continue
+        rows = _columns(columns[queries[name].grouped :], Statement.declared[name])
+        for problem in (*_parameters(prepared, queries[name]), *rows):
             yield f"{name}: {problem}"
 
 
@@ -56,9 +61,8 @@ def _parameters(prepared: Any, query: Query) -> Iterator[str]:  # noqa: ANN401 -
         yield f"the header documents the parameters {documented}, PostgreSQL sees {real}"
 
 
-def _columns(prepared: Any, statement: Statement[Any]) -> Iterator[str]:  # noqa: ANN401
+def _columns(columns: Sequence[asyncpg.Attribute], statement: Statement[Any]) -> Iterator[str]:
     fields = inspect.type_info(statement.row).fields  # type: ignore[attr-defined]
-    columns = prepared.get_attributes()
     names, wanted = [column.name for column in columns], [field.name for field in fields]
     if names != wanted:
         yield f"returns the columns {names}, {statement.row.__name__} wants {wanted}"

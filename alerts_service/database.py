@@ -13,6 +13,7 @@ from asyncpg.pool import PoolConnectionProxy
 from msgspec import Struct
 
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, StartError
+from alerts_service.grouping import Full, Group
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,21 @@ class Query(Struct, frozen=True):
     sql: str
     parameters: tuple[Parameter, ...]
 
+    @property
+    def grouped(self) -> bool:
+        """Whether it answers many calls at once."""
+        return bool(self.parameters) and all(parameter.type.endswith("[]") for parameter in self.parameters)
+
+    def values(self, arguments: Mapping[str, object]) -> tuple[object, ...]:
+        """Put a call's arguments in the order of the parameters.
+
+        Raises:
+            TypeError: the call has others than the file.
+        """
+        if len(arguments) != len(self.parameters):
+            raise TypeError(f"{self.path.stem} takes {[parameter.name for parameter in self.parameters]}")
+        return tuple([arguments[parameter.name] for parameter in self.parameters])
+
 
 class Statement(Generic[Row]):
     """Names a file below sql/queries, without `.sql`, and the Struct that each of its rows becomes."""
@@ -62,23 +78,50 @@ class Statement(Generic[Row]):
 class Database:
     """Runs statements on the pool.
 
-    Every method raises DatabaseBusy when no connection comes free or the statement is not done in time,
-    DatabaseUnreachable when there is no connection or it is lost, Invalid when the database cannot hold a value.
+    A file whose parameters are all arrays answers many calls at once: calls of `one` and `one_or_none` that come
+    together leave as one statement. Its first column, `place`, says whose each row is.
+
+    Every method raises DatabaseBusy when too many calls wait, no connection comes free or the statement is not done
+    in time, DatabaseUnreachable when there is no connection or it is lost, Invalid when the database cannot hold a
+    value.
     """
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", queries: Mapping[str, Query], timeout: float) -> None:
         self.pool = pool
         self._timeout = timeout
-        self._sql = {name: query.sql for name, query in queries.items()}
-        self._names = {name: tuple(p.name for p in query.parameters) for name, query in queries.items()}
+        self._queries = queries
+        self._groups = {name: self._group(query) for name, query in queries.items() if query.grouped}
+
+    def _group(self, query: Query) -> Group[tuple[object, ...], asyncpg.Record | None]:
+        async def send(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
+            answers: list[asyncpg.Record | None] = [None] * len(asks)
+            for record in await self._fetch(query.sql, list(zip(*asks, strict=True))):
+                answers[record["place"] - 1] = record
+            return answers
+
+        return Group(send, alone=(Invalid, asyncpg.PostgresError))
+
+    async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
+        """Run a grouped statement for one call and return the row of it, or None where it has none."""
+        values = self._queries[statement.name].values(arguments)
+        try:
+            record = await self._groups[statement.name](arguments.get("tenant_id"), values)
+        except Full:
+            raise DatabaseBusy("too many requests wait for the database") from None
+        return None if record is None else statement.row(*record[1:])
+
+    async def one(self, statement: Statement[Row], /, **arguments: object) -> Row:
+        """Run a grouped statement that always has a row for a call, and return it."""
+        row = await self.one_or_none(statement, **arguments)
+        if row is None:
+            raise LookupError(statement.name)
+        return row
 
     async def all(self, statement: Statement[Row], /, **arguments: object) -> list[Row]:
         """Run a statement and return its rows in order."""
-        if arguments.keys() != set(names := self._names[statement.name]):
-            raise TypeError(f"{statement.name} takes {names}, not {tuple(arguments)}")
+        query = self._queries[statement.name]
         row = statement.row
-        records = await self._fetch(self._sql[statement.name], [arguments[name] for name in names])
-        return [row(*record) for record in records]
+        return [row(*record) for record in await self._fetch(query.sql, query.values(arguments))]
 
     async def _fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
         connection = await self._acquire()
@@ -101,16 +144,6 @@ class Database:
             raise DatabaseBusy("no connection to the database came free in time") from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _unreachable(error) from error
-
-    async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
-        """Run a statement and return its first row, or None where it has none."""
-        rows = await self.all(statement, **arguments)
-        return rows[0] if rows else None
-
-    async def one(self, statement: Statement[Row], /, **arguments: object) -> Row:
-        """Run a statement that always has a row, and return it."""
-        (row,) = await self.all(statement, **arguments)
-        return row
 
 
 def _unreachable(error: Exception) -> DatabaseUnreachable:

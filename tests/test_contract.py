@@ -73,6 +73,17 @@ async def test_a_file_that_does_not_fit(connection: Connection, sql: str, proble
 
 
 @pytest.mark.usefixtures("declared")
+async def test_a_grouped_file_names_its_places(connection: Connection) -> None:
+    """A file that answers many calls at once is refused unless its first column says whose each row is."""
+    ids = Parameter(1, "id", "uuid[]", nullable=False)
+    sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) JOIN alerts USING (id)"
+    fitting = query(f"SELECT place, id, status {sql}", ids)
+    assert await contract.verify(connection, fitting) == 1
+    with pytest.raises(StartError, match="pair: its parameters are arrays, so its first column must be place, not id"):
+        await contract.verify(connection, query(f"SELECT id, status {sql}", ids))
+
+
+@pytest.mark.usefixtures("declared")
 async def test_a_missing_and_an_idle_file(connection: Connection) -> None:
     """A statement without a file, and a file that no statement runs, are both refused."""
     fitting = query("SELECT id, status FROM alerts")["pair"]

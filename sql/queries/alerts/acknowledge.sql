@@ -1,27 +1,39 @@
--- Acknowledge an alert that is still triggered. No row: there is no such alert for this tenant, or it has moved on.
--- The condition stands in the UPDATE, so of racing callers exactly one finds it true.
--- $1 id uuid
--- $2 tenant_id uuid?
--- $3 note text?
+-- Acknowledge alerts that are still triggered. No row: there is no such alert for this tenant, or it has moved on.
+-- The condition stands in the UPDATE, so of racing callers exactly one finds it true. Rows are locked in the order of
+-- their ids, so that two statements never wait for each other.
+-- $1 id uuid[]
+-- $2 tenant_id uuid[]?
+-- $3 note text[]?
 
+WITH asked AS (
+    SELECT
+        place,
+        id,
+        tenant_id,
+        note
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY AS asked (id, tenant_id, note, place)
+    ORDER BY id
+)
 UPDATE alerts
 SET status = 'acknowledged',
-    acknowledged_at = greatest(now(), updated_at),
-    acknowledgment_note = $3::text,
-    updated_at = greatest(now(), updated_at)
-WHERE id = $1::uuid
-    AND ($2::uuid IS NULL OR tenant_id = $2::uuid)
-    AND status = 'triggered'
+    acknowledged_at = greatest(now(), alerts.updated_at),
+    acknowledgment_note = asked.note,
+    updated_at = greatest(now(), alerts.updated_at)
+FROM asked
+WHERE alerts.id = asked.id
+    AND (asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id)
+    AND alerts.status = 'triggered'
 RETURNING
-    id,
-    tenant_id,
-    rule_name,
-    message,
-    severity,
-    status,
-    created_at,
-    updated_at,
-    acknowledged_at,
-    acknowledgment_note,
-    resolved_at,
-    resolution_note;
+    asked.place,
+    alerts.id,
+    alerts.tenant_id,
+    alerts.rule_name,
+    alerts.message,
+    alerts.severity,
+    alerts.status,
+    alerts.created_at,
+    alerts.updated_at,
+    alerts.acknowledged_at,
+    alerts.acknowledgment_note,
+    alerts.resolved_at,
+    alerts.resolution_note;

@@ -1,20 +1,21 @@
--- Find one alert, if it is this tenant's. The tenant is null where the caller named none.
--- $1 id uuid
--- $2 tenant_id uuid?
+-- Find alerts by their ids, each if it is this tenant's. The tenant is null where the caller named none.
+-- $1 id uuid[]
+-- $2 tenant_id uuid[]?
 
 SELECT
-    id,
-    tenant_id,
-    rule_name,
-    message,
-    severity,
-    status,
-    created_at,
-    updated_at,
-    acknowledged_at,
-    acknowledgment_note,
-    resolved_at,
-    resolution_note
-FROM alerts
-WHERE id = $1::uuid
-    AND ($2::uuid IS NULL OR tenant_id = $2::uuid);
+    asked.place,
+    alerts.id,
+    alerts.tenant_id,
+    alerts.rule_name,
+    alerts.message,
+    alerts.severity,
+    alerts.status,
+    alerts.created_at,
+    alerts.updated_at,
+    alerts.acknowledged_at,
+    alerts.acknowledgment_note,
+    alerts.resolved_at,
+    alerts.resolution_note
+FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (id, tenant_id, place)
+JOIN alerts ON alerts.id = asked.id
+WHERE asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id;

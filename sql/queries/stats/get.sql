@@ -1,10 +1,12 @@
--- Count a tenant's alerts, in all and by status.
--- $1 tenant_id uuid
+-- Count tenants' alerts, in all and by status.
+-- $1 tenant_id uuid[]
 
 SELECT
-    count(*) AS total,
-    count(*) FILTER (WHERE status = 'triggered') AS triggered,
-    count(*) FILTER (WHERE status = 'acknowledged') AS acknowledged,
-    count(*) FILTER (WHERE status = 'resolved') AS resolved
-FROM alerts
-WHERE tenant_id = $1::uuid;
+    asked.place,
+    count(alerts.id) AS total,
+    count(*) FILTER (WHERE alerts.status = 'triggered') AS triggered,
+    count(*) FILTER (WHERE alerts.status = 'acknowledged') AS acknowledged,
+    count(*) FILTER (WHERE alerts.status = 'resolved') AS resolved
+FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (tenant_id, place)
+LEFT JOIN alerts ON alerts.tenant_id = asked.tenant_id
+GROUP BY asked.place;

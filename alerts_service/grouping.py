@@ -1,0 +1,102 @@
+"""Calls that wait leave together, as one.
+
+Most of what a small statement costs is the conversation around it, on both sides. So while a few groups are on their
+way the calls that come meanwhile wait, and the next group takes them all. Nobody waits for company: a call that finds
+a free flight leaves at once. A group that has left takes nobody in, so whoever asks after a change sees it.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+
+
+class Full(Exception):  # noqa: N818 - it is an answer, not a fault
+    """As many calls wait already as may."""
+
+
+class Group(Generic[Ask, Answer]):
+    """Collects calls and hands them to `send`, which answers them in their order.
+
+    At most `flights` groups are on their way at a time, of at most `seats` calls each, and at most `waiting` calls
+    wait. The keys take turns, so a key that asks a lot does not hold up one that asks a little.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Ask]], Awaitable[Sequence[Answer]]],
+        *,
+        flights: int = 2,
+        seats: int = 64,
+        waiting: int = 1000,
+        alone: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """When `send` raises one of `alone`, nothing was done, and each call of the group is sent again by itself."""
+        self._send = send
+        self._flights, self._seats, self._room, self._alone = flights, seats, waiting, alone
+        self._queues: OrderedDict[Hashable, deque[tuple[Ask, asyncio.Future[Answer]]]] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._called = False
+
+    def __call__(self, key: Hashable, ask: Ask) -> "asyncio.Future[Answer]":
+        """Wait for the answer to `ask`.
+
+        Raises:
+            Full: at once, when there is no more room to wait.
+        """
+        if not self._room:
+            raise Full
+        self._room -= 1
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._queues.setdefault(key, deque()).append((ask, future))
+        if not self._called and len(self._tasks) < self._flights:
+            self._called = True
+            loop.call_soon(self._depart)
+        return future
+
+    def _depart(self) -> None:
+        self._called = False
+        while self._queues and len(self._tasks) < self._flights:
+            task = asyncio.create_task(self._fly(self._board()))
+            self._tasks.add(task)
+            task.add_done_callback(self._landed)
+
+    def _board(self) -> list[tuple[Ask, "asyncio.Future[Answer]"]]:
+        group: list[tuple[Ask, asyncio.Future[Answer]]] = []
+        while self._queues and len(group) < self._seats:
+            key, queue = self._queues.popitem(last=False)
+            group.append(queue.popleft())
+            if queue:
+                self._queues[key] = queue
+        self._room += len(group)
+        return [(ask, future) for ask, future in group if not future.done()]
+
+    def _landed(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._depart()
+
+    async def _fly(self, group: list[tuple[Ask, "asyncio.Future[Answer]"]]) -> None:
+        try:
+            answers = await self._send([ask for ask, _ in group]) if group else ()
+        except self._alone as error:
+            if len(group) > 1:
+                for call in group:
+                    await self._fly([call])
+            else:
+                _fail(group, error)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+            _fail(group, error)
+        else:
+            for (_, future), answer in zip(group, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+
+def _fail(group: list[tuple[Ask, "asyncio.Future[Answer]"]], error: BaseException) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,129 @@
+"""Calls that wait leave together: when, with whom, and what happens to each when something goes wrong."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from alerts_service.grouping import Full, Group
+
+pytestmark = pytest.mark.anyio
+
+
+class Line:
+    """Something to send groups to, one that answers only when told to."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.open = asyncio.Event()
+
+    async def send(self, asks: Sequence[int]) -> list[int]:
+        self.groups.append(list(asks))
+        await self.open.wait()
+        if 13 in asks:
+            raise ValueError(str(asks))
+        return [ask * 10 for ask in asks]
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_lone_call_leaves_at_once() -> None:
+    """A call that finds a free flight waits for no company."""
+    line = Line()
+    line.open.set()
+    assert await Group(line.send)("a", 1) == 10
+    assert line.groups == [[1]]
+
+
+async def test_calls_of_one_moment_leave_together() -> None:
+    """Calls of one moment leave as one group, each answered with its own."""
+    line = Line()
+    line.open.set()
+    group = Group(line.send)
+    assert await asyncio.gather(*(group("a", ask) for ask in range(5))) == [0, 10, 20, 30, 40]
+    assert line.groups == [[0, 1, 2, 3, 4]]
+
+
+async def test_whoever_comes_later_waits_for_the_next_group() -> None:
+    """A group that has left takes nobody in; while two are on their way, who comes waits and then leaves together."""
+    line = Line()
+    group = Group(line.send)
+    calls = []
+    for ask in range(6):
+        calls.append(group("a", ask))
+        await settle()
+    assert line.groups == [[0], [1]]
+    line.open.set()
+    assert await asyncio.gather(*calls) == [0, 10, 20, 30, 40, 50]
+    assert line.groups == [[0], [1], [2, 3, 4, 5]]
+
+
+async def test_a_group_has_so_many_seats() -> None:
+    """A group takes no more calls than it has seats; the rest follow."""
+    line = Line()
+    line.open.set()
+    group = Group(line.send, seats=3)
+    await asyncio.gather(*(group("a", ask) for ask in range(7)))
+    assert [len(asks) for asks in line.groups] == [3, 3, 1]
+
+
+async def test_keys_take_turns() -> None:
+    """A key that asks a lot does not hold up one that asks a little."""
+    line = Line()
+    group = Group(line.send, flights=1, seats=2)
+    calls = [group("a", ask) for ask in range(6)] + [group("b", 100)]
+    line.open.set()
+    await asyncio.gather(*calls)
+    assert line.groups[0] == [0, 100]
+
+
+async def test_a_bad_call_fails_alone() -> None:
+    """Where nothing was done, each call of a failed group is sent by itself, and only the bad one fails."""
+    line = Line()
+    line.open.set()
+    group = Group(line.send, alone=(ValueError,))
+    answers = await asyncio.gather(*(group("a", ask) for ask in (1, 13, 2)), return_exceptions=True)
+    assert (answers[0], answers[2]) == (10, 20)
+    assert isinstance(answers[1], ValueError)
+    assert line.groups == [[1, 13, 2], [1], [13], [2]]
+
+
+async def test_what_may_have_been_done_is_not_done_again() -> None:
+    """Where it is not known what was done, nothing is sent again: the whole group fails."""
+    line = Line()
+    line.open.set()
+    group = Group(line.send)
+    answers = await asyncio.gather(*(group("a", ask) for ask in (1, 13)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ValueError, ValueError]
+    assert line.groups == [[1, 13]]
+
+
+async def test_so_many_may_wait() -> None:
+    """When there is no more room to wait a call is refused at once, and there is room again when a group leaves."""
+    line = Line()
+    group = Group(line.send, flights=1, waiting=2)
+    flying = group("a", 0)
+    await settle()
+    waiting = [group("a", 1), group("a", 2)]
+    with pytest.raises(Full):
+        group("a", 3)
+    line.open.set()
+    await asyncio.gather(flying, *waiting)
+    assert await group("a", 4) == 40
+
+
+async def test_whoever_gives_up_disturbs_nobody() -> None:
+    """A caller that gives up, before its group leaves or after, neither ends nor delays the others' calls."""
+    line = Line()
+    group = Group(line.send, flights=1)
+    early, stays = group("a", 1), group("a", 2)
+    await settle()
+    late, next_ = group("a", 3), group("a", 4)
+    early.cancel()
+    late.cancel()
+    line.open.set()
+    assert [await stays, await next_] == [20, 40]
+    assert line.groups == [[1, 2], [4]]
