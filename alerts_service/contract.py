@@ -47,7 +47,7 @@ async def _problems(connection: Connection, queries: Mapping[str, Query]) -> Asy
             continue
         columns = prepared.get_attributes()
         if queries[name].grouped and (first := columns[0].name) != "place":
-            yield f"{name}: its parameters are arrays, so its first column must be place, not {first}"
+            yield f"{name}: no parameter is a single value, so its first column must be place, not {first}"
             continue
         rows = _columns(columns[queries[name].grouped :], Statement.declared[name])
         for problem in (*_parameters(prepared, queries[name]), *rows):

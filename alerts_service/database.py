@@ -29,6 +29,7 @@ LOST = (
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = TypeVar("Row", bound=Struct)
 
+CHANGES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
 PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+?)(?P<nullable>\??)$", re.MULTILINE)
 
 
@@ -51,7 +52,12 @@ class Query(Struct, frozen=True):
     @property
     def grouped(self) -> bool:
         """Whether it answers many calls at once."""
-        return bool(self.parameters) and all(parameter.type.endswith("[]") for parameter in self.parameters)
+        return all(parameter.type.endswith("[]") for parameter in self.parameters)
+
+    @property
+    def shared(self) -> bool:
+        """Whether equal calls may have one answer: it changes nothing."""
+        return CHANGES.search(self.sql) is None
 
     def values(self, arguments: Mapping[str, object]) -> tuple[object, ...]:
         """Put a call's arguments in the order of the parameters.
@@ -78,8 +84,9 @@ class Statement(Generic[Row]):
 class Database:
     """Runs statements on the pool.
 
-    A file whose parameters are all arrays answers many calls at once: calls of `one` and `one_or_none` that come
-    together leave as one statement. Its first column, `place`, says whose each row is.
+    A file whose parameters are all arrays, or that has none, answers many calls at once: calls of `one` and
+    `one_or_none` that come together leave as one statement, equal ones as one where nothing is changed. Its first
+    column, `place`, says whose each row is.
 
     Every method raises DatabaseBusy when too many calls wait, no connection comes free or the statement is not done
     in time, DatabaseUnreachable when there is no connection or it is lost, Invalid when the database cannot hold a
@@ -99,7 +106,12 @@ class Database:
                 answers[record["place"] - 1] = record
             return answers
 
-        return Group(send, alone=(Invalid, asyncpg.PostgresError))
+        async def send_once(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
+            distinct = list(dict.fromkeys(asks))
+            answers = dict(zip(distinct, await send(distinct), strict=True))
+            return [answers[ask] for ask in asks]
+
+        return Group(send_once if query.shared else send, alone=(Invalid, asyncpg.PostgresError))
 
     async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
         """Run a grouped statement for one call and return the row of it, or None where it has none."""

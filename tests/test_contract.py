@@ -57,12 +57,18 @@ async def test_a_fitting_file(connection: Connection) -> None:
 @pytest.mark.parametrize(
     ("sql", "problem"),
     [
-        ("SELECT id, state FROM alerts", 'column "state" does not exist'),
-        ("SELECT status, id FROM alerts", "returns the columns ['status', 'id'], Pair wants ['id', 'status']"),
-        ("SELECT id FROM alerts", "Pair wants ['id', 'status']"),
-        ("SELECT id, created_at AS status FROM alerts", "status is timestamptz, not what Pair holds"),
-        ("SELECT id, status FROM alerts WHERE id = $1", "the header documents the parameters [], PostgreSQL sees"),
-        ("SELECT id, status FROM alerts; SELECT 1", "cannot insert multiple commands"),
+        ("SELECT 1 AS place, id, state FROM alerts", 'column "state" does not exist'),
+        (
+            "SELECT 1 AS place, status, id FROM alerts",
+            "returns the columns ['status', 'id'], Pair wants ['id', 'status']",
+        ),
+        ("SELECT 1 AS place, id FROM alerts", "Pair wants ['id', 'status']"),
+        ("SELECT 1 AS place, id, created_at AS status FROM alerts", "status is timestamptz, not what Pair holds"),
+        (
+            "SELECT 1 AS place, id, status FROM alerts WHERE id = $1",
+            "the header documents the parameters [], PostgreSQL sees",
+        ),
+        ("SELECT 1 AS place, id, status FROM alerts; SELECT 1", "cannot insert multiple commands"),
     ],
 )
 async def test_a_file_that_does_not_fit(connection: Connection, sql: str, problem: str) -> None:
@@ -79,14 +85,16 @@ async def test_a_grouped_file_names_its_places(connection: Connection) -> None:
     sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) JOIN alerts USING (id)"
     fitting = query(f"SELECT place, id, status {sql}", ids)
     assert await contract.verify(connection, fitting) == 1
-    with pytest.raises(StartError, match="pair: its parameters are arrays, so its first column must be place, not id"):
+    with pytest.raises(
+        StartError, match="pair: no parameter is a single value, so its first column must be place, not id"
+    ):
         await contract.verify(connection, query(f"SELECT id, status {sql}", ids))
 
 
 @pytest.mark.usefixtures("declared")
 async def test_a_missing_and_an_idle_file(connection: Connection) -> None:
     """A statement without a file, and a file that no statement runs, are both refused."""
-    fitting = query("SELECT id, status FROM alerts")["pair"]
+    fitting = query("SELECT 1 AS place, id, status FROM alerts")["pair"]
     with pytest.raises(StartError, match="pair: no such file") as refused:
         await contract.verify(connection, {"idle": replace(fitting)})
     assert "idle: no statement runs this file" in str(refused.value)

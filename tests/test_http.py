@@ -203,3 +203,25 @@ async def test_too_many_requests_wait(settings: Settings, tenant: UUID) -> None:
     assert {answer.status_code for answer in refused} == {503}
     assert {answer.status_code for answer in answers} == {200}
     assert len(answers) >= 1000
+
+
+async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID) -> None:
+    """Equal questions that wait together are asked once and all answered, and who asks after a change sees it."""
+    async with open_database(str(settings.database_url), pool_size=1, pool_timeout=5, statement_timeout=5) as database:
+        asked: list[object] = []
+        fetch = database._fetch  # noqa: SLF001 - to count what reaches the database
+
+        async def counted(sql: str, values: list[object]) -> list[asyncpg.Record]:
+            asked.append(values)
+            return await fetch(sql, values)
+
+        database._fetch = counted  # type: ignore[method-assign, assignment] # noqa: SLF001 - as above
+        async with client_of(create_app(settings, database)) as client:
+            await create(client, tenant)
+            asked.clear()
+            answers = await asyncio.gather(*(client.get(f"/stats/{tenant}") for _ in range(20)))
+            assert {answer.json()["total"] for answer in answers} == {1}
+            assert asked == [[(tenant,)]]
+            for total in range(2, 12):
+                await create(client, tenant)
+                assert (await client.get(f"/stats/{tenant}")).json()["total"] == total

@@ -95,7 +95,6 @@ class HealthController(Controller):
 
 async def _ask(database: Database) -> Schema:
     try:
-        (schema,) = await asyncio.wait_for(database.all(GET_SCHEMA), PATIENCE_SECONDS)
+        return await asyncio.wait_for(database.one(GET_SCHEMA), PATIENCE_SECONDS)
     except (asyncio.TimeoutError, DatabaseBusy, DatabaseUnreachable):
         raise Unhealthy("the database does not answer") from None
-    return schema
