@@ -3,10 +3,17 @@
 
 SELECT
     asked.place,
-    count(alerts.id) AS total,
-    count(*) FILTER (WHERE alerts.status = 'triggered') AS triggered,
-    count(*) FILTER (WHERE alerts.status = 'acknowledged') AS acknowledged,
-    count(*) FILTER (WHERE alerts.status = 'resolved') AS resolved
+    counted.total,
+    counted.triggered,
+    counted.acknowledged,
+    counted.resolved
 FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (tenant_id, place)
-LEFT JOIN alerts ON alerts.tenant_id = asked.tenant_id
-GROUP BY asked.place;
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS total,
+        count(*) FILTER (WHERE status = 'triggered') AS triggered,
+        count(*) FILTER (WHERE status = 'acknowledged') AS acknowledged,
+        count(*) FILTER (WHERE status = 'resolved') AS resolved
+    FROM alerts
+    WHERE alerts.tenant_id = asked.tenant_id
+) AS counted;
