@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -13,7 +13,7 @@ from asyncpg.pool import PoolConnectionProxy
 from msgspec import Struct
 
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, StartError
-from alerts_service.grouping import Full, Group
+from alerts_service.grouping import Full, Group, Late
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +26,14 @@ LOST = (
     asyncpg.InternalClientError,
 )
 
+# After these nothing was done, so what was asked in vain with others may be asked alone.
+UNDONE = (Invalid, asyncpg.IntegrityConstraintViolationError, asyncpg.TransactionRollbackError)
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = TypeVar("Row", bound=Struct)
 
 CHANGES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
+LOCKS = re.compile(r"\b(UPDATE|DELETE|MERGE)\b")
 PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+?)(?P<nullable>\??)$", re.MULTILINE)
 
 
@@ -58,6 +62,11 @@ class Query(Struct, frozen=True):
     def shared(self) -> bool:
         """Whether equal calls may have one answer: it changes nothing."""
         return CHANGES.search(self.sql) is None
+
+    @property
+    def locks(self) -> bool:
+        """Whether it changes rows that are there: then each call goes by itself, lest a locked row hold up others."""
+        return LOCKS.search(self.sql) is not None
 
     def values(self, arguments: Mapping[str, object]) -> tuple[object, ...]:
         """Put a call's arguments in the order of the parameters.
@@ -111,7 +120,9 @@ class Database:
             answers = dict(zip(distinct, await send(distinct), strict=True))
             return [answers[ask] for ask in asks]
 
-        return Group(send_once if query.shared else send, alone=(Invalid, asyncpg.PostgresError))
+        if query.locks:
+            return Group(send, flights=self.pool.get_max_size(), seats=1, patience=self._timeout)
+        return Group(send_once if query.shared else send, patience=self._timeout, alone=UNDONE)
 
     async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
         """Run a grouped statement for one call and return the row of it, or None where it has none."""
@@ -120,6 +131,8 @@ class Database:
             record = await self._groups[statement.name](arguments.get("tenant_id"), values)
         except Full:
             raise DatabaseBusy("too many requests wait for the database") from None
+        except Late:
+            raise DatabaseBusy("no connection to the database came free in time") from None
         return None if record is None else statement.row(*record[1:])
 
     async def one(self, statement: Statement[Row], /, **arguments: object) -> Row:
@@ -139,15 +152,18 @@ class Database:
         connection = await self._acquire()
         try:
             return await connection.fetch(sql, *values)
-        except asyncio.TimeoutError:
+        except (asyncio.TimeoutError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
             raise DatabaseBusy("the statement was not done in time") from None
         except asyncpg.DataError as error:
             raise Invalid("the database cannot hold a value of this request") from error
         except LOST as error:
-            connection.terminate()
+            with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
+                connection.terminate()
             raise _unreachable(error) from error
         finally:
-            await self.pool.release(connection)
+            # By now the statement has its outcome, which a fault on the way back to the pool does not change.
+            with suppress(*LOST, asyncio.TimeoutError, asyncpg.PostgresError):
+                await self.pool.release(connection)
 
     async def _acquire(self) -> "PoolConnectionProxy[asyncpg.Record]":
         try:

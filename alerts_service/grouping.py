@@ -8,6 +8,7 @@ a free flight leaves at once. A group that has left takes nobody in, so whoever 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 Ask = TypeVar("Ask")
@@ -18,26 +19,35 @@ class Full(Exception):  # noqa: N818 - it is an answer, not a fault
     """As many calls wait already as may."""
 
 
+class Late(Exception):  # noqa: N818 - as Full
+    """No group had a seat in time; nothing was sent."""
+
+
 class Group(Generic[Ask, Answer]):
     """Collects calls and hands them to `send`, which answers them in their order.
 
     At most `flights` groups are on their way at a time, of at most `seats` calls each, and at most `waiting` calls
-    wait. The keys take turns, so a key that asks a lot does not hold up one that asks a little.
+    wait, each for at most `patience` seconds. The keys take turns, so a key that asks a lot does not hold up one that
+    asks a little.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one a bound
         self,
         send: Callable[[Sequence[Ask]], Awaitable[Sequence[Answer]]],
         *,
         flights: int = 2,
         seats: int = 64,
         waiting: int = 1000,
+        patience: float = 2.0,
         alone: tuple[type[Exception], ...] = (),
     ) -> None:
         """When `send` raises one of `alone`, nothing was done, and each call of the group is sent again by itself."""
         self._send = send
         self._flights, self._seats, self._room, self._alone = flights, seats, waiting, alone
-        self._queues: OrderedDict[Hashable, deque[tuple[Ask, asyncio.Future[Answer]]]] = OrderedDict()
+        self._patience = patience
+        self._queues: OrderedDict[Hashable, deque[tuple[Ask, asyncio.Future[Answer], asyncio.TimerHandle]]] = (
+            OrderedDict()
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._called = False
 
@@ -46,16 +56,18 @@ class Group(Generic[Ask, Answer]):
 
         Raises:
             Full: at once, when there is no more room to wait.
+            Late: when it has waited for so long.
         """
         if not self._room:
             raise Full
         self._room -= 1
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
-        self._queues.setdefault(key, deque()).append((ask, future))
+        timer = loop.call_later(self._patience, _expire, future)
+        self._queues.setdefault(key, deque()).append((ask, future, timer))
         if not self._called and len(self._tasks) < self._flights:
             self._called = True
-            loop.call_soon(self._depart)
+            loop.call_soon(self._depart, context=Context())  # a group is nobody's request in particular
         return future
 
     def _depart(self) -> None:
@@ -63,17 +75,19 @@ class Group(Generic[Ask, Answer]):
         while self._queues and len(self._tasks) < self._flights:
             task = asyncio.create_task(self._fly(self._board()))
             self._tasks.add(task)
-            task.add_done_callback(self._landed)
+            task.add_done_callback(self._landed, context=Context())
 
     def _board(self) -> list[tuple[Ask, "asyncio.Future[Answer]"]]:
-        group: list[tuple[Ask, asyncio.Future[Answer]]] = []
+        group: list[tuple[Ask, asyncio.Future[Answer], asyncio.TimerHandle]] = []
         while self._queues and len(group) < self._seats:
             key, queue = self._queues.popitem(last=False)
             group.append(queue.popleft())
             if queue:
                 self._queues[key] = queue
         self._room += len(group)
-        return [(ask, future) for ask, future in group if not future.done()]
+        for _, _, timer in group:
+            timer.cancel()
+        return [(ask, future) for ask, future, _ in group if not future.done()]
 
     def _landed(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -94,6 +108,11 @@ class Group(Generic[Ask, Answer]):
             for (_, future), answer in zip(group, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
+
+
+def _expire(future: "asyncio.Future[Answer]") -> None:
+    if not future.done():
+        future.set_exception(Late())
 
 
 def _fail(group: list[tuple[Ask, "asyncio.Future[Answer]"]], error: BaseException) -> None:

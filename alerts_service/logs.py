@@ -15,6 +15,7 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 logger = logging.getLogger("alerts_service.access")
 
 BATCH_SECONDS = 0.05
+PIPE_BUF = 4096
 
 encode = msgspec.json.Encoder().encode
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -74,14 +75,17 @@ class AccessLog:
         self._lines += encode(RequestLine(self._now(), method, path, status, duration_ms, request_id))
         self._lines += b"\n"
         if not self._writing:
-            self._writing = True
-            loop = asyncio.get_running_loop()
-            loop.call_later(BATCH_SECONDS, self._write_behind, loop)
+            self._schedule()
 
     def flush(self) -> None:
         """Write what waits, at once."""
         lines, self._lines = self._lines, bytearray()
         _write(lines)
+
+    def _schedule(self) -> None:
+        self._writing = True
+        loop = asyncio.get_running_loop()
+        loop.call_later(BATCH_SECONDS, self._write_behind, loop)
 
     def _write_behind(self, loop: asyncio.AbstractEventLoop) -> None:
         lines, self._lines = self._lines, bytearray()
@@ -89,6 +93,8 @@ class AccessLog:
 
     def _written(self, _: object) -> None:
         self._writing = False
+        if self._lines:
+            self._schedule()
         if self._dropped:
             logger.warning("%d request lines were dropped: nobody reads the log fast enough", self._dropped)
             self._dropped = 0
@@ -101,8 +107,14 @@ class AccessLog:
 
 
 def _write(lines: bytearray) -> None:
-    sys.stderr.buffer.write(lines)
-    sys.stderr.buffer.flush()
+    """Write whole lines, so many at a time as a pipe takes at once: several processes may share one."""
+    start = 0
+    while start < len(lines):
+        end = len(lines) if len(lines) - start <= PIPE_BUF else lines.rfind(b"\n", start, start + PIPE_BUF) + 1
+        end = end or lines.index(b"\n", start) + 1
+        sys.stderr.buffer.write(lines[start:end])
+        sys.stderr.buffer.flush()
+        start = end
 
 
 def configure_logging(level: str) -> None:

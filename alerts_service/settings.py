@@ -42,8 +42,11 @@ def load_settings() -> Settings:
         StartError: a value is wrong, or production lacks what it must have. The message names the setting,
             never its value.
     """
-    values = {**dotenv_values(".env", interpolate=False), **os.environ}
-    given = {name: value for name, value in values.items() if value}
+    try:
+        sources = (dotenv_values(".env", interpolate=False), os.environ)
+    except UnicodeDecodeError:
+        raise StartError(".env: not UTF-8") from None
+    given = {name: value for source in sources for name, value in source.items() if value}
     try:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=lambda type_, value: type_(value))
     except msgspec.ValidationError as error:

@@ -27,8 +27,11 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
     """
     async with server(settings) as dsn:
         async with connected(dsn) as connection:
-            await migrate(connection)
-            await contract.verify(connection, load_queries())
+            try:
+                await migrate(connection)
+                await contract.verify(connection, load_queries())
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise StartError(f"the schema cannot be read: {error}") from error
         async with open_database(
             dsn,
             pool_size=settings.pool_size,

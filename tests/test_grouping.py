@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from alerts_service.grouping import Full, Group
+from alerts_service.grouping import Full, Group, Late
 
 pytestmark = pytest.mark.anyio
 
@@ -127,3 +127,16 @@ async def test_whoever_gives_up_disturbs_nobody() -> None:
     line.open.set()
     assert [await stays, await next_] == [20, 40]
     assert line.groups == [[1, 2], [4]]
+
+
+async def test_nobody_waits_for_ever() -> None:
+    """A call that finds no seat in time is told so, was not sent, and leaves the others alone."""
+    line = Line()
+    group = Group(line.send, flights=1, patience=0.05)
+    flying = group("a", 1)
+    await settle()
+    with pytest.raises(Late):
+        await group("a", 2)
+    line.open.set()
+    assert await flying == 10
+    assert line.groups == [[1]]

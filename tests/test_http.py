@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -11,8 +12,9 @@ import pytest
 
 from alerts_service.alerts.controller import ACKNOWLEDGE
 from alerts_service.app import create_app
-from alerts_service.database import open_database
+from alerts_service.database import Database, load_queries, open_database
 from alerts_service.errors import Invalid
+from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 from tests.calls import assert_error, create
 from tests.conftest import client_of
@@ -65,10 +67,28 @@ async def test_options_of_an_unknown_path(client: httpx.AsyncClient) -> None:
     assert response.status_code == 404
 
 
+async def bodies(app: Service, method: str, path: str, query: str) -> bytes:
+    """What the application itself sends as a body: the test's client drops that of a HEAD."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:  # noqa: ANN401
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:  # noqa: ANN401
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode()}
+    await app(
+        {**scope, "headers": [], "root_path": "", "server": None, "client": None, "scheme": "http"}, receive, send
+    )
+    return b"".join(message.get("body", b"") for message in sent)
+
+
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/alerts", "/stats/{tenant}", "/docs", "/openapi.json"])
-async def test_head_is_get_without_a_body(client: httpx.AsyncClient, tenant: UUID, path: str) -> None:
+async def test_head_is_get_without_a_body(app: Service, client: httpx.AsyncClient, tenant: UUID, path: str) -> None:
     """HEAD answers what GET would, but for the body."""
     target = path.format(tenant=tenant)
+    assert await bodies(app, "HEAD", target, f"tenant_id={tenant}") == b""
     head, get = [await client.request(method, target, params={"tenant_id": str(tenant)}) for method in ("HEAD", "GET")]
     assert (head.status_code, head.content) == (200, b"")
     for header in ("content-type", "content-length"):
@@ -225,3 +245,57 @@ async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID)
             for total in range(2, 12):
                 await create(client, tenant)
                 assert (await client.get(f"/stats/{tenant}")).json()["total"] == total
+
+
+class CutOnRelease(asyncpg.Connection):
+    """A connection that is lost on its way back to the pool, after its statement was committed."""
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        del timeout
+        self.terminate()
+        raise asyncpg.ConnectionDoesNotExistError
+
+
+async def test_a_connection_lost_after_the_commit_doubles_nothing(settings: Settings, tenant: UUID) -> None:
+    """When a connection is lost after its statement was committed, every alert is there once and answered with 201."""
+    async with (
+        asyncpg.create_pool(settings.database_url, min_size=1, max_size=2, connection_class=CutOnRelease) as pool,
+        client_of(create_app(settings, Database(pool, load_queries(), 2))) as client,
+    ):
+        alerts = await asyncio.gather(*(create(client, tenant) for _ in range(10)))
+        assert (await client.get(f"/stats/{tenant}")).json()["total"] == len(alerts) == 10
+
+
+async def test_answers_of_a_group_reach_their_callers(client: httpx.AsyncClient) -> None:
+    """Of many callers at once, some of them equal, each is answered with its own, and every alert is recorded."""
+    tenants = [uuid4() for _ in range(40)]
+    alerts = await asyncio.gather(*(create(client, t, message=str(t)) for t in tenants for _ in range(2)))
+    assert len({alert["id"] for alert in alerts}) == 80
+    assert [alert["message"] for alert in alerts] == [alert["tenant_id"] for alert in alerts]
+    assert [alert["tenant_id"] for alert in alerts] == [str(t) for t in tenants for _ in range(2)]
+    found = await asyncio.gather(*(client.get(f"/alerts/{alert['id']}") for alert in alerts))
+    assert [answer.json() for answer in found] == alerts
+    moved = await asyncio.gather(
+        *(client.put(f"/alerts/{a['id']}/resolve", json={"note": a["id"]}) for a in alerts[::2])
+    )
+    assert [(m.json()["id"], m.json()["resolution_note"]) for m in moved] == [(a["id"], a["id"]) for a in alerts[::2]]
+    await create(client, tenants[0])
+    counts = await asyncio.gather(*(client.get(f"/stats/{t}") for t in tenants))
+    assert [count.json()["total"] for count in counts] == [3] + [2] * 39
+
+
+async def test_a_locked_row_holds_up_nobody_else(settings: Settings) -> None:
+    """While one alert's row is locked, other tenants acknowledge theirs at once."""
+    url = str(settings.database_url)
+    async with (
+        open_database(url, pool_size=3, pool_timeout=2, statement_timeout=1) as database,
+        client_of(create_app(settings, database)) as client,
+    ):
+        locked, *others = [await create(client, uuid4()) for _ in range(11)]
+        locker = await asyncpg.connect(url)
+        async with locker.transaction():
+            await locker.execute("SELECT FROM alerts WHERE id = $1 FOR UPDATE", UUID(locked["id"]))
+            paths = [f"/alerts/{alert['id']}/acknowledge" for alert in (locked, *others)]
+            answers = await asyncio.gather(*(client.put(path) for path in paths))
+        await locker.close()
+        assert [answer.status_code for answer in answers] == [503] + [200] * 10

@@ -3,9 +3,11 @@
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import pytest
 
+from alerts_service.settings import Settings
 from tests.calls import create, move
 
 pytestmark = pytest.mark.anyio
@@ -88,3 +90,21 @@ async def test_a_cursor_opens_no_other_tenant(client: httpx.AsyncClient, tenant:
         await create(client, tenant)
     link = (await client.get("/alerts", params={"tenant_id": str(tenant)})).links["next"]["url"]
     assert (await client.get(link.replace(str(tenant), str(uuid4())))).json() == []
+
+
+async def test_alerts_of_one_moment_are_paged_once_each(
+    client: httpx.AsyncClient, settings: Settings, tenant: UUID
+) -> None:
+    """Alerts recorded in one and the same moment each appear once as somebody turns the pages."""
+    connection = await asyncpg.connect(settings.database_url)
+    sql = "INSERT INTO alerts (tenant_id, rule_name, message) SELECT $1, 'r', 'm' FROM generate_series(1, 120)"
+    await connection.execute(sql, tenant)
+    await connection.close()
+    ids: list[str] = []
+    target = f"/alerts?tenant_id={tenant}"
+    while target:
+        response = await client.get(target)
+        ids += [alert["id"] for alert in response.json()]
+        target = response.links.get("next", {}).get("url", "")
+    assert (len(ids), len(set(ids))) == (120, 120)
+    assert ids == sorted(ids, reverse=True)

@@ -5,6 +5,7 @@ import time
 from importlib.metadata import version
 from typing import Literal
 
+import asyncpg
 from litestar import Controller, get
 from msgspec import Struct
 
@@ -96,5 +97,5 @@ class HealthController(Controller):
 async def _ask(database: Database) -> Schema:
     try:
         return await asyncio.wait_for(database.one(GET_SCHEMA), PATIENCE_SECONDS)
-    except (asyncio.TimeoutError, DatabaseBusy, DatabaseUnreachable):
+    except (asyncio.TimeoutError, DatabaseBusy, DatabaseUnreachable, asyncpg.PostgresError):
         raise Unhealthy("the database does not answer") from None

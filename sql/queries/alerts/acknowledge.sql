@@ -1,25 +1,15 @@
 -- Acknowledge alerts that are still triggered. No row: there is no such alert for this tenant, or it has moved on.
--- The condition stands in the UPDATE, so of racing callers exactly one finds it true. Rows are locked in the order of
--- their ids, so that two statements never wait for each other.
+-- The condition stands in the UPDATE, so of racing callers exactly one finds it true.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]?
 -- $3 note text[]?
 
-WITH asked AS (
-    SELECT
-        place,
-        id,
-        tenant_id,
-        note
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY AS asked (id, tenant_id, note, place)
-    ORDER BY id
-)
 UPDATE alerts
 SET status = 'acknowledged',
     acknowledged_at = greatest(now(), alerts.updated_at),
     acknowledgment_note = asked.note,
     updated_at = greatest(now(), alerts.updated_at)
-FROM asked
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY AS asked (id, tenant_id, note, place)
 WHERE alerts.id = asked.id
     AND (asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id)
     AND alerts.status = 'triggered'
