@@ -1,6 +1,7 @@
 """Draws the growth as pictures. Only this module needs matplotlib, and only when it draws."""
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 
 from tests.bench.growth import OPERATIONS, Point
@@ -12,7 +13,10 @@ PICTURES = {
 
 
 def draw(points: Sequence[Point], folder: Path) -> list[Path]:
-    """Both axes are logarithmic: a flat line does not grow, a diagonal one grows with the table."""
+    """Both axes are logarithmic: a flat line does not grow, a diagonal one grows with the table.
+
+    What could not be measured is not drawn.
+    """
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("Agg")
@@ -20,6 +24,8 @@ def draw(points: Sequence[Point], folder: Path) -> list[Path]:
 
     pictures = []
     for name, (title, fields) in PICTURES.items():
+        if all(isnan(getattr(point, field)) for point in points for field in fields):
+            continue
         figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
         for index, (operation, label) in enumerate(OPERATIONS.items()):
             mine = [point for point in points if point.operation == operation]

@@ -24,7 +24,9 @@ from alerts_service.migrations import migrate
 BEFORE: tuple[str, ...] = ()
 AFTER: tuple[str, ...] = ()
 
-TENANTS, ALERTS_PER_TENANT = 50, 1_000
+# More tenants than connections, asked in turn: the service answers equal questions that wait together with one query,
+# and no two that are under way at a time shall be equal.
+TENANTS, ALERTS_PER_TENANT = 100, 1_000
 EVEN = f"n % {TENANTS}"  # alert n's tenant, where all have as many
 A_TENTH = "CASE WHEN n % 10 = 0 THEN 0 ELSE 1 + n % 1000 END"  # and where tenant 0 holds a tenth of all
 FRESH = 1_000_000_000  # from this number on, alerts are triggered and were recorded later
@@ -42,15 +44,15 @@ INSERT INTO alerts
 SELECT
     md5('alert ' || n)::uuid, md5('tenant ' || ({tenant}))::uuid, 'missed_call',
     'Missed call from +44 20 7946 ' || lpad((n % 10000)::text, 4, '0') || ' not returned in 15 minutes',
-    CASE n / 50 % 100 WHEN 99 THEN 'critical' WHEN 98 THEN 'high' ELSE 'medium' END, status, at, changed,
+    CASE n / 100 % 100 WHEN 99 THEN 'critical' WHEN 98 THEN 'high' ELSE 'medium' END, status, at, changed,
     CASE WHEN status <> 'triggered' THEN at + interval '5 minutes' END,
     CASE WHEN status <> 'triggered' THEN 'Calling the customer back' END,
     CASE WHEN status = 'resolved' THEN changed END,
     CASE WHEN status = 'resolved' THEN 'The customer was called' END
 FROM generate_series($1::bigint, $2::bigint) AS n,
     LATERAL (SELECT CASE
-        WHEN n >= 1000000000 OR n / 50 % 10 = 0 THEN 'triggered'
-        WHEN n / 50 % 10 < 3 THEN 'acknowledged' ELSE 'resolved'
+        WHEN n >= 1000000000 OR n / 100 % 10 = 0 THEN 'triggered'
+        WHEN n / 100 % 10 < 3 THEN 'acknowledged' ELSE 'resolved'
     END AS status, timestamptz '2020-01-01 00:00+00' + n % 1000000000 * interval '1 second' AS at) AS first,
     LATERAL (SELECT at + CASE status
         WHEN 'triggered' THEN interval '0' WHEN 'acknowledged' THEN interval '5 minutes' ELSE interval '9 minutes'
