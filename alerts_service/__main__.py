@@ -20,10 +20,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     arguments = _parser().parse_args()
     try:
-        settings = load_settings()
+        settings = load_settings(
+            AS_ALERTS_HOST=arguments.host, AS_ALERTS_PORT=arguments.port, AS_ALERTS_WORKERS=arguments.workers
+        )
         configure_logging(settings.log_level)
         if arguments.command == "serve":
-            _serve(settings, arguments)
+            _serve(settings)
         else:
             asyncio.run({"migrate": _migrate, "check": _check}[arguments.command](settings))
     except StartError as error:
@@ -38,23 +40,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = "serve (the default), migrate the schema and stop, or check settings, database, schema and SQL files"
     parser.add_argument("command", nargs="?", choices=("serve", "migrate", "check"), default="serve", help=commands)
     parser.add_argument("--host", help="address to listen on (AS_ALERTS_HOST)")
-    parser.add_argument("--port", type=int, help="port to listen on (AS_ALERTS_PORT)")
-    parser.add_argument("--workers", type=int, help="processes that serve (AS_ALERTS_WORKERS)")
+    parser.add_argument("--port", help="port to listen on (AS_ALERTS_PORT)")
+    parser.add_argument("--workers", help="processes that serve (AS_ALERTS_WORKERS)")
     parser.add_argument("--version", action="version", version=version("as-alerts-service"))
     return parser
 
 
-def _serve(settings: Settings, arguments: argparse.Namespace) -> None:
+def _serve(settings: Settings) -> None:
     import uvicorn  # noqa: PLC0415 - only this command needs it
 
-    workers = arguments.workers or settings.workers
-    if workers > 1:
+    if settings.workers > 1:
         asyncio.run(_rehearse(settings))
     uvicorn.run(
         "alerts_service.main:app",
-        host=arguments.host or settings.host,
-        port=settings.port if arguments.port is None else arguments.port,
-        workers=workers,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
         loop="uvloop",
         http="httptools",
         ws="none",

@@ -33,8 +33,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         return "Settings(…)"
 
 
-def load_settings() -> Settings:
+def load_settings(**options: object) -> Settings:
     """Read the settings from the environment, and from `.env` in the working directory where the environment is silent.
+
+    `options` are the command line's, by the names of the settings; they go before both, unless they are None.
 
     An empty value counts as not set.
 
@@ -46,7 +48,8 @@ def load_settings() -> Settings:
         sources = (dotenv_values(".env", interpolate=False), os.environ)
     except UnicodeDecodeError:
         raise StartError(".env: not UTF-8") from None
-    given = {name: value for source in sources for name, value in source.items() if value}
+    given: dict[str, object] = {name: value for source in sources for name, value in source.items() if value}
+    given.update((name, value) for name, value in options.items() if value is not None)
     try:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=lambda type_, value: type_(value))
     except msgspec.ValidationError as error:

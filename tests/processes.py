@@ -61,10 +61,12 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(cwd: Path, command: Sequence[str] = SERVE, **settings: str) -> Iterator[ServiceProcess]:
-    """Run the service in a folder until the test is done with it."""
+def serving(
+    cwd: Path, command: Sequence[str] = SERVE, *, port_setting: str | None = "AS_ALERTS_PORT", **settings: str
+) -> Iterator[ServiceProcess]:
+    """Run the service in a folder until the test is done with it, on a free port by this setting or by its command."""
     port, log = free_port(), cwd / "service.log"
-    given = environment(AS_ALERTS_PORT=str(port), **settings)
+    given = environment(**({port_setting: str(port)} if port_setting else {}), **settings)
     arguments = [part.format(port=port) for part in command]
     with log.open("wb") as stderr:
         process = subprocess.Popen(arguments, cwd=cwd, env=given, stderr=stderr, stdout=subprocess.DEVNULL)

@@ -6,7 +6,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -132,8 +131,17 @@ def test_help_and_version(tmp_path: Path) -> None:
 
 
 def test_options_go_before_settings(tmp_path: Path, data_dir: Path) -> None:
-    """`--host` and `--port` go before the settings."""
+    """`--host` and `--port` go before the settings, which would not serve."""
     command = (sys.executable, "-m", "alerts_service", "serve", "--host", "localhost", "--port", "{port}")
-    settings = {"AS_ALERTS_DATA_DIR": str(data_dir / "options"), "AS_ALERTS_HOST": "192.0.2.1"}
-    with serving(tmp_path, command, **settings) as service:
-        assert urlsplit(service.url).port
+    (tmp_path / ".env").write_text("AS_ALERTS_HOST=192.0.2.1\nAS_ALERTS_PORT=1\n")
+    with serving(tmp_path, command, port_setting=None, AS_ALERTS_DATA_DIR=str(data_dir / "options")) as service:
+        assert httpx.get(f"{service.url}/health").status_code == 200
+
+
+@pytest.mark.parametrize("option", [("--port", "99999"), ("--port", "http"), ("--workers", "0"), ("--workers", "-3")])
+def test_a_wrong_option(tmp_path: Path, option: tuple[str, str]) -> None:
+    """A wrong option stops the start with one line, as the setting does."""
+    ended = run(tmp_path, *option)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert f"AS_ALERTS_{option[0][2:].upper()}: " in line
