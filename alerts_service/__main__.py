@@ -6,9 +6,16 @@ import signal
 import sys
 from importlib.metadata import version
 
+import uvicorn
+
+from alerts_service import contract
+from alerts_service.app import create_app
+from alerts_service.database import load_queries
 from alerts_service.errors import StartError
 from alerts_service.logs import configure_logging
+from alerts_service.migrations import migrate, pending
 from alerts_service.settings import Settings, load_settings
+from alerts_service.startup import connected, ready_database, server
 
 
 def main() -> None:
@@ -47,8 +54,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: Settings) -> None:
-    import uvicorn  # noqa: PLC0415 - only this command needs it
-
     if settings.workers > 1:
         asyncio.run(_rehearse(settings))
     uvicorn.run(
@@ -67,31 +72,19 @@ def _serve(settings: Settings) -> None:
 
 
 async def _rehearse(settings: Settings) -> None:
-    """Fail here, once, on what would fail in every worker: their supervisor would restart them for ever."""
-    from alerts_service.app import create_app  # noqa: PLC0415
-    from alerts_service.startup import ready_database  # noqa: PLC0415
-
+    """Fail here, once and with exit code 1, on what would fail in every worker."""
     create_app(settings)
     async with ready_database(settings):
         pass
 
 
 async def _migrate(settings: Settings) -> None:
-    from alerts_service.migrations import migrate  # noqa: PLC0415
-    from alerts_service.startup import connected, server  # noqa: PLC0415
-
     async with server(settings) as dsn, connected(dsn) as connection:
         applied = await migrate(connection)
     print("applied " + ", ".join(migration.name for migration in applied) if applied else "nothing to apply")
 
 
 async def _check(settings: Settings) -> None:
-    from alerts_service import contract  # noqa: PLC0415
-    from alerts_service.app import create_app  # noqa: PLC0415
-    from alerts_service.database import load_queries  # noqa: PLC0415
-    from alerts_service.migrations import pending  # noqa: PLC0415
-    from alerts_service.startup import connected, server  # noqa: PLC0415
-
     create_app(settings)
     async with server(settings) as dsn, connected(dsn) as connection:
         if due := await pending(connection):

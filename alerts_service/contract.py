@@ -54,7 +54,7 @@ async def _problems(connection: Connection, queries: Mapping[str, Query]) -> Asy
             yield f"{name}: {problem}"
 
 
-def _parameters(prepared: Any, query: Query) -> Iterator[str]:  # noqa: ANN401 - asyncpg exports no name for it
+def _parameters(prepared: Any, query: Query) -> Iterator[str]:
     documented = [(parameter.number, parameter.type) for parameter in query.parameters]
     real = [(number, type_.name) for number, type_ in enumerate(prepared.get_parameters(), 1)]
     if documented != real:
@@ -62,7 +62,7 @@ def _parameters(prepared: Any, query: Query) -> Iterator[str]:  # noqa: ANN401 -
 
 
 def _columns(columns: Sequence[asyncpg.Attribute], statement: Statement[Any]) -> Iterator[str]:
-    fields = inspect.type_info(statement.row).fields  # type: ignore[attr-defined]
+    fields = inspect.type_info(statement.row).fields  # type: ignore[attr-defined] # a Struct's is a StructType
     names, wanted = [column.name for column in columns], [field.name for field in fields]
     if names != wanted:
         yield f"returns the columns {names}, {statement.row.__name__} wants {wanted}"

@@ -34,7 +34,7 @@ Row = TypeVar("Row", bound=Struct)
 
 CHANGES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
 LOCKS = re.compile(r"\b(UPDATE|DELETE|MERGE)\b")
-PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+?)(?P<nullable>\??)$", re.MULTILINE)
+PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+)\??$", re.MULTILINE)
 
 
 class Parameter(Struct, frozen=True):
@@ -43,7 +43,6 @@ class Parameter(Struct, frozen=True):
     number: int
     name: str
     type: str
-    nullable: bool
 
 
 class Query(Struct, frozen=True):
@@ -216,8 +215,5 @@ def load_queries() -> dict[str, Query]:
 
 def _read(path: Path) -> Query:
     sql = path.read_text("utf-8")
-    parameters = tuple(
-        Parameter(int(line["number"]), line["name"], line["type"], bool(line["nullable"]))
-        for line in PARAMETER.finditer(sql)
-    )
+    parameters = tuple(Parameter(int(line["number"]), line["name"], line["type"]) for line in PARAMETER.finditer(sql))
     return Query(path, sql, parameters)

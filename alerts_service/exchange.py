@@ -30,7 +30,7 @@ INNER_METHOD = {"HEAD": "GET", "OPTIONS": "ALLOW"}
 class Service(Litestar):
     """The application that a server runs."""
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - each kind has its own types
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or start and stop."""
         if scope["type"] == "http":
             await self._answer(scope, receive, send)
@@ -40,12 +40,12 @@ class Service(Litestar):
         else:
             await super().__call__(scope, receive, send)
 
-    async def _answer(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - a typed dict
+    async def _answer(self, scope: Any, receive: Receive, send: Send) -> None:
         method, status, started = scope["method"], None, perf_counter()
         id_ = _request_id(scope["headers"])
         request_id.set(name := id_.decode())
 
-        async def respond(message: Any) -> None:  # noqa: ANN401
+        async def respond(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 message = _options(message) if method == "OPTIONS" else message
@@ -78,10 +78,10 @@ def _options(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "status": HTTPStatus.NO_CONTENT.value, "headers": allow}
 
 
-def _in_one_line(send: Any) -> Any:  # noqa: ANN401
+def _in_one_line(send: Any) -> Any:
     """Leave the traceback out of a start that failed for a reason that we know."""
 
-    async def report(message: Any) -> None:  # noqa: ANN401
+    async def report(message: Any) -> None:
         if message["type"] == "lifespan.startup.failed":
             _, known, reason = message["message"].rpartition(f"{StartError.__name__}: ")
             message["message"] = reason.splitlines()[0] if known else message["message"]

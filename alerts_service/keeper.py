@@ -6,14 +6,13 @@ a lock however its holder ends:
     users.lock    shared by all processes that use the database; once nobody holds it, the keeper shuts down and ends
     keeper.lock   held by the keeper; its text says "ready" while the server takes connections
 
-It imports nothing but the standard library, so that it starts at once.
+At start it imports nothing but the standard library and the folder, so that it starts at once.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -27,51 +26,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alerts_service.data_folder import ELSEWHERE, PORT, Folder, Lock
+
 if sys.platform != "win32":
-    import fcntl
     import pwd
 
 LOG_BYTES = 10_000_000
-PORT = 5432  # there is no TCP port: it is part of the socket's name
-ELSEWHERE = "set AS_ALERTS_DATA_DIR to another folder, or set DATABASE_URL"
-
-
-class Folder:
-    """Everything that belongs to one database."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.users, self.keeper = root / "users.lock", root / "keeper.lock"
-        self.cluster, self.sockets, self.log = root / "pgdata", root / "run", root / "postgres.log"
-
-    def complaint(self) -> str:
-        """The one line of the log that tells most: the last error, or else simply the last line."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if re.search("FATAL:|PANIC:|ERROR:|[Ee]rror:", line)]
-        return re.sub("^.*?(FATAL|PANIC|ERROR|error): +", "", (errors or lines or ["the log is empty"])[-1])
-
-
-class Lock:
-    """An open lock file: what it holds ends with it, or with the process."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-
-    def take(self, *, shared: bool = False) -> bool:
-        """Try to take the lock, without waiting, and tell whether it is ours."""
-        with suppress(BlockingIOError):
-            fcntl.flock(self.file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            return True
-        return False
-
-    def write(self, text: bytes) -> None:
-        """Replace the file's text, for whoever reads it without holding the lock."""
-        os.ftruncate(self.file, 0)
-        os.pwrite(self.file, text, 0)
-
-    def close(self) -> None:
-        """Let go."""
-        os.close(self.file)
 
 
 class Keeper:
@@ -182,7 +142,7 @@ def _run(command: list[Any], account: Account | None, at_our_death: signal.Signa
         if os.getppid() != keeper:
             os._exit(1)
 
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},

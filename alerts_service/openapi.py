@@ -92,7 +92,7 @@ def config() -> OpenAPIConfig:
 
 def swagger_ui_files() -> Router:
     """Serve Swagger UI's own files; the package is only looked for, its Python is never run."""
-    (package,) = find_spec("swagger_ui").submodule_search_locations  # type: ignore[union-attr, misc]
+    (package,) = find_spec("swagger_ui").submodule_search_locations  # type: ignore[union-attr, misc] # a dependency is there
     return create_static_files_router(STATIC, [Path(package) / "static"], include_in_schema=False)
 
 
@@ -146,7 +146,7 @@ def _verbatim(example: Struct) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(example))
 
 
-def _without_null(schema: Any) -> Any:  # noqa: ANN401 - a Schema or a Reference
+def _without_null(schema: Any) -> Any:
     """Describe an optional parameter as what it is when it is there: an address cannot carry null."""
     if schema.one_of:
         (given,) = (option for option in schema.one_of if option.type != OpenAPIType.NULL)

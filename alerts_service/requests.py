@@ -24,7 +24,7 @@ class Request(litestar.Request[Any, Any, Any]):
         database: Database = self.app.state.database
         return database
 
-    async def json(self) -> Any:  # noqa: ANN401 - as in Litestar: the type is the handler's
+    async def json(self) -> Any:
         """Decode the body into the type of the handler's `data`.
 
         Raises:

@@ -26,7 +26,7 @@ class JSONResponse(litestar.Response[T]):
         self.status_code = status_code
         self.headers = dict(headers or {})
 
-    def to_asgi_response(self, *_: object, status_code: int | None = None, **__: object) -> Any:  # noqa: ANN401
+    def to_asgi_response(self, *_: object, status_code: int | None = None, **__: object) -> Any:
         """Encode the content; the handler's status holds where this answer has none."""
         return _Ready(self.status_code or status_code or 200, self.headers, encode(self.content))
 

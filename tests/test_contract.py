@@ -50,7 +50,7 @@ async def test_the_shipped_files_fit(connection: Connection) -> None:
 async def test_a_fitting_file(connection: Connection) -> None:
     """A file whose header, columns and types agree with its Struct is accepted."""
     sql = "SELECT id, status FROM alerts WHERE id = $1"
-    assert await contract.verify(connection, query(sql, Parameter(1, "id", "uuid", nullable=False))) == 1
+    assert await contract.verify(connection, query(sql, Parameter(1, "id", "uuid"))) == 1
 
 
 @pytest.mark.usefixtures("declared")
@@ -81,7 +81,7 @@ async def test_a_file_that_does_not_fit(connection: Connection, sql: str, proble
 @pytest.mark.usefixtures("declared")
 async def test_a_grouped_file_names_its_places(connection: Connection) -> None:
     """A file that answers many calls at once is refused unless its first column says whose each row is."""
-    ids = Parameter(1, "id", "uuid[]", nullable=False)
+    ids = Parameter(1, "id", "uuid[]")
     sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) JOIN alerts USING (id)"
     fitting = query(f"SELECT place, id, status {sql}", ids)
     assert await contract.verify(connection, fitting) == 1

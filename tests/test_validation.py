@@ -124,7 +124,7 @@ async def test_a_bad_owner(client: httpx.AsyncClient, tenant: UUID, owner: str) 
 async def test_a_body_over_one_mebibyte(client: httpx.AsyncClient, *, declared: bool) -> None:
     """A body over 1 MiB is 413, whether its length is announced or not; one just below is read."""
 
-    async def stream() -> Any:  # noqa: ANN401
+    async def stream() -> Any:
         for _ in range(17):
             yield b" " * 65536
 

@@ -17,10 +17,10 @@ def draw(points: Sequence[Point], folder: Path) -> list[Path]:
 
     What could not be measured is not drawn.
     """
-    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib as mpl  # noqa: PLC0415 - slow to import, and only pictures need it
 
     mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - slow to import, and only pictures need it
 
     pictures = []
     for name, (title, fields) in PICTURES.items():

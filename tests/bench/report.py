@@ -86,7 +86,7 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 def number(value: float, digits: int) -> str:
     """NaN is what could not be measured."""
-    return "–" if value != value else f"{value:,.{digits}f}"  # noqa: RUF001, PLR0124
+    return "–" if value != value else f"{value:,.{digits}f}"  # noqa: RUF001, PLR0124 - a dash for NaN, the one value unlike itself
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:

@@ -67,7 +67,7 @@ decode_note = msgspec.json.Decoder(NoteRequest).decode
 class Peer:
     pool: "Pool[Record]"
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self.live(receive, send)
             return
@@ -80,7 +80,7 @@ class Peer:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def live(self, receive: Any, send: Any) -> None:  # noqa: ANN401
+    async def live(self, receive: Any, send: Any) -> None:
         await receive()
         self.pool = await common.open_pool()
         await send({"type": "lifespan.startup.complete"})
@@ -88,7 +88,7 @@ class Peer:
         await self.pool.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def answer(self, method: str, path: list[str], scope: Any, receive: Any) -> Answer:  # noqa: ANN401, PLR0911
+    async def answer(self, method: str, path: list[str], scope: Any, receive: Any) -> Answer:  # noqa: PLR0911 - a return a route
         match method, path:
             case "GET", ["alerts", id_]:
                 return alert_or_404(await self.pool.fetchrow(common.GET, UUID(id_)))
@@ -121,7 +121,7 @@ def alert_or_404(record: "Record | None") -> Answer:
     return (404, {"error": "Alert not found", "detail": None}) if record is None else (200, Alert(*record))
 
 
-async def read(receive: Any) -> bytes:  # noqa: ANN401
+async def read(receive: Any) -> bytes:
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body"):

@@ -43,7 +43,7 @@ async def open_pool() -> "Pool[Record]":
     return await asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=size, max_size=size)
 
 
-def serve(app: Any) -> None:  # noqa: ANN401 - any ASGI application
+def serve(app: Any) -> None:
     """Serve as the service serves itself, without an access log."""
     uvicorn.run(
         app,

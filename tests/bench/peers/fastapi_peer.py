@@ -73,19 +73,19 @@ async def fetchrow(sql: str, *values: object) -> Record | None:
 
 
 @app.post("/alerts", status_code=201, response_model=Alert)
-async def create_alert(alert: CreateAlert) -> Any:  # noqa: ANN401 - the response model says it
+async def create_alert(alert: CreateAlert) -> Any:
     record = await fetchrow(common.CREATE, alert.tenant_id, alert.rule_name, alert.message, alert.severity)
     return dict(record or {})
 
 
 @app.get("/alerts", response_model=list[Alert])
-async def list_alerts(tenant_id: UUID, status: Status | None = None, severity: Severity | None = None) -> Any:  # noqa: ANN401
+async def list_alerts(tenant_id: UUID, status: Status | None = None, severity: Severity | None = None) -> Any:
     records = await app.state.pool.fetch(common.LIST, tenant_id, status, severity)
     return [dict(record) for record in records]
 
 
 @app.get("/alerts/{alert_id}", response_model=Alert)
-async def get_alert(alert_id: UUID) -> Any:  # noqa: ANN401
+async def get_alert(alert_id: UUID) -> Any:
     record = await fetchrow(common.GET, alert_id)
     if record is None:
         raise HTTPException(404, "Alert not found")
@@ -93,12 +93,12 @@ async def get_alert(alert_id: UUID) -> Any:  # noqa: ANN401
 
 
 @app.put("/alerts/{alert_id}/acknowledge", response_model=Alert)
-async def acknowledge_alert(alert_id: UUID, body: NoteRequest) -> Any:  # noqa: ANN401
+async def acknowledge_alert(alert_id: UUID, body: NoteRequest) -> Any:
     return await move(common.ACKNOWLEDGE, alert_id, body.note)
 
 
 @app.put("/alerts/{alert_id}/resolve", response_model=Alert)
-async def resolve_alert(alert_id: UUID, body: NoteRequest) -> Any:  # noqa: ANN401
+async def resolve_alert(alert_id: UUID, body: NoteRequest) -> Any:
     return await move(common.RESOLVE, alert_id, body.note)
 
 
@@ -112,12 +112,12 @@ async def move(sql: str, alert_id: UUID, note: str | None) -> dict[str, Any]:
 
 
 @app.get("/stats/{tenant_id}", response_model=Stats)
-async def get_stats(tenant_id: UUID) -> Any:  # noqa: ANN401
+async def get_stats(tenant_id: UUID) -> Any:
     return dict(await fetchrow(common.STATS, tenant_id) or {})
 
 
 @app.get("/health", response_model=Health)
-async def get_health() -> Any:  # noqa: ANN401
+async def get_health() -> Any:
     await fetchrow("SELECT 1")
     return {"status": "healthy", "service": "as-alerts-service"}
 
