@@ -13,7 +13,7 @@ from alerts_service.database import Database
 from alerts_service.exchange import Service
 from alerts_service.guards import requires_service_key
 from alerts_service.health.controller import HealthController
-from alerts_service.requests import Request, refuse_null
+from alerts_service.requests import Request, check_query
 from alerts_service.responses import JSONResponse
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.startup import ready_database
@@ -42,12 +42,13 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
     )
     api = Router(
         "/",
-        route_handlers=[AlertsController, StatsController, HealthController, internal],
-        before_request=refuse_null,
+        route_handlers=[AlertsController, StatsController, internal],
+        before_request=check_query,
         response_class=JSONResponse,
     )
+    health = Router("/", route_handlers=[HealthController], response_class=JSONResponse)
     app = Service(
-        route_handlers=[api, openapi.swagger_ui_files(), openapi.openapi_json],
+        route_handlers=[api, health, openapi.swagger_ui_files(), openapi.openapi_json],
         debug=False,
         exception_handlers=errors.HANDLERS,
         lifespan=[lifespan] if database is None else [],

@@ -6,6 +6,8 @@ from typing import Any
 
 import litestar
 import msgspec
+from litestar.handlers import BaseRouteHandler
+from litestar.params import QueryParameter
 
 from alerts_service.database import Database
 from alerts_service.errors import Invalid
@@ -37,17 +39,33 @@ class Request(litestar.Request[Any, Any, Any]):
             raise Invalid(reason(error)) from None
 
 
-async def refuse_null(request: litestar.Request[Any, Any, Any]) -> None:
-    """Refuse `null` for a parameter: Litestar takes it for one that was left out, and would drop a tenant or a filter.
+async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
+    """Refuse a parameter that would be dropped in silence, and with it a tenant or a filter.
+
+    That is one that the route does not know, one that comes again, and `null`, which Litestar takes for one left out.
 
     Raises:
         Invalid: there is one.
     """
     if not request.scope["query_string"]:
         return
+    known = query_parameters(request.scope["route_handler"])
+    seen: set[str] = set()
     for name, value in request.query_params.multi_items():
+        if name not in known:
+            raise Invalid(f"{name}: not a parameter of this route")
+        if name in seen:
+            raise Invalid(f"{name}: given more than once")
         if value.lower() == "null":
             raise Invalid(f"{name}: must not be null")
+        seen.add(name)
+
+
+@lru_cache
+def query_parameters(handler: BaseRouteHandler) -> frozenset[str]:
+    """Name the query parameters that a handler declares."""
+    parameters = handler.parsed_fn_signature.parameters
+    return frozenset(name for name, it in parameters.items() if isinstance(it.kwarg_definition, QueryParameter))
 
 
 def reason(error: Exception) -> str:

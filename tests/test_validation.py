@@ -105,6 +105,9 @@ async def test_a_bad_id_in_a_path(client: httpx.AsyncClient, method: str, path: 
         (f"tenant_id={TENANT}&cursor=~~~~{'A' * 32}", "cursor: "),
         (f"tenant_id={TENANT}&cursor=%00", "cursor: "),
         (f"tenant_id={TENANT}&cursor=é", "cursor: "),
+        (f"tenant_id={TENANT}&state=triggered", "state: not a parameter of this route"),
+        (f"tenant_id={TENANT}&status=triggered&status=resolved", "status: given more than once"),
+        (f"tenant_id={TENANT}&tenant_id={TENANT}", "tenant_id: given more than once"),
     ],
 )
 async def test_a_bad_list_query(client: httpx.AsyncClient, query: str, detail: str) -> None:
@@ -118,6 +121,24 @@ async def test_a_bad_owner(client: httpx.AsyncClient, tenant: UUID, owner: str) 
     alert = await create(client, tenant)
     response = await client.get(f"/alerts/{alert['id']}?tenant_id={owner}")
     assert_error(response, 422, "Validation error", "tenant_id: ")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/alerts/{id}"),
+        ("PUT", "/alerts/{id}/acknowledge"),
+        ("PUT", "/alerts/{id}/resolve"),
+        ("GET", "/stats/{id}"),
+        ("POST", "/alerts"),
+    ],
+)
+async def test_a_misspelled_owner(client: httpx.AsyncClient, tenant: UUID, method: str, path: str) -> None:
+    """A parameter that a route does not know is refused, not dropped with whatever it meant, and nothing is done."""
+    alert = await create(client, tenant)
+    response = await client.request(method, path.format(**alert), params={"tenant": str(tenant)})
+    assert_error(response, 422, "Validation error", "tenant: not a parameter of this route")
+    assert (await client.get("/alerts", params={"tenant_id": str(tenant)})).json() == [alert]
 
 
 @pytest.mark.parametrize("declared", [True, False])
