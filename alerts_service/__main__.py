@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import version
 
 import uvicorn
+from msgspec import structs
 
 from alerts_service import contract
 from alerts_service.app import create_app
@@ -72,9 +73,9 @@ def _serve(settings: Settings) -> None:
 
 
 async def _rehearse(settings: Settings) -> None:
-    """Fail here, once and with exit code 1, on what would fail in every worker."""
+    """Fail here, once and with exit code 1, on what would fail in a worker; they all need their connections at once."""
     create_app(settings)
-    async with ready_database(settings):
+    async with ready_database(structs.replace(settings, pool_size=settings.workers * settings.pool_size)):
         pass
 
 

@@ -12,7 +12,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from msgspec import Struct
 
-from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, StartError
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, StartError
 from alerts_service.grouping import Full, Group, Late
 
 logger = logging.getLogger(__name__)
@@ -97,8 +97,8 @@ class Database:
     column, `place`, says whose each row is.
 
     Every method raises DatabaseBusy when too many calls wait, no connection comes free or the statement is not done
-    in time, DatabaseUnreachable when there is no connection or it is lost, Invalid when the database cannot hold a
-    value.
+    in time, OutcomeUnknown when that was a change, DatabaseUnreachable when there is no connection or it is lost,
+    Invalid when the database cannot hold a value.
     """
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", queries: Mapping[str, Query], timeout: float) -> None:
@@ -110,7 +110,7 @@ class Database:
     def _group(self, query: Query) -> Group[tuple[object, ...], asyncpg.Record | None]:
         async def send(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
             answers: list[asyncpg.Record | None] = [None] * len(asks)
-            for record in await self._fetch(query.sql, list(zip(*asks, strict=True))):
+            for record in await self._fetch(query, list(zip(*asks, strict=True))):
                 answers[record["place"] - 1] = record
             return answers
 
@@ -145,14 +145,18 @@ class Database:
         """Run a statement and return its rows in order."""
         query = self._queries[statement.name]
         row = statement.row
-        return [row(*record) for record in await self._fetch(query.sql, query.values(arguments))]
+        return [row(*record) for record in await self._fetch(query, query.values(arguments))]
 
-    async def _fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
+    async def _fetch(self, query: Query, values: Sequence[object]) -> list[asyncpg.Record]:
         connection = await self._acquire()
         try:
-            return await connection.fetch(sql, *values)
-        except (asyncio.TimeoutError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
+            return await connection.fetch(query.sql, *values)
+        except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
             raise DatabaseBusy("the statement was not done in time") from None
+        except asyncio.TimeoutError:
+            if query.shared:
+                raise DatabaseBusy("the statement was not done in time") from None
+            raise OutcomeUnknown("the change was not done in time; it may still have been made") from None
         except asyncpg.DataError as error:
             raise Invalid("the database cannot hold a value of this request") from error
         except LOST as error:
@@ -182,15 +186,24 @@ def _unreachable(error: Exception) -> DatabaseUnreachable:
 async def open_database(
     dsn: str, *, pool_size: int, pool_timeout: float, statement_timeout: float
 ) -> AsyncIterator[Database]:
-    """Open a pool of `pool_size` connections, and close it in the end. Timeouts are in seconds."""
-    async with asyncpg.create_pool(
+    """Open a pool of `pool_size` connections, and close it in the end. Timeouts are in seconds.
+
+    Raises:
+        StartError: the server does not give so many connections.
+    """
+    pool = asyncpg.create_pool(
         dsn,
         min_size=pool_size,
         max_size=pool_size,
         timeout=pool_timeout,
         command_timeout=statement_timeout,
         server_settings={"application_name": "as-alerts-service"},
-    ) as pool:
+    )
+    try:
+        await pool
+    except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StartError(f"no {pool_size} connections to the database: {error or 'no answer in time'}") from None
+    async with pool:
         yield Database(pool, load_queries(), pool_timeout)
 
 

@@ -9,6 +9,7 @@ Exception
     ├── Conflict             409  a move that the workflow does not allow
     ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
     ├── DatabaseBusy         503  the database had no time for this request
+    ├── OutcomeUnknown       503  a change took too long, and may have been made all the same
     └── Unhealthy            503  the health check's own answer
 
 HANDLERS turns these, Litestar's HTTP errors and everything unforeseen into an ErrorResponse.
@@ -98,6 +99,13 @@ class DatabaseBusy(Refusal):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class OutcomeUnknown(Refusal):
+    """A change took too long, and may have been made all the same: so nobody is asked to repeat it."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    error = "Service unavailable"
 
 
 class Unhealthy(Refusal):

@@ -6,7 +6,10 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 
@@ -76,6 +79,22 @@ def test_several_workers(tmp_path: Path, data_dir: Path) -> None:
                 assert client.get(f"/alerts/{alert['id']}").json() == alert
         lines = service.stop()
     assert sum("Started server process" in line["message"] for line in lines) == 2
+
+
+@pytest.mark.anyio
+async def test_too_few_connections_for_all_workers(tmp_path: Path, empty_database: str) -> None:
+    """Where the server does not give all workers their connections, the start is one line and exit code 1."""
+    connection = await asyncpg.connect(empty_database)
+    role, address = f"role_{uuid4().hex}", urlsplit(empty_database)
+    await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT 7")
+    await connection.execute(f"ALTER DATABASE {address.path[1:]} OWNER TO {role}")
+    url = address._replace(netloc=f"{role}:x@{address.netloc.rpartition('@')[2]}").geturl()
+    ended = run(tmp_path, "--workers", "2", DATABASE_URL=url)
+    assert ended.returncode == 1
+    assert "no 10 connections to the database: too many connections" in ended.stderr.splitlines()[-1]
+    await connection.execute(f"ALTER DATABASE {address.path[1:]} OWNER TO current_user")
+    await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await connection.close()
 
 
 def test_the_specifications_way(tmp_path: Path, data_dir: Path) -> None:
