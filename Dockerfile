@@ -25,5 +25,5 @@ EXPOSE 3101
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["python", "-c", "\
 import os, urllib.request as r; port = os.environ.get('AS_ALERTS_PORT') or '3101'; \
-r.build_opener(r.ProxyHandler({})).open(f'http://localhost:{port}/health', timeout=2)"]
+r.build_opener(r.ProxyHandler({})).open(f'http://localhost:{port}/health/live', timeout=2)"]
 ENTRYPOINT ["alerts-service"]

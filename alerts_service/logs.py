@@ -142,7 +142,7 @@ def configure_logging(level: str) -> None:
             "root": {"level": level, "handlers": ["stderr"]},
             "loggers": {
                 "uvicorn": {"handlers": [], "propagate": True},
-                "uvicorn.error": {"handlers": [], "propagate": True, "level": "INFO"},
+                "uvicorn.error": {"handlers": [], "propagate": True, "level": level},
                 "uvicorn.access": {"handlers": [], "propagate": False},
             },
         }

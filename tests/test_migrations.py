@@ -1,7 +1,9 @@
 """Bringing a schema up to date, also one that was there before."""
 
 import asyncio
+import re
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -11,9 +13,12 @@ from alerts_service.app import create_app
 from alerts_service.errors import StartError
 from alerts_service.migrations import load_migrations, migrate, pending
 from alerts_service.settings import Settings
+from tests.calls import create, move
 from tests.conftest import client_of
 
 pytestmark = pytest.mark.anyio
+
+README = Path(__file__).parent.parent / "README.md"
 
 # As the specification has it.
 SPECIFIED_TABLE = """
@@ -157,12 +162,21 @@ async def test_all_or_nothing(empty_database: str, sql: Path) -> None:
     await connection.close()
 
 
-async def test_a_role_that_may_not_change_the_schema(empty_database: str) -> None:
-    """Where the schema is up to date the start only reads, so a role without rights to change it can serve."""
+async def test_a_role_that_may_not_change_the_schema(empty_database: str, tenant: UUID) -> None:
+    """Where the schema is up to date, a role with no more than the rights that the README names can start and serve."""
+    (grant,) = re.findall(r"`(GRANT [^`]* TO) …`", README.read_text())
     connection = await asyncpg.connect(empty_database)
     await migrate(connection)
-    await connection.execute("SET default_transaction_read_only = on")
-    assert await migrate(connection) == []
+    role = f"role_{tenant.hex}"
+    await connection.execute(f"CREATE ROLE {role}; {grant} {role}")
+    app = create_app(Settings(database_url=f"{empty_database}{'&' if '?' in empty_database else '?'}role={role}"))
+    async with app.lifespan(), client_of(app) as client:
+        alert = await create(client, tenant)
+        assert (await move(client, alert, "acknowledge")).status_code == 200
+        assert (await move(client, alert, "resolve")).status_code == 200
+        assert (await client.get(f"/stats/{tenant}")).json()["resolved"] == 1
+        assert (await client.get("/health")).status_code == 200
+    await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     await connection.close()
 
 
