@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import signal
+import socket
 import sys
 from importlib.metadata import version
 
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: Settings) -> None:
+    _try_to_listen(settings.host, settings.port)
     if settings.workers > 1:
         asyncio.run(_rehearse(settings))
     uvicorn.run(
@@ -70,6 +72,15 @@ def _serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+
+
+def _try_to_listen(host: str, port: int) -> None:
+    """Fail before the database is touched where the address is not ours to listen on."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address, family=family).close()
+    except OSError as error:
+        raise StartError(f"AS_ALERTS_HOST, AS_ALERTS_PORT: cannot listen on {host}:{port}: {error.strerror}") from None
 
 
 async def _rehearse(settings: Settings) -> None:
@@ -89,7 +100,8 @@ async def _check(settings: Settings) -> None:
     create_app(settings)
     async with server(settings) as dsn, connected(dsn) as connection:
         if due := await pending(connection):
-            raise StartError("the schema lacks " + ", ".join(migration.name for migration in due))
+            names = ", ".join(migration.name for migration in due)
+            raise StartError(f"the schema lacks {names}: run `alerts-service migrate`, or start the service")
         count = await contract.verify(connection, load_queries())
     print(f"settings, database, schema and {count} SQL files are in order")
 

@@ -1,4 +1,4 @@
-"""Holds every SQL file against the live schema and against the Struct that its rows become.
+"""Holds every SQL file against the live schema, our rights in it, and the Struct that its rows become.
 
 This is what makes `Alert(*record)` safe: a column that moved, a type that changed or a file that nobody runs stops
 the start instead of turning up in an answer.
@@ -15,6 +15,9 @@ from alerts_service.errors import StartError
 
 COLUMN_TYPES: dict[str, type[inspect.Type]] = {
     "bool": inspect.BoolType,
+    "float4": inspect.FloatType,
+    "float8": inspect.FloatType,
+    "int2": inspect.IntType,
     "int4": inspect.IntType,
     "int8": inspect.IntType,
     "text": inspect.StrType,
@@ -42,6 +45,7 @@ async def _problems(connection: Connection, queries: Mapping[str, Query]) -> Asy
     for name in Statement.declared.keys() & queries.keys():
         try:
             prepared = await connection.prepare(queries[name].sql)
+            await prepared.explain(*[None] * len(prepared.get_parameters()))  # which asks for the rights to run it
         except asyncpg.PostgresError as error:
             yield f"{name}: {error}"
             continue
@@ -73,7 +77,9 @@ def _columns(columns: Sequence[asyncpg.Attribute], statement: Statement[Any]) ->
 
 
 def _plain(type_: inspect.Type) -> inspect.Type:
-    """Look through `X | None`, and see a Literal of texts as text."""
+    """Look through `X | None` and a description, and see a Literal of texts as text."""
+    if isinstance(type_, inspect.Metadata):
+        return _plain(type_.type)
     if isinstance(type_, inspect.UnionType):
         return next(_plain(member) for member in type_.types if not isinstance(member, inspect.NoneType))
     return inspect.StrType() if isinstance(type_, inspect.LiteralType) else type_

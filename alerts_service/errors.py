@@ -25,6 +25,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 from msgspec import Struct
 
+from alerts_service.complaints import about_parameters
 from alerts_service.responses import JSONResponse
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ AnyRequest = Request[Any, Any, Any]
 
 # Python's own words for a status change with its version.
 WORDS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
+DETAILS = {413: "a body may have 1 MiB"}
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -123,11 +125,11 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResp
     """Answer what Litestar raises; what it calls 400 is a validation error to us."""
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.BAD_REQUEST:
-        return _response(Invalid.status, Invalid.error, _reason(error))
+        return _response(Invalid.status, Invalid.error, about_parameters(error, request.route_handler))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unforeseen(request, error)
     headers = {"Allow": _allowed(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
-    return _response(status, WORDS.get(status, status.phrase), None, headers)
+    return _response(status, WORDS.get(status, status.phrase), DETAILS.get(status), headers)
 
 
 def _unforeseen(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
@@ -146,17 +148,6 @@ def _allowed(error: HTTPException) -> str:
     """List the methods that a path takes. Where GET is, HEAD is too, which Litestar does not know."""
     methods = set((error.headers or {})["allow"].split(", "))
     return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
-
-
-def _reason(error: HTTPException) -> str:
-    """Say what is wrong with which parameter: Litestar keeps both apart from its own detail."""
-    if not isinstance(error.extra, list) or not error.extra:
-        return error.detail.partition(" for path ")[0]
-    return "; ".join(_problem(**problem) for problem in error.extra)
-
-
-def _problem(message: str, key: str = "request", **_: object) -> str:
-    return "body: must not be empty" if key == "data" else f"{key}: {message}"
 
 
 HANDLERS: ExceptionHandlersMap = {

@@ -51,7 +51,7 @@ class Service(Litestar):
                 message = _options(message) if method == "OPTIONS" else message
                 status = message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, id_)]
-            elif method in INNER_METHOD:
+            elif method == "HEAD" or status == HTTPStatus.NO_CONTENT:
                 message = {**message, "body": b""}
             await send(message)
 

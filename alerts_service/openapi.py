@@ -19,7 +19,16 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components, Operation, Parameter, RequestBody, SecurityRequirement, SecurityScheme
+from litestar.openapi.spec import (
+    Components,
+    OpenAPIHeader,
+    Operation,
+    Parameter,
+    RequestBody,
+    Schema,
+    SecurityRequirement,
+    SecurityScheme,
+)
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
@@ -41,8 +50,8 @@ ERRORS = {
 EXAMPLES = {
     "401": ErrorResponse("Unauthorized", f"the header {SERVICE_KEY_HEADER} must hold the internal service key"),
     "404": ErrorResponse("Alert not found", None),
-    "409": ErrorResponse("Conflict", "the alert is resolved since 2026-01-05T09:30:00+00:00"),
-    "413": ErrorResponse("Body too large", None),
+    "409": ErrorResponse("Conflict", "the alert is resolved since 2026-01-05T09:30:00Z, and its note stays as it is"),
+    "413": ErrorResponse("Body too large", "a body may have 1 MiB"),
     "422": ErrorResponse("Validation error", "tenant_id: Invalid UUID"),
     "500": ErrorResponse("Database connection error", None),
     "503": ErrorResponse("Service unavailable", "the database does not answer"),
@@ -51,6 +60,11 @@ SERVICE_KEY: list[SecurityRequirement] = [{"serviceKey": []}]
 STATIC = "/docs/static"
 NEXT_PAGE = ResponseHeader(
     name="Link", documentation_only=True, description='`<…>; rel="next"`: the next page, while there is one', value=""
+)
+
+RETRY_AFTER = OpenAPIHeader(
+    description="Seconds after which to try again. Missing where a change may have been made all the same.",
+    schema=Schema(type=OpenAPIType.INTEGER),
 )
 
 
@@ -112,6 +126,8 @@ def correct(app: Litestar, *examples: Struct) -> None:
         responses.pop("400", None)
         for status in responses.keys() & EXAMPLES.keys():
             responses[status].content["application/json"].example = _verbatim(EXAMPLES[status])
+        if "503" in responses and "500" in responses:
+            responses["503"].headers = {"Retry-After": RETRY_AFTER}
         if data and isinstance(operation.request_body, RequestBody):
             operation.request_body.required = not data.has_default
         for parameter in operation.parameters or ():

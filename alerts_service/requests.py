@@ -1,6 +1,5 @@
 """A request whose JSON body is read by msgspec, strictly, straight into the type its handler asks for."""
 
-import re
 from functools import lru_cache
 from typing import Any
 
@@ -9,10 +8,9 @@ import msgspec
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
+from alerts_service.complaints import about_body
 from alerts_service.database import Database
 from alerts_service.errors import Invalid
-
-FIELD = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
 
 decoder_for = lru_cache(msgspec.json.Decoder)
 
@@ -32,11 +30,11 @@ class Request(litestar.Request[Any, Any, Any]):
         Raises:
             Invalid: it is no JSON, not UTF-8, or not of that type.
         """
-        decoder = decoder_for(self.route_handler.parsed_fn_signature.parameters["data"].annotation)
+        type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         try:
-            return decoder.decode(await self.body())
+            return decoder_for(type_).decode(await self.body())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Invalid(reason(error)) from None
+            raise Invalid(about_body(error, type_)) from None
 
 
 async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
@@ -66,13 +64,3 @@ def query_parameters(handler: BaseRouteHandler) -> frozenset[str]:
     """Name the query parameters that a handler declares."""
     parameters = handler.parsed_fn_signature.parameters
     return frozenset(name for name, it in parameters.items() if isinstance(it.kwarg_definition, QueryParameter))
-
-
-def reason(error: Exception) -> str:
-    """Name the field and what is wrong with it, as `field: reason`."""
-    if isinstance(error, UnicodeDecodeError):
-        return "body: not UTF-8"
-    if str(error) == "Input data was truncated":
-        return "body: JSON ends too early, or a text in it holds half a surrogate pair"
-    found = FIELD.fullmatch(str(error))
-    return f"{found['field'] or 'body'}: {found['reason']}" if found else f"body: {error}"

@@ -12,6 +12,10 @@ from alerts_service.errors import StartError
 
 PUBLISHED_SERVICE_KEY = "nmc-internal-services-auth-key-phase1"
 
+# HTTP takes blanks off both ends of a header, so a key that has them would never be met.
+NO_BLANK_ENDS = r"^\S(.*\S)?$"
+Seconds = Annotated[float, Meta(ge=0.01, le=3600)]
+
 
 class Settings(Struct, frozen=True, kw_only=True):
     """Every setting, under the name it has in the environment and in `.env`."""
@@ -21,12 +25,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = field(name="AS_ALERTS_PORT", default=3101)
     workers: Annotated[int, Meta(ge=1, le=64)] = field(name="AS_ALERTS_WORKERS", default=1)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = field(name="AS_ALERTS_LOG_LEVEL", default="INFO")
-    database_url: str | None = field(name="DATABASE_URL", default=None)
+    database_url: Annotated[str, Meta(pattern="^postgres(ql)?://")] | None = field(name="DATABASE_URL", default=None)
     data_dir: Path | None = field(name="AS_ALERTS_DATA_DIR", default=None)
     pool_size: Annotated[int, Meta(ge=1, le=1000)] = field(name="AS_ALERTS_POOL_SIZE", default=5)
-    pool_timeout: Annotated[float, Meta(gt=0)] = field(name="AS_ALERTS_POOL_TIMEOUT", default=2.0)
-    statement_timeout: Annotated[float, Meta(gt=0)] = field(name="AS_ALERTS_STATEMENT_TIMEOUT", default=5.0)
-    internal_service_key: str = field(name="INTERNAL_SERVICE_KEY", default=PUBLISHED_SERVICE_KEY)
+    pool_timeout: Seconds = field(name="AS_ALERTS_POOL_TIMEOUT", default=2.0)
+    statement_timeout: Seconds = field(name="AS_ALERTS_STATEMENT_TIMEOUT", default=5.0)
+    internal_service_key: Annotated[str, Meta(pattern=NO_BLANK_ENDS)] = field(
+        name="INTERNAL_SERVICE_KEY", default=PUBLISHED_SERVICE_KEY
+    )
 
     def __repr__(self) -> str:
         """Name no value: two of them are secrets."""

@@ -27,11 +27,8 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
     """
     async with server(settings) as dsn:
         async with connected(dsn) as connection:
-            try:
-                await migrate(connection)
-                await contract.verify(connection, load_queries())
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise StartError(f"the schema cannot be read: {error}") from error
+            await migrate(connection)
+            await contract.verify(connection, load_queries())
         async with open_database(
             dsn,
             pool_size=settings.pool_size,
@@ -63,15 +60,18 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
     """Yield one connection, outside the pool, in the server's own time zone.
 
     Raises:
-        StartError: there is none to be had. The message never holds the address, which holds a password.
+        StartError: there is none to be had, or it does not do what it is used for. The message never holds the
+            address, which holds a password.
     """
     try:
         connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
     except ValueError:
         raise StartError("DATABASE_URL: not an address of a PostgreSQL database") from None
     except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartError(f"no connection to the database: {error or 'no answer in time'}") from None
+        raise StartError(f"DATABASE_URL: no connection to the database: {error or 'no answer in time'}") from None
     try:
         yield connection
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StartError(f"the schema cannot be read: {error}") from error
     finally:
         await connection.close()

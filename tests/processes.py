@@ -80,8 +80,9 @@ def serving(
 
 
 def run(cwd: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command of the service to its end."""
+    """Run a command of the service to its end; one that serves would take any free port."""
     command = [*SERVE, *arguments]
+    settings = {"AS_ALERTS_PORT": "0", **settings}
     return subprocess.run(
         command, cwd=cwd, env=environment(**settings), text=True, capture_output=True, timeout=30, check=False
     )

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -113,8 +114,9 @@ def test_the_specifications_way(tmp_path: Path, data_dir: Path) -> None:
     [
         ({"AS_ALERTS_PORT": "http"}, "AS_ALERTS_PORT: "),
         ({"ENVIRONMENT": "production"}, "DATABASE_URL: must be set"),
-        ({"DATABASE_URL": "mysql://u:geheim@127.0.0.1/d"}, "DATABASE_URL: not an address"),
-        ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d"}, "no connection to the database: "),
+        ({"DATABASE_URL": "mysql://u:geheim@127.0.0.1/d"}, "DATABASE_URL: Expected"),
+        ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:x/d"}, "DATABASE_URL: not an address"),
+        ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d"}, "DATABASE_URL: no connection to the database: "),
     ],
 )
 def test_a_start_that_cannot_be(
@@ -128,6 +130,18 @@ def test_a_start_that_cannot_be(
     assert "Traceback" not in ended.stderr
     assert "---" not in ended.stderr
     assert "geheim" not in ended.stderr
+
+
+@pytest.mark.parametrize(("host", "reason"), [("127.0.0.1", "already in use"), ("no.such.host.invalid", "")])
+def test_an_address_that_cannot_be_listened_on(tmp_path: Path, host: str, reason: str) -> None:
+    """A taken port or a host that is not ours is one line, before a database is started or changed."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        ended = run(tmp_path, AS_ALERTS_HOST=host, AS_ALERTS_PORT=port, AS_ALERTS_DATA_DIR=str(tmp_path / "data"))
+    assert ended.returncode == 1
+    assert f"AS_ALERTS_HOST, AS_ALERTS_PORT: cannot listen on {host}:{port}" in ended.stderr.splitlines()[-1]
+    assert reason in ended.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_migrate_and_check(tmp_path: Path, data_dir: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -76,6 +76,16 @@ async def test_a_file_that_does_not_fit(connection: Connection, sql: str, proble
     with pytest.raises(StartError, match="pair: ") as refused:
         await contract.verify(connection, query(sql))
     assert problem in str(refused.value)
+
+
+@pytest.mark.usefixtures("declared")
+async def test_a_role_that_may_not_run_a_file(connection: Connection) -> None:
+    """A role that lacks the rights for a file cannot start the service, instead of failing at each request."""
+    role = f"role_{uuid4().hex}"
+    await connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
+    with pytest.raises(StartError, match="pair: permission denied for table alerts"):
+        await contract.verify(connection, query("SELECT 1 AS place, id, status FROM alerts"))
+    await connection.execute(f"RESET ROLE; DROP ROLE {role}")
 
 
 @pytest.mark.usefixtures("declared")

@@ -63,8 +63,7 @@ async def test_options(client: httpx.AsyncClient, path: str, allow: str) -> None
 
 async def test_options_of_an_unknown_path(client: httpx.AsyncClient) -> None:
     """OPTIONS of an unknown path is 404 like any other method."""
-    response = await client.options("/nope")
-    assert response.status_code == 404
+    assert_error(await client.options("/nope"), 404, "Not found")
 
 
 async def bodies(app: Service, method: str, path: str, query: str = "") -> bytes:

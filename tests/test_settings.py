@@ -49,6 +49,10 @@ def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) 
         ("AS_ALERTS_STATEMENT_TIMEOUT", "soon"),
         ("AS_ALERTS_LOG_LEVEL", "LOUD"),
         ("ENVIRONMENT", "prod"),
+        ("AS_ALERTS_POOL_TIMEOUT", "inf"),
+        ("AS_ALERTS_STATEMENT_TIMEOUT", "0.001"),
+        ("DATABASE_URL", "alerts"),
+        ("INTERNAL_SERVICE_KEY", " key"),
     ],
 )
 def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from litestar import Controller, Response, get, post, put
 from litestar.params import JSONBody, PathParameter, QueryParameter
+from msgspec import to_builtins
 
 from alerts_service.alerts import cursor as cursors
 from alerts_service.alerts.structs import Alert, CreateAlert, NoteRequest, Severity, Status
@@ -101,7 +102,7 @@ class AlertsController(Controller):
         alert = await _get(request.database, alert_id, tenant_id)
         if alert.status == "acknowledged" and data.note in (None, alert.acknowledgment_note):
             return alert
-        raise Conflict(_since(alert))
+        raise Conflict(_stand(alert))
 
     @put(
         "/{alert_id:str}/resolve",
@@ -119,7 +120,7 @@ class AlertsController(Controller):
         alert = await _get(request.database, alert_id, tenant_id)
         if alert.status == "resolved" and data.note in (None, alert.resolution_note):
             return alert
-        raise Conflict(_since(alert))
+        raise Conflict(_stand(alert))
 
 
 class InternalAlertsController(Controller):
@@ -155,7 +156,7 @@ async def _get(database: Database, alert_id: UUID, tenant_id: UUID | None) -> Al
     return alert
 
 
-def _since(alert: Alert) -> str:
-    """Say where the alert stands, for a caller that wanted it elsewhere."""
+def _stand(alert: Alert) -> str:
+    """Say where the alert stands, for a caller that wanted it elsewhere or with another note."""
     since = alert.resolved_at or alert.acknowledged_at or alert.created_at
-    return f"the alert is {alert.status} since {since.isoformat()}"
+    return f"the alert is {alert.status} since {to_builtins(since)}, and its note stays as it is"

@@ -38,16 +38,16 @@ class Alert(Struct, frozen=True):
 
     id: UUID
     tenant_id: UUID
-    rule_name: str
+    rule_name: Annotated[str, Meta(description="The rule that raised it; empty only on a row older than the service.")]
     message: str
     severity: Severity
-    status: Status
+    status: Annotated[Status, Meta(description="It only moves forward: triggered, acknowledged, resolved.")]
     created_at: Time
-    updated_at: Time
-    acknowledged_at: Time | None
-    acknowledgment_note: str | None
-    resolved_at: Time | None
-    resolution_note: str | None
+    updated_at: Annotated[Time, Meta(description="When it last changed its status; at first, when it was recorded.")]
+    acknowledged_at: Annotated[Time | None, Meta(description="Null until it is acknowledged.")]
+    acknowledgment_note: Annotated[str | None, Meta(description="What was said on acknowledging, if anything.")]
+    resolved_at: Annotated[Time | None, Meta(description="Null until it is resolved.")]
+    resolution_note: Annotated[str | None, Meta(description="What was said on resolving, if anything.")]
 
 
 EXAMPLE = Alert(

@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 1.0
 
 
 class Health(Struct, frozen=True):
-    """The specification's answer."""
+    """All is well."""
 
     status: Literal["healthy"]
     service: Literal["as-alerts-service"]
