@@ -9,6 +9,7 @@ from litestar.handlers import BaseRouteHandler
 from msgspec import inspect
 
 PLACE = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
+MISSING = re.compile(r"Missing required query parameter '(?P<name>\w+)'")
 NUL_REASON = r"Expected `str` matching regex '^[^\\x00]*$'"
 
 
@@ -27,6 +28,8 @@ def about_body(error: Exception, type_: Any) -> str:
 
 def about_parameters(error: HTTPException, handler: BaseRouteHandler) -> str:
     """Name each parameter that Litestar refuses and what is wrong with it, which it keeps apart from its own detail."""
+    if missing := MISSING.match(error.detail):
+        return f"{missing['name']}: required"
     if not isinstance(error.extra, list) or not error.extra:
         return error.detail.partition(" for path ")[0]
     return "; ".join(_problems(error.extra, handler))

@@ -6,6 +6,7 @@ import logging.config
 import sys
 import time
 from contextvars import ContextVar
+from http import HTTPStatus
 
 import msgspec
 from msgspec import Struct
@@ -67,12 +68,15 @@ class AccessLog:
 
     def write(self, method: str, path: str, status: int | None, duration_ms: float, request_id: str) -> None:
         """Log a request that was answered with this status, or None where it never was."""
-        if not logger.isEnabledFor(logging.INFO):
+        level = logging.INFO if status and status < HTTPStatus.INTERNAL_SERVER_ERROR else logging.ERROR
+        if not logger.isEnabledFor(level):
             return
         if len(self._lines) > self._limit:
             self._dropped += 1
             return
-        self._lines += encode(RequestLine(self._now(), method, path, status, duration_ms, request_id))
+        self._lines += encode(
+            RequestLine(self._now(), method, path, status, duration_ms, request_id, logging.getLevelName(level))
+        )
         self._lines += b"\n"
         if not self._writing:
             self._schedule()

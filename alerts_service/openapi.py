@@ -62,6 +62,10 @@ NEXT_PAGE = ResponseHeader(
     name="Link", documentation_only=True, description='`<…>; rel="next"`: the next page, while there is one', value=""
 )
 
+ABOUT = """Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.
+
+Every answer that is no success is `{"error": …, "detail": …}`. A list holds 50 alerts: a `Link` header leads to the next.
+The `internal` routes want the service key; the others ask nobody who they are, so keep them inside your network."""
 RETRY_AFTER = OpenAPIHeader(
     description="Seconds after which to try again. Missing where a change may have been made all the same.",
     schema=Schema(type=OpenAPIType.INTEGER),
@@ -78,7 +82,7 @@ def config() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="as-alerts-service",
         version=version("as-alerts-service"),
-        description="Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.",
+        description=ABOUT,
         components=Components(
             security_schemes={
                 "serviceKey": SecurityScheme(

@@ -95,7 +95,7 @@ async def test_a_bad_id_in_a_path(client: httpx.AsyncClient, method: str, path: 
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
-        ("", "tenant_id"),
+        ("", "tenant_id: required"),
         ("tenant_id=", "tenant_id: Invalid UUID"),
         ("tenant_id=x", "tenant_id: Invalid UUID"),
         (
