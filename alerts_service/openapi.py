@@ -64,7 +64,7 @@ NEXT_PAGE = ResponseHeader(
 
 ABOUT = """Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.
 
-Every answer that is no success is `{"error": …, "detail": …}`. A list holds 50 alerts: a `Link` header leads to the next.
+Every answer that is no success is `{"error": …, "detail": …}`. A list holds 50 alerts; a `Link` header leads on.
 The `internal` routes want the service key; the others ask nobody who they are, so keep them inside your network."""
 RETRY_AFTER = OpenAPIHeader(
     description="Seconds after which to try again. Missing where a change may have been made all the same.",
