@@ -27,13 +27,31 @@ LOST = (
 )
 
 # After these nothing was done, so what was asked in vain with others may be asked alone.
-UNDONE = (Invalid, asyncpg.IntegrityConstraintViolationError, asyncpg.TransactionRollbackError)
+UNDONE = (
+    Invalid,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,
+)
+
+# What every connection of the pool is told. A lock that does not come soon is one that somebody holds on to. Every
+# statement has an index that fits: it is planned once, for any values, and never reads a whole table because there was
+# little in it at that time.
+SESSION = {
+    "application_name": "as-alerts-service",
+    "timezone": "UTC",
+    "lock_timeout": "250ms",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Row = TypeVar("Row", bound=Struct)
 
 CHANGES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
-LOCKS = re.compile(r"\b(UPDATE|DELETE|MERGE)\b")
 PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+)\??$", re.MULTILINE)
 
 
@@ -62,11 +80,6 @@ class Query(Struct, frozen=True):
         """Whether equal calls may have one answer: it changes nothing."""
         return CHANGES.search(self.sql) is None
 
-    @property
-    def locks(self) -> bool:
-        """Whether it changes rows that are there: then each call goes by itself, lest a locked row hold up others."""
-        return LOCKS.search(self.sql) is not None
-
     def values(self, arguments: Mapping[str, object]) -> tuple[object, ...]:
         """Put a call's arguments in the order of the parameters.
 
@@ -79,52 +92,58 @@ class Query(Struct, frozen=True):
 
 
 class Statement(Generic[Row]):
-    """Names a file below sql/queries, without `.sql`, and the Struct that each of its rows becomes."""
+    """Names a file below sql/queries, without `.sql`, and the Struct that each of its rows becomes.
+
+    One that is `apart` has a connection of its own, whatever the others wait for.
+    """
 
     declared: ClassVar[dict[str, "Statement[Any]"]] = {}
 
-    def __init__(self, name: str, row: type[Row]) -> None:
+    def __init__(self, name: str, row: type[Row], *, apart: bool = False) -> None:
         self.name = name
         self.row = row
+        self.apart = apart
         self.declared[name] = self
 
 
 class Database:
     """Runs statements on the pool.
 
-    A file whose parameters are all arrays, or that has none, answers many calls at once: calls of `one` and
-    `one_or_none` that come together leave as one statement, equal ones as one where nothing is changed. Its first
-    column, `place`, says whose each row is.
+    A file whose parameters are all arrays, or that has none, answers many calls at once: calls that come together leave
+    as one statement, equal ones as one where nothing is changed. Its first column, `place`, says whose each row is.
 
     Every method raises DatabaseBusy when too many calls wait, no connection comes free or the statement is not done
     in time, OutcomeUnknown when that was a change, DatabaseUnreachable when there is no connection or it is lost,
     Invalid when the database cannot hold a value.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", queries: Mapping[str, Query], timeout: float) -> None:
+    def __init__(self, pool: Pool, queries: Mapping[str, Query], timeout: float, apart: "Pool | None" = None) -> None:
         self.pool = pool
+        self._apart = apart or pool
         self._timeout = timeout
         self._queries = queries
-        self._groups = {name: self._group(query) for name, query in queries.items() if query.grouped}
+        self._groups = {name: self._group(name, query) for name, query in queries.items() if query.grouped}
 
-    def _group(self, query: Query) -> Group[tuple[object, ...], asyncpg.Record | None]:
+    def _group(self, name: str, query: Query) -> Group[tuple[object, ...], asyncpg.Record | None]:
+        pool = self._apart if name in Statement.declared and Statement.declared[name].apart else self.pool
+
         async def send(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
             answers: list[asyncpg.Record | None] = [None] * len(asks)
-            for record in await self._fetch(query, list(zip(*asks, strict=True))):
+            for record in await self._fetch(pool, query, list(zip(*asks, strict=True))):
                 answers[record["place"] - 1] = record
             return answers
 
         async def send_once(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
+            if len(asks) == 1:
+                return await send(asks)
             distinct = list(dict.fromkeys(asks))
             answers = dict(zip(distinct, await send(distinct), strict=True))
             return [answers[ask] for ask in asks]
 
-        if query.locks:
-            return Group(send, flights=self.pool.get_max_size(), seats=1, patience=self._timeout)
         return Group(send_once if query.shared else send, patience=self._timeout, alone=UNDONE)
 
     async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
-        """Run a grouped statement for one call and return the row of it, or None where it has none."""
+        """Run a statement for one call and return the row of it, or None where it has none."""
         values = self._queries[statement.name].values(arguments)
         try:
             record = await self._groups[statement.name](arguments.get("tenant_id"), values)
@@ -132,26 +151,22 @@ class Database:
             raise DatabaseBusy("too many requests wait for the database") from None
         except Late:
             raise DatabaseBusy("no connection to the database came free in time") from None
+        except asyncpg.LockNotAvailableError:
+            raise DatabaseBusy("somebody holds on to a row that this would change") from None
         return None if record is None else statement.row(*record[1:])
 
     async def one(self, statement: Statement[Row], /, **arguments: object) -> Row:
-        """Run a grouped statement that always has a row for a call, and return it."""
+        """Run a statement that always has a row for a call, and return it."""
         row = await self.one_or_none(statement, **arguments)
         if row is None:
             raise LookupError(statement.name)
         return row
 
-    async def all(self, statement: Statement[Row], /, **arguments: object) -> list[Row]:
-        """Run a statement and return its rows in order."""
-        query = self._queries[statement.name]
-        row = statement.row
-        return [row(*record) for record in await self._fetch(query, query.values(arguments))]
-
-    async def _fetch(self, query: Query, values: Sequence[object]) -> list[asyncpg.Record]:
-        connection = await self._acquire()
+    async def _fetch(self, pool: Pool, query: Query, values: Sequence[object]) -> list[asyncpg.Record]:
+        connection = await self._acquire(pool)
         try:
             return await connection.fetch(query.sql, *values)
-        except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
+        except asyncpg.QueryCanceledError:
             raise DatabaseBusy("the statement was not done in time") from None
         except asyncio.TimeoutError:
             if query.shared:
@@ -166,15 +181,23 @@ class Database:
         finally:
             # By now the statement has its outcome, which a fault on the way back to the pool does not change.
             with suppress(*LOST, asyncio.TimeoutError, asyncpg.PostgresError):
-                await self.pool.release(connection)
+                await pool.release(connection)
 
-    async def _acquire(self) -> "PoolConnectionProxy[asyncpg.Record]":
+    async def _acquire(self, pool: Pool) -> "PoolConnectionProxy[asyncpg.Record]":
         try:
-            return await self.pool.acquire(timeout=self._timeout)
+            return await pool.acquire(timeout=self._timeout)
         except asyncio.TimeoutError:
             raise DatabaseBusy("no connection to the database came free in time") from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _unreachable(error) from error
+
+
+class PlainConnection(asyncpg.Connection):
+    """A connection that goes back to the pool as it is: no statement of ours leaves anything behind in a session."""
+
+    def get_reset_query(self) -> str:
+        """Spare the round trip that a reset costs after every statement."""
+        return ""
 
 
 def _unreachable(error: Exception) -> DatabaseUnreachable:
@@ -186,25 +209,31 @@ def _unreachable(error: Exception) -> DatabaseUnreachable:
 async def open_database(
     dsn: str, *, pool_size: int, pool_timeout: float, statement_timeout: float
 ) -> AsyncIterator[Database]:
-    """Open a pool of `pool_size` connections, and close it in the end. Timeouts are in seconds.
+    """Open `pool_size` connections and one for what stands apart, and close them in the end. Timeouts are in seconds.
 
     Raises:
         StartError: the server does not give so many connections.
     """
-    pool = asyncpg.create_pool(
-        dsn,
-        min_size=pool_size,
-        max_size=pool_size,
-        timeout=pool_timeout,
-        command_timeout=statement_timeout,
-        server_settings={"application_name": "as-alerts-service"},
-    )
+
+    def pool(size: int, session: Mapping[str, str]) -> Pool:
+        return asyncpg.create_pool(
+            dsn,
+            min_size=size,
+            max_size=size,
+            timeout=pool_timeout,
+            command_timeout=statement_timeout,
+            connection_class=PlainConnection,
+            server_settings=dict(session),
+        )
+
+    many, apart = pool(pool_size, SESSION), pool(1, {"application_name": SESSION["application_name"]})
     try:
-        await pool
+        await asyncio.gather(many, apart)
     except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartError(f"no {pool_size} connections to the database: {error or 'no answer in time'}") from None
-    async with pool:
-        yield Database(pool, load_queries(), pool_timeout)
+        reason = error or "no answer in time"
+        raise StartError(f"no {pool_size + 1} connections to the database: {reason}") from None
+    async with many, apart:
+        yield Database(many, load_queries(), pool_timeout, apart)
 
 
 def sql_folder() -> Path:

@@ -43,21 +43,27 @@ class Group(Generic[Ask, Answer]):
     ) -> None:
         """When `send` raises one of `alone`, nothing was done, and each call of the group is sent again by itself."""
         self._send = send
-        self._flights, self._seats, self._room, self._alone = flights, seats, waiting, alone
+        self._free, self._seats, self._room, self._alone = flights, seats, waiting, alone
         self._patience = patience
         self._queues: OrderedDict[Hashable, deque[tuple[Ask, asyncio.Future[Answer], asyncio.TimerHandle]]] = (
             OrderedDict()
         )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._called = False
 
-    def __call__(self, key: Hashable, ask: Ask) -> "asyncio.Future[Answer]":
+    async def __call__(self, key: Hashable, ask: Ask) -> Answer:
         """Wait for the answer to `ask`.
 
         Raises:
             Full: at once, when there is no more room to wait.
             Late: when it has waited for so long.
         """
+        if self._free and not self._queues:
+            self._free -= 1
+            try:
+                (answer,) = await self._send((ask,))
+            finally:
+                self._land()
+            return answer
         if not self._room:
             raise Full
         self._room -= 1
@@ -65,41 +71,44 @@ class Group(Generic[Ask, Answer]):
         future: asyncio.Future[Answer] = loop.create_future()
         timer = loop.call_later(self._patience, _expire, future)
         self._queues.setdefault(key, deque()).append((ask, future, timer))
-        if not self._called and len(self._tasks) < self._flights:
-            self._called = True
-            loop.call_soon(self._depart, context=Context())  # a group is nobody's request in particular
-        return future
+        return await future
 
-    def _depart(self) -> None:
-        self._called = False
-        while self._queues and len(self._tasks) < self._flights:
-            task = asyncio.create_task(self._fly(self._board()))
-            self._tasks.add(task)
-            task.add_done_callback(self._landed, context=Context())
+    def _land(self) -> None:
+        """Give a flight back, and let those who wait leave with it."""
+        self._free += 1
+        while self._free and self._queues:
+            if group := self._board():
+                self._free -= 1
+                # In a context of its own: a group is nobody's request in particular.
+                task = Context().run(asyncio.create_task, self._fly(group))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     def _board(self) -> list[tuple[Ask, "asyncio.Future[Answer]"]]:
-        group: list[tuple[Ask, asyncio.Future[Answer], asyncio.TimerHandle]] = []
+        group: list[tuple[Ask, asyncio.Future[Answer]]] = []
         while self._queues and len(group) < self._seats:
             key, queue = self._queues.popitem(last=False)
-            group.append(queue.popleft())
+            ask, future, timer = queue.popleft()
             if queue:
                 self._queues[key] = queue
-        self._room += len(group)
-        for _, _, timer in group:
+            self._room += 1
             timer.cancel()
-        return [(ask, future) for ask, future, _ in group if not future.done()]
-
-    def _landed(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        self._depart()
+            if not future.done():
+                group.append((ask, future))
+        return group
 
     async def _fly(self, group: list[tuple[Ask, "asyncio.Future[Answer]"]]) -> None:
         try:
-            answers = await self._send([ask for ask, _ in group]) if group else ()
+            await self._answer(group)
+        finally:
+            self._land()
+
+    async def _answer(self, group: list[tuple[Ask, "asyncio.Future[Answer]"]]) -> None:
+        try:
+            answers = await self._send([ask for ask, _ in group])
         except self._alone as error:
             if len(group) > 1:
-                for call in group:
-                    await self._fly([call])
+                await asyncio.gather(*(self._answer([call]) for call in group))
             else:
                 _fail(group, error)
         except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever

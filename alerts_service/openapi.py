@@ -50,7 +50,9 @@ ERRORS = {
 EXAMPLES = {
     "401": ErrorResponse("Unauthorized", f"the header {SERVICE_KEY_HEADER} must hold the internal service key"),
     "404": ErrorResponse("Alert not found", None),
-    "409": ErrorResponse("Conflict", "the alert is resolved since 2026-01-05T09:30:00Z, and its note stays as it is"),
+    "409": ErrorResponse(
+        "Conflict", "the alert is resolved since 2026-01-05T09:30:00+00:00, and its note stays as it is"
+    ),
     "413": ErrorResponse("Body too large", "a body may have 1 MiB"),
     "422": ErrorResponse("Validation error", "tenant_id: Invalid UUID"),
     "500": ErrorResponse("Database connection error", None),

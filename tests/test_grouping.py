@@ -30,6 +30,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def calling(group: Group[int, int], *asks: int, key: str = "a") -> "list[asyncio.Task[int]]":
+    """Let as many callers call as there are asks, in their order, and wait no longer than until all of them wait."""
+    callers = [asyncio.create_task(group(key, ask)) for ask in asks]
+    await settle()
+    return callers
+
+
 async def test_a_lone_call_leaves_at_once() -> None:
     """A call that finds a free flight waits for no company."""
     line = Line()
@@ -38,23 +45,10 @@ async def test_a_lone_call_leaves_at_once() -> None:
     assert line.groups == [[1]]
 
 
-async def test_calls_of_one_moment_leave_together() -> None:
-    """Calls of one moment leave as one group, each answered with its own."""
+async def test_calls_that_wait_leave_together() -> None:
+    """A call that has left takes nobody in; while two are on their way the others wait, and then leave together."""
     line = Line()
-    line.open.set()
-    group = Group(line.send)
-    assert await asyncio.gather(*(group("a", ask) for ask in range(5))) == [0, 10, 20, 30, 40]
-    assert line.groups == [[0, 1, 2, 3, 4]]
-
-
-async def test_whoever_comes_later_waits_for_the_next_group() -> None:
-    """A group that has left takes nobody in; while two are on their way, who comes waits and then leaves together."""
-    line = Line()
-    group = Group(line.send)
-    calls = []
-    for ask in range(6):
-        calls.append(group("a", ask))
-        await settle()
+    calls = await calling(Group(line.send), 0, 1, 2, 3, 4, 5)
     assert line.groups == [[0], [1]]
     line.open.set()
     assert await asyncio.gather(*calls) == [0, 10, 20, 30, 40, 50]
@@ -64,54 +58,52 @@ async def test_whoever_comes_later_waits_for_the_next_group() -> None:
 async def test_a_group_has_so_many_seats() -> None:
     """A group takes no more calls than it has seats; the rest follow."""
     line = Line()
+    calls = await calling(Group(line.send, seats=3), *range(9))
     line.open.set()
-    group = Group(line.send, seats=3)
-    await asyncio.gather(*(group("a", ask) for ask in range(7)))
-    assert [len(asks) for asks in line.groups] == [3, 3, 1]
+    await asyncio.gather(*calls)
+    assert [len(asks) for asks in line.groups] == [1, 1, 3, 3, 1]
 
 
 async def test_keys_take_turns() -> None:
     """A key that asks a lot does not hold up one that asks a little."""
     line = Line()
     group = Group(line.send, flights=1, seats=2)
-    calls = [group("a", ask) for ask in range(6)] + [group("b", 100)]
+    calls = await calling(group, *range(6)) + await calling(group, 100, key="b")
     line.open.set()
     await asyncio.gather(*calls)
-    assert line.groups[0] == [0, 100]
+    assert line.groups[:2] == [[0], [1, 100]]
 
 
 async def test_a_bad_call_fails_alone() -> None:
     """Where nothing was done, each call of a failed group is sent by itself, and only the bad one fails."""
     line = Line()
+    calls = await calling(Group(line.send, flights=1, alone=(ValueError,)), 0, 1, 13, 2)
     line.open.set()
-    group = Group(line.send, alone=(ValueError,))
-    answers = await asyncio.gather(*(group("a", ask) for ask in (1, 13, 2)), return_exceptions=True)
-    assert (answers[0], answers[2]) == (10, 20)
-    assert isinstance(answers[1], ValueError)
-    assert line.groups == [[1, 13, 2], [1], [13], [2]]
+    _, first, bad, last = await asyncio.gather(*calls, return_exceptions=True)
+    assert (first, last) == (10, 20)
+    assert isinstance(bad, ValueError)
+    assert line.groups == [[0], [1, 13, 2], [1], [13], [2]]
 
 
 async def test_what_may_have_been_done_is_not_done_again() -> None:
     """Where it is not known what was done, nothing is sent again: the whole group fails."""
     line = Line()
+    calls = await calling(Group(line.send, flights=1), 0, 1, 13)
     line.open.set()
-    group = Group(line.send)
-    answers = await asyncio.gather(*(group("a", ask) for ask in (1, 13)), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [ValueError, ValueError]
-    assert line.groups == [[1, 13]]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [int, ValueError, ValueError]
+    assert line.groups == [[0], [1, 13]]
 
 
 async def test_so_many_may_wait() -> None:
     """When there is no more room to wait a call is refused at once, and there is room again when a group leaves."""
     line = Line()
     group = Group(line.send, flights=1, waiting=2)
-    flying = group("a", 0)
-    await settle()
-    waiting = [group("a", 1), group("a", 2)]
+    calls = await calling(group, 0, 1, 2)
     with pytest.raises(Full):
-        group("a", 3)
+        await group("a", 3)
     line.open.set()
-    await asyncio.gather(flying, *waiting)
+    await asyncio.gather(*calls)
     assert await group("a", 4) == 40
 
 
@@ -119,22 +111,21 @@ async def test_whoever_gives_up_disturbs_nobody() -> None:
     """A caller that gives up, before its group leaves or after, neither ends nor delays the others' calls."""
     line = Line()
     group = Group(line.send, flights=1)
-    early, stays = group("a", 1), group("a", 2)
-    await settle()
-    late, next_ = group("a", 3), group("a", 4)
+    flying, early, stays, late, last = await calling(group, 0, 1, 2, 3, 4)
     early.cancel()
+    flying.cancel()
+    await settle()
+    assert line.groups == [[0], [2, 3, 4]]
     late.cancel()
     line.open.set()
-    assert [await stays, await next_] == [20, 40]
-    assert line.groups == [[1, 2], [4]]
+    assert [await stays, await last] == [20, 40]
 
 
 async def test_nobody_waits_for_ever() -> None:
     """A call that finds no seat in time is told so, was not sent, and leaves the others alone."""
     line = Line()
     group = Group(line.send, flights=1, patience=0.05)
-    flying = group("a", 1)
-    await settle()
+    (flying,) = await calling(group, 1)
     with pytest.raises(Late):
         await group("a", 2)
     line.open.set()

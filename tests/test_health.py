@@ -7,6 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
+from alerts_service.migrations import load_migrations
 from alerts_service.settings import Settings
 from tests.calls import assert_error
 
@@ -30,7 +31,7 @@ async def test_details(client: httpx.AsyncClient) -> None:
         "status": "healthy",
         "service": "as-alerts-service",
         "version": version("as-alerts-service"),
-        "schema": {"version": 2},
+        "schema": {"version": len(load_migrations())},
     }
 
 

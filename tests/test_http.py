@@ -12,7 +12,7 @@ import pytest
 
 from alerts_service.alerts.controller import ACKNOWLEDGE
 from alerts_service.app import create_app
-from alerts_service.database import Database, Query, load_queries, open_database
+from alerts_service.database import Database, Pool, Query, load_queries, open_database
 from alerts_service.errors import Invalid
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
@@ -177,7 +177,7 @@ async def test_a_lost_database(server_url: str, empty_database: str, tenant: UUI
 
 
 async def test_no_free_connection(settings: Settings, tenant: UUID) -> None:
-    """When no connection comes free in time, a data route is 503 and says when to come back; health is 503 too."""
+    """When no connection comes free in time, a data route is 503 and says when to come back; health has its own."""
     async with (
         open_database(str(settings.database_url), pool_size=1, pool_timeout=0.2, statement_timeout=5) as database,
         client_of(create_app(settings, database)) as client,
@@ -187,7 +187,7 @@ async def test_no_free_connection(settings: Settings, tenant: UUID) -> None:
             response = await client.get(f"/stats/{tenant}")
             assert_error(response, 503, "Service unavailable", "in time")
             assert response.headers["retry-after"] == "1"
-            assert_error(await client.get("/health"), 503, "Service unavailable")
+            assert (await client.get("/health")).status_code == 200
         assert (await client.get(f"/stats/{tenant}")).status_code == 200
 
 
@@ -211,7 +211,7 @@ async def test_a_statement_that_hangs(settings: Settings, tenant: UUID) -> None:
 async def test_a_create_that_hangs(settings: Settings, tenant: UUID) -> None:
     """A create that was not done in time is 503 without Retry-After: it may be recorded all the same."""
     async with (
-        open_database(str(settings.database_url), pool_size=1, pool_timeout=1, statement_timeout=0.3) as database,
+        open_database(str(settings.database_url), pool_size=1, pool_timeout=1, statement_timeout=0.1) as database,
         client_of(create_app(settings, database)) as client,
     ):
         locker = await asyncpg.connect(settings.database_url)
@@ -248,9 +248,9 @@ async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID)
         asked: list[object] = []
         fetch = database._fetch  # noqa: SLF001 - to count what reaches the database
 
-        async def counted(query: Query, values: list[object]) -> list[asyncpg.Record]:
+        async def counted(pool: Pool, query: Query, values: list[object]) -> list[asyncpg.Record]:
             asked.append(values)
-            return await fetch(query, values)
+            return await fetch(pool, query, values)
 
         database._fetch = counted  # type: ignore[method-assign, assignment] # noqa: SLF001 - as above
         async with client_of(create_app(settings, database)) as client:
@@ -258,7 +258,7 @@ async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID)
             asked.clear()
             answers = await asyncio.gather(*(client.get(f"/stats/{tenant}") for _ in range(20)))
             assert {answer.json()["total"] for answer in answers} == {1}
-            assert asked == [[(tenant,)]]
+            assert asked == [[(tenant,)]] * 3
             for total in range(2, 12):
                 await create(client, tenant)
                 assert (await client.get(f"/stats/{tenant}")).json()["total"] == total

@@ -1,16 +1,30 @@
 """Listing a tenant's alerts."""
 
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 import pytest
+from msgspec import to_builtins
 
 from alerts_service.settings import Settings
 from tests.calls import create, move
+from tests.factories import CreateAlertFactory, NoteRequestFactory
 
 pytestmark = pytest.mark.anyio
+
+# Alerts of every status and severity, in no order, several of one moment.
+MIXED = """
+INSERT INTO alerts (tenant_id, rule_name, message, status, severity, created_at, acknowledged_at, resolved_at)
+SELECT $1, 'r', 'm', status, severity, timestamptz '2026-01-01 00:00+00' + n * 7919 % 311 * interval '1 second',
+    CASE WHEN status <> 'triggered' THEN now() END, CASE WHEN status = 'resolved' THEN now() END
+FROM generate_series(1, 60) AS n,
+    unnest(ARRAY['triggered', 'acknowledged', 'resolved']) AS status,
+    unnest(ARRAY['low', 'medium', 'high', 'critical']) AS severity
+RETURNING id, created_at, status, severity
+"""
 
 
 async def listed(client: httpx.AsyncClient, tenant: UUID, **filters: str) -> list[dict[str, Any]]:
@@ -60,6 +74,49 @@ async def test_fifty_are_one_page(client: httpx.AsyncClient, tenant: UUID) -> No
     response = await client.get("/alerts", params={"tenant_id": str(tenant)})
     assert len(response.json()) == 50
     assert "link" not in response.headers
+
+
+async def test_an_alert_reads_the_same_everywhere(client: httpx.AsyncClient, settings: Settings, tenant: UUID) -> None:
+    """An alert's bytes are the same in a list and alone, whatever its texts hold and wherever its times end."""
+    alerts = [
+        await create(client, tenant, **to_builtins(CreateAlertFactory.build(tenant_id=tenant))) for _ in range(30)
+    ]
+    for alert, verb in zip(alerts, ("acknowledge", "resolve") * 10, strict=False):
+        await move(client, alert, verb, NoteRequestFactory.build().note)
+    connection = await asyncpg.connect(settings.database_url)
+    for n, micros in enumerate((0, 1, 10, 100_000, 120_000, 999_990)):
+        moment = "date_trunc('second', created_at) + $2 * interval '1 microsecond'"
+        sql = f"UPDATE alerts SET created_at = {moment} WHERE id = $1"
+        await connection.execute(sql, UUID(alerts[n]["id"]), micros)
+    await connection.close()
+    together = await client.get("/alerts", params={"tenant_id": str(tenant)})
+    alone = [(await client.get(f"/alerts/{alert['id']}")).content for alert in together.json()]
+    assert together.content == b"[" + b",".join(alone) + b"]"
+    assert len(alone) == 30
+
+
+FILTERS = [(status, severity) for status in (None, "triggered", "resolved") for severity in (None, "low", "critical")]
+
+
+@pytest.mark.parametrize(("status", "severity"), FILTERS)
+async def test_pages_of_every_filter(
+    client: httpx.AsyncClient, settings: Settings, tenant: UUID, status: str | None, severity: str | None
+) -> None:
+    """Whatever the filter, the pages together hold each alert that fits once, newest first."""
+    connection = await asyncpg.connect(settings.database_url)
+    rows = await connection.fetch(MIXED, tenant)
+    await connection.close()
+    fitting = [r for r in rows if status in (None, r["status"]) and severity in (None, r["severity"])]
+    expected = sorted(fitting, key=lambda row: (row["created_at"], row["id"]), reverse=True)
+    found: list[dict[str, Any]] = []
+    filters = {"status": status, "severity": severity}
+    target = "/alerts?" + urlencode({"tenant_id": tenant} | {k: v for k, v in filters.items() if v})
+    while target:
+        response = await client.get(target)
+        found += response.json()
+        target = response.links.get("next", {}).get("url", "")
+    assert [alert["id"] for alert in found] == [str(row["id"]) for row in expected]
+    assert len(found) > 50
 
 
 async def test_links_lead_through_all_pages(client: httpx.AsyncClient, tenant: UUID) -> None:

@@ -1,27 +1,27 @@
 """The alert routes: recording, finding, acknowledging, resolving."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from litestar import Controller, Response, get, post, put
 from litestar.params import JSONBody, PathParameter, QueryParameter
-from msgspec import to_builtins
+from msgspec import Raw
+from uuid_utils.compat import uuid7
 
 from alerts_service.alerts import cursor as cursors
-from alerts_service.alerts.structs import Alert, CreateAlert, NoteRequest, Severity, Status
+from alerts_service.alerts.structs import Alert, CreateAlert, NoteRequest, Page, Recorded, Severity, Status
 from alerts_service.database import Database, Statement
 from alerts_service.errors import AlertNotFound, Conflict
 from alerts_service.openapi import NEXT_PAGE, errors
 from alerts_service.requests import Request
 from alerts_service.responses import JSONResponse
 
-PAGE_SIZE = 50
 NO_NOTE = NoteRequest()
 
-CREATE = Statement("alerts/create", Alert)
+CREATE = Statement("alerts/create", Recorded)
 GET = Statement("alerts/get", Alert)
-LIST = Statement("alerts/list", Alert)
+LIST = Statement("alerts/list", Page)
 ACKNOWLEDGE = Statement("alerts/acknowledge", Alert)
 RESOLVE = Statement("alerts/resolve", Alert)
 
@@ -59,22 +59,21 @@ class AlertsController(Controller):
     ) -> Response[list[Alert]]:
         """Newest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page."""
         created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)
-        alerts = await request.database.all(
+        page = await request.database.one(
             LIST,
             tenant_id=tenant_id,
             status=status,
             severity=severity,
             before_created_at=created_at,
             before_id=id_,
-            count=PAGE_SIZE + 1,
         )
-        page = alerts[:PAGE_SIZE]
-        if len(alerts) == len(page):
-            return JSONResponse(page)
-        following = cursors.encode(page[-1].created_at, page[-1].id)
+        alerts = Raw(page.alerts.encode())
+        if page.last_created_at is None or page.last_id is None:
+            return JSONResponse[Any](alerts)
+        following = cursors.encode(page.last_created_at, page.last_id)
         query = {"tenant_id": tenant_id, "status": status, "severity": severity, "cursor": following}
         target = urlencode({name: value for name, value in query.items() if value is not None})
-        return JSONResponse(page, headers={"Link": f'<{request.url.path}?{target}>; rel="next"'})
+        return JSONResponse[Any](alerts, headers={"Link": f'<{request.url.path}?{target}>; rel="next"'})
 
     @get(
         "/{alert_id:str}",
@@ -140,12 +139,28 @@ class InternalAlertsController(Controller):
 
 
 async def _create(database: Database, alert: CreateAlert) -> Alert:
-    return await database.one(
+    id_ = uuid7()
+    recorded = await database.one(
         CREATE,
+        id=id_,
         tenant_id=alert.tenant_id,
         rule_name=alert.rule_name,
         message=alert.message,
         severity=alert.severity,
+    )
+    return Alert(
+        id=id_,
+        tenant_id=alert.tenant_id,
+        rule_name=alert.rule_name,
+        message=alert.message,
+        severity=alert.severity,
+        status="triggered",
+        created_at=recorded.created_at,
+        updated_at=recorded.created_at,
+        acknowledged_at=None,
+        acknowledgment_note=None,
+        resolved_at=None,
+        resolution_note=None,
     )
 
 
@@ -159,4 +174,4 @@ async def _get(database: Database, alert_id: UUID, tenant_id: UUID | None) -> Al
 def _stand(alert: Alert) -> str:
     """Say where the alert stands, for a caller that wanted it elsewhere or with another note."""
     since = alert.resolved_at or alert.acknowledged_at or alert.created_at
-    return f"the alert is {alert.status} since {to_builtins(since)}, and its note stays as it is"
+    return f"the alert is {alert.status} since {since}, and its note stays as it is"

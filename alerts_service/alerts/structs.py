@@ -1,6 +1,6 @@
 """What goes in and out of the alert routes."""
 
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -11,7 +11,9 @@ Status = Literal["triggered", "acknowledged", "resolved"]
 
 # PostgreSQL's text holds every character but NUL.
 NO_NUL = "^[^\\x00]*$"
-Time = Annotated[datetime, Meta(tz=True)]
+
+# RFC 3339, with its offset, as PostgreSQL writes it within row_to_json.
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Note = Annotated[str, Meta(max_length=10_000, pattern=NO_NUL, examples=["Calling the customer back"])]
 
 
@@ -31,6 +33,20 @@ class NoteRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     """What somebody has to say on acknowledging or resolving; it may be nothing."""
 
     note: Note | None = None
+
+
+class Recorded(Struct, frozen=True):
+    """What the database decides of a new alert."""
+
+    created_at: str
+
+
+class Page(Struct, frozen=True):
+    """A page of a list: the JSON of its alerts, and the place of the last where more follow."""
+
+    alerts: str
+    last_created_at: datetime | None
+    last_id: UUID | None
 
 
 class Alert(Struct, frozen=True):
@@ -57,9 +73,9 @@ EXAMPLE = Alert(
     message="Missed call not returned in 15 minutes",
     severity="medium",
     status="acknowledged",
-    created_at=datetime(2026, 1, 5, 9, 15, tzinfo=timezone.utc),
-    updated_at=datetime(2026, 1, 5, 9, 30, tzinfo=timezone.utc),
-    acknowledged_at=datetime(2026, 1, 5, 9, 30, tzinfo=timezone.utc),
+    created_at="2026-01-05T09:15:00+00:00",
+    updated_at="2026-01-05T09:30:00+00:00",
+    acknowledged_at="2026-01-05T09:30:00+00:00",
     acknowledgment_note="Calling the customer back",
     resolved_at=None,
     resolution_note=None,

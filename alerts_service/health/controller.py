@@ -50,7 +50,7 @@ class Details(Health, frozen=True):
 
 
 HEALTHY = Health("healthy", "as-alerts-service")
-GET_SCHEMA = Statement("health/get_schema", Schema)
+GET_SCHEMA = Statement("health/get_schema", Schema, apart=True)
 
 
 class HealthController(Controller):

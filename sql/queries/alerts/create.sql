@@ -1,36 +1,23 @@
--- Record new alerts, a row for each of the arrays' places.
--- $1 tenant_id uuid[]
--- $2 rule_name text[]
--- $3 message text[]
--- $4 severity text[]
+-- Record new alerts, a row for each of the arrays' places, and count them.
+-- $1 id uuid[]
+-- $2 tenant_id uuid[]
+-- $3 rule_name text[]
+-- $4 message text[]
+-- $5 severity text[]
 
-WITH asked AS (
+WITH asked AS MATERIALIZED (
     SELECT
-        gen_random_uuid() AS id,
         place,
+        id,
         tenant_id,
         rule_name,
         message,
         severity
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
-        WITH ORDINALITY AS asked (tenant_id, rule_name, message, severity, place)
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+        WITH ORDINALITY AS asked (id, tenant_id, rule_name, message, severity, place)
 ),
-inserted AS (
+recorded AS (
     INSERT INTO alerts (
-        id,
-        tenant_id,
-        rule_name,
-        message,
-        severity
-    )
-    SELECT
-        id,
-        tenant_id,
-        rule_name,
-        message,
-        severity
-    FROM asked
-    RETURNING
         id,
         tenant_id,
         rule_name,
@@ -38,25 +25,36 @@ inserted AS (
         severity,
         status,
         created_at,
-        updated_at,
-        acknowledged_at,
-        acknowledgment_note,
-        resolved_at,
-        resolution_note
+        updated_at
+    )
+    SELECT
+        id,
+        tenant_id,
+        rule_name,
+        message,
+        severity,
+        'triggered',
+        now(),
+        now()
+    FROM asked
+),
+counted AS (
+    INSERT INTO alert_counts (
+        tenant_id,
+        lane,
+        triggered
+    )
+    SELECT
+        tenant_id,
+        count_lane(),
+        count(*)
+    FROM asked
+    GROUP BY tenant_id
+    ORDER BY tenant_id
+    ON CONFLICT (tenant_id, lane) DO UPDATE
+    SET triggered = alert_counts.triggered + excluded.triggered
 )
 SELECT
-    asked.place,
-    inserted.id,
-    inserted.tenant_id,
-    inserted.rule_name,
-    inserted.message,
-    inserted.severity,
-    inserted.status,
-    inserted.created_at,
-    inserted.updated_at,
-    inserted.acknowledged_at,
-    inserted.acknowledgment_note,
-    inserted.resolved_at,
-    inserted.resolution_note
-FROM asked
-JOIN inserted ON inserted.id = asked.id;
+    place,
+    rfc3339(now()) AS created_at
+FROM asked;

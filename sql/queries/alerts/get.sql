@@ -10,11 +10,11 @@ SELECT
     alerts.message,
     alerts.severity,
     alerts.status,
-    alerts.created_at,
-    alerts.updated_at,
-    alerts.acknowledged_at,
+    rfc3339(alerts.created_at) AS created_at,
+    rfc3339(alerts.updated_at) AS updated_at,
+    rfc3339(alerts.acknowledged_at) AS acknowledged_at,
     alerts.acknowledgment_note,
-    alerts.resolved_at,
+    rfc3339(alerts.resolved_at) AS resolved_at,
     alerts.resolution_note
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (id, tenant_id, place)
 JOIN alerts ON alerts.id = asked.id

@@ -1,28 +1,107 @@
--- One page of a tenant's alerts, newest first, from behind the cursor's alert on.
--- $1 tenant_id uuid
--- $2 status text?
--- $3 severity text?
--- $4 before_created_at timestamptz?
--- $5 before_id uuid?
--- $6 count int4
+-- Pages of tenants' alerts, newest first, each from behind its cursor's alert on: up to 50 alerts as JSON, and the place
+-- of the last where more follow.
+-- A page is the first rows of one index without a filter, and with one the first of each piece of another that the
+-- filter lets through. A piece is a range in that index and not an equality, because no other index has its order: so
+-- nothing is read but the first 51 rows of a piece, whatever the planner believes.
+-- $1 tenant_id uuid[]
+-- $2 status text[]?
+-- $3 severity text[]?
+-- $4 before_created_at timestamptz[]?
+-- $5 before_id uuid[]?
 
 SELECT
-    id,
-    tenant_id,
-    rule_name,
-    message,
-    severity,
-    status,
-    created_at,
-    updated_at,
-    acknowledged_at,
-    acknowledgment_note,
-    resolved_at,
-    resolution_note
-FROM alerts
-WHERE tenant_id = $1::uuid
-    AND ($2::text IS NULL OR status = $2::text)
-    AND ($3::text IS NULL OR severity = $3::text)
-    AND ($4::timestamptz IS NULL OR (created_at, id) < ($4::timestamptz, $5::uuid))
-ORDER BY created_at DESC, id DESC
-LIMIT $6::int4;
+    asked.place,
+    page.alerts,
+    page.last_created_at,
+    page.last_id
+FROM (
+    SELECT
+        place,
+        tenant_id,
+        status,
+        severity,
+        coalesce(before_created_at, 'infinity') AS before_created_at,
+        coalesce(before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS before_id
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::uuid[])
+        WITH ORDINALITY AS asked (tenant_id, status, severity, before_created_at, before_id, place)
+) AS asked
+CROSS JOIN LATERAL (
+    SELECT
+        '[' || coalesce(array_to_string((array_agg(row_to_json(found)::text))[:50], ','), '') || ']' AS alerts,
+        CASE WHEN count(*) > 50 THEN (array_agg(found.created_at))[50] END AS last_created_at,
+        CASE WHEN count(*) > 50 THEN (array_agg(found.id))[50] END AS last_id
+    FROM (
+        (
+            SELECT
+                id,
+                tenant_id,
+                rule_name,
+                message,
+                severity,
+                status,
+                created_at,
+                updated_at,
+                acknowledged_at,
+                acknowledgment_note,
+                resolved_at,
+                resolution_note
+            FROM alerts
+            WHERE asked.status IS NULL
+                AND asked.severity IS NULL
+                AND tenant_id = asked.tenant_id
+                AND (created_at, id) < (asked.before_created_at, asked.before_id)
+            ORDER BY created_at DESC, id DESC
+            LIMIT 51
+        )
+        UNION ALL
+        SELECT
+            piece.id,
+            piece.tenant_id,
+            piece.rule_name,
+            piece.message,
+            piece.severity,
+            piece.status,
+            piece.created_at,
+            piece.updated_at,
+            piece.acknowledged_at,
+            piece.acknowledgment_note,
+            piece.resolved_at,
+            piece.resolution_note
+        FROM unnest(
+            CASE
+                WHEN asked.status IS NOT NULL THEN ARRAY[asked.status]
+                WHEN asked.severity IS NOT NULL THEN ARRAY['triggered', 'acknowledged', 'resolved']
+            END
+        ) AS one (status)
+        CROSS JOIN unnest(
+            CASE
+                WHEN asked.severity IS NOT NULL THEN ARRAY[asked.severity]
+                ELSE ARRAY['low', 'medium', 'high', 'critical']
+            END
+        ) AS other (severity)
+        CROSS JOIN LATERAL (
+            SELECT
+                id,
+                tenant_id,
+                rule_name,
+                message,
+                severity,
+                status,
+                created_at,
+                updated_at,
+                acknowledged_at,
+                acknowledgment_note,
+                resolved_at,
+                resolution_note
+            FROM alerts
+            WHERE tenant_id = asked.tenant_id
+                AND (status, severity) >= (one.status, other.severity)
+                AND (status, severity, created_at, id)
+                    < (one.status, other.severity, asked.before_created_at, asked.before_id)
+            ORDER BY status DESC, severity DESC, created_at DESC, id DESC
+            LIMIT 51
+        ) AS piece
+        ORDER BY created_at DESC, id DESC
+        LIMIT 51
+    ) AS found
+) AS page;

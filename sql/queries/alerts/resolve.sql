@@ -1,29 +1,79 @@
 -- Resolve alerts that are not resolved yet. No row: there is no such alert for this tenant, or it is resolved.
--- The condition stands in the UPDATE, so of racing callers exactly one finds it true.
+-- The condition stands in the UPDATE, so of racing callers exactly one finds it true. Rows are locked in the order of
+-- their ids, then of the counts' keys, so that statements that overlap wait for each other and never in a circle.
+-- The times tell the status, and no index knows them: so no plan looks for it but in the alerts that are asked for.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]?
 -- $3 note text[]?
 
-UPDATE alerts
-SET status = 'resolved',
-    resolved_at = greatest(now(), alerts.updated_at),
-    resolution_note = asked.note,
-    updated_at = greatest(now(), alerts.updated_at)
-FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY AS asked (id, tenant_id, note, place)
-WHERE alerts.id = asked.id
-    AND (asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id)
-    AND alerts.status IN ('triggered', 'acknowledged')
-RETURNING
-    asked.place,
-    alerts.id,
-    alerts.tenant_id,
-    alerts.rule_name,
-    alerts.message,
-    alerts.severity,
-    alerts.status,
-    alerts.created_at,
-    alerts.updated_at,
-    alerts.acknowledged_at,
-    alerts.acknowledgment_note,
-    alerts.resolved_at,
-    alerts.resolution_note;
+WITH asked AS MATERIALIZED (
+    SELECT
+        place,
+        id,
+        tenant_id,
+        note
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY AS asked (id, tenant_id, note, place)
+    ORDER BY id
+),
+moved AS (
+    UPDATE alerts
+    SET status = 'resolved',
+        resolved_at = greatest(now(), alerts.updated_at),
+        resolution_note = asked.note,
+        updated_at = greatest(now(), alerts.updated_at)
+    FROM asked
+    WHERE alerts.id = asked.id
+        AND (asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id)
+        AND alerts.resolved_at IS NULL
+    RETURNING
+        asked.place,
+        alerts.id,
+        alerts.tenant_id,
+        alerts.rule_name,
+        alerts.message,
+        alerts.severity,
+        alerts.status,
+        alerts.created_at,
+        alerts.updated_at,
+        alerts.acknowledged_at,
+        alerts.acknowledgment_note,
+        alerts.resolved_at,
+        alerts.resolution_note
+),
+counted AS (
+    INSERT INTO alert_counts (
+        tenant_id,
+        lane,
+        triggered,
+        acknowledged,
+        resolved
+    )
+    SELECT
+        tenant_id,
+        count_lane(),
+        -count(*) FILTER (WHERE acknowledged_at IS NULL),
+        -count(*) FILTER (WHERE acknowledged_at IS NOT NULL),
+        count(*)
+    FROM moved
+    GROUP BY tenant_id
+    ORDER BY tenant_id
+    ON CONFLICT (tenant_id, lane) DO UPDATE
+    SET triggered = alert_counts.triggered + excluded.triggered,
+        acknowledged = alert_counts.acknowledged + excluded.acknowledged,
+        resolved = alert_counts.resolved + excluded.resolved
+)
+SELECT
+    place,
+    id,
+    tenant_id,
+    rule_name,
+    message,
+    severity,
+    status,
+    rfc3339(created_at) AS created_at,
+    rfc3339(updated_at) AS updated_at,
+    rfc3339(acknowledged_at) AS acknowledged_at,
+    acknowledgment_note,
+    rfc3339(resolved_at) AS resolved_at,
+    resolution_note
+FROM moved;
