@@ -15,9 +15,10 @@ from alerts_service.app import create_app
 from alerts_service.database import load_queries
 from alerts_service.errors import StartError
 from alerts_service.logs import configure_logging
-from alerts_service.migrations import migrate, pending
+from alerts_service.migrations import LOCK, migrate, pending
 from alerts_service.settings import Settings, load_settings
 from alerts_service.startup import connected, ready_database, server
+from alerts_service.stats.controller import RECOUNT
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
         if arguments.command == "serve":
             _serve(settings)
         else:
-            asyncio.run({"migrate": _migrate, "check": _check}[arguments.command](settings))
+            asyncio.run(COMMANDS[arguments.command](settings))
     except StartError as error:
         sys.exit(f"alerts-service: {error}")
 
@@ -46,8 +47,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="alerts-service",
         description="Keeps the alerts of NeverMissCall. Settings come from the environment and from .env.",
     )
-    commands = "serve (the default), migrate the schema and stop, or check settings, database, schema and SQL files"
-    parser.add_argument("command", nargs="?", choices=("serve", "migrate", "check"), default="serve", help=commands)
+    commands = (
+        "serve (the default); migrate the schema and stop; check settings, database, schema and SQL files; recount the "
+        "alerts and correct the counts of the statistics"
+    )
+    parser.add_argument("command", nargs="?", choices=("serve", *COMMANDS), default="serve", help=commands)
     parser.add_argument("--host", help="address to listen on (AS_ALERTS_HOST)")
     parser.add_argument("--port", help="port to listen on (AS_ALERTS_PORT)")
     parser.add_argument("--workers", help="processes that serve (AS_ALERTS_WORKERS)")
@@ -86,7 +90,7 @@ def _try_to_listen(host: str, port: int) -> None:
 async def _rehearse(settings: Settings) -> None:
     """Fail here, once and with exit code 1, on what would fail in a worker; they all need their connections at once."""
     create_app(settings)
-    async with ready_database(structs.replace(settings, pool_size=settings.workers * settings.pool_size)):
+    async with ready_database(structs.replace(settings, pool_size=settings.workers * (settings.pool_size + 1) - 1)):
         pass
 
 
@@ -104,6 +108,16 @@ async def _check(settings: Settings) -> None:
             raise StartError(f"the schema lacks {names}: run `alerts-service migrate`, or start the service")
         count = await contract.verify(connection, load_queries())
     print(f"settings, database, schema and {count} SQL files are in order")
+
+
+async def _recount(settings: Settings) -> None:
+    async with server(settings) as dsn, connected(dsn) as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)  # two at a time would correct everything twice
+        tenants = await connection.fetchval(load_queries()[RECOUNT.name].sql, column=1)
+    print(f"corrected the counts of {tenants} tenants")
+
+
+COMMANDS = {"migrate": _migrate, "check": _check, "recount": _recount}
 
 
 if __name__ == "__main__":

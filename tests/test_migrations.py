@@ -48,7 +48,7 @@ OTHER_TENANT = "123e4567-e89b-12d3-a456-426614174001"
 async def test_an_empty_database(empty_database: str) -> None:
     """An empty database gets the table with the specification's columns and index names; again is nothing to do."""
     connection = await asyncpg.connect(empty_database)
-    assert [migration.version for migration in await migrate(connection)] == [1, 2]
+    assert [migration.version for migration in await migrate(connection)] == [1, 2, 3, 4]
     assert await migrate(connection) == []
     indexes = await connection.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'alerts' ORDER BY 1")
     assert [row["indexname"] for row in indexes] == [
@@ -90,8 +90,10 @@ async def test_an_existing_table_is_adopted(empty_database: str, zone: str) -> N
 
     app = create_app(Settings(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_of(app) as client:
+        counts = (await client.get(f"/stats/{TENANT}")).json()
+        assert counts == {"total": 2, "triggered": 1, "acknowledged": 1, "resolved": 0}
         new, old = (await client.get("/alerts", params={"tenant_id": TENANT})).json()
-        assert old["created_at"] == noon.isoformat() + "Z"
+        assert old["created_at"] == noon.isoformat() + "+00:00"
         assert (old["rule_name"], old["severity"], old["status"]) == ("", "medium", "acknowledged")
         assert old["updated_at"] == old["acknowledged_at"] > old["created_at"]
         assert new["created_at"][:16] == now.isoformat()[:16]

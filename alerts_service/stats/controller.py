@@ -21,7 +21,14 @@ class Stats(Struct, frozen=True):
     resolved: int
 
 
+class Recount(Struct, frozen=True):
+    """How many tenants had counts that were corrected."""
+
+    tenants: int
+
+
 GET = Statement("stats/get", Stats)
+RECOUNT = Statement("stats/recount", Recount)
 
 
 class StatsController(Controller):

@@ -13,16 +13,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from alerts_service.database import Connection
+from alerts_service.database import Connection, load_queries
 from alerts_service.migrations import migrate
-
-# THE PLACE for whatever the service keeps beside `alerts`. Every table but the migrations' own is emptied before the
-# alerts are laid, and triggers fire while they are, so bookkeeping by triggers needs nothing here. Bookkeeping of
-# another kind is made good in AFTER. Where triggers are too slow for a million rows at once, switch them off in BEFORE
-# (`ALTER TABLE alerts DISABLE TRIGGER USER`) and in AFTER write what they would have written and switch them on again.
-# Whether it worked is checked: a run whose stats do not match the alerts is refused.
-BEFORE: tuple[str, ...] = ()
-AFTER: tuple[str, ...] = ()
 
 # More tenants than connections, asked in turn: the service answers equal questions that wait together with one query,
 # and no two that are under way at a time shall be equal.
@@ -116,13 +108,10 @@ async def lay(dsn: str, count: int = TENANTS * ALERTS_PER_TENANT, tenants: str =
     """Empty the database, then lay alerts 0 to `count`, and `fresh` ones that wait to be acknowledged."""
     async with connected(dsn) as connection:
         await connection.execute(f"TRUNCATE {await connection.fetchval(TABLES)}")
-        for sql in BEFORE:
-            await connection.execute(sql)
         for start, end in ((0, count), (FRESH, FRESH + fresh)):
             for first in range(start, end, CHUNK):
                 await connection.execute(FILL.format(tenant=tenants), first, min(first + CHUNK, end) - 1)
-        for sql in AFTER:
-            await connection.execute(sql)
+        await connection.execute(load_queries()["stats/recount"].sql)
         await connection.execute("VACUUM (ANALYZE)")
         with suppress(asyncpg.InsufficientPrivilegeError):
             await connection.execute("CHECKPOINT")
