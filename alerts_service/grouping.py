@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar
 
+from msgspec import Struct
+
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
@@ -21,6 +23,14 @@ class Full(Exception):  # noqa: N818 - it is an answer, not a fault
 
 class Late(Exception):  # noqa: N818 - as Full
     """No group had a seat in time; nothing was sent."""
+
+
+class Call(Struct, Generic[Ask, Answer]):
+    """One that waits, until the deadline at the latest, a time of the loop's clock."""
+
+    ask: Ask
+    future: "asyncio.Future[Answer]"
+    deadline: float
 
 
 class Group(Generic[Ask, Answer]):
@@ -45,9 +55,8 @@ class Group(Generic[Ask, Answer]):
         self._send = send
         self._free, self._seats, self._room, self._alone = flights, seats, waiting, alone
         self._patience = patience
-        self._queues: OrderedDict[Hashable, deque[tuple[Ask, asyncio.Future[Answer], asyncio.TimerHandle]]] = (
-            OrderedDict()
-        )
+        self._queues: OrderedDict[Hashable, deque[Call[Ask, Answer]]] = OrderedDict()
+        self._clock: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, key: Hashable, ask: Ask) -> Answer:
@@ -68,10 +77,11 @@ class Group(Generic[Ask, Answer]):
             raise Full
         self._room -= 1
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        timer = loop.call_later(self._patience, _expire, future)
-        self._queues.setdefault(key, deque()).append((ask, future, timer))
-        return await future
+        call: Call[Ask, Answer] = Call(ask, loop.create_future(), loop.time() + self._patience)
+        self._queues.setdefault(key, deque()).append(call)
+        if self._clock is None:
+            self._clock = loop.call_at(call.deadline, self._expire)
+        return await call.future
 
     def _land(self) -> None:
         """Give a flight back, and let those who wait leave with it."""
@@ -84,28 +94,37 @@ class Group(Generic[Ask, Answer]):
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _board(self) -> list[tuple[Ask, "asyncio.Future[Answer]"]]:
-        group: list[tuple[Ask, asyncio.Future[Answer]]] = []
+    def _board(self) -> "list[Call[Ask, Answer]]":
+        group: list[Call[Ask, Answer]] = []
         while self._queues and len(group) < self._seats:
             key, queue = self._queues.popitem(last=False)
-            ask, future, timer = queue.popleft()
+            call = queue.popleft()
             if queue:
                 self._queues[key] = queue
             self._room += 1
-            timer.cancel()
-            if not future.done():
-                group.append((ask, future))
+            if not call.future.done():
+                group.append(call)
         return group
 
-    async def _fly(self, group: list[tuple[Ask, "asyncio.Future[Answer]"]]) -> None:
+    def _expire(self) -> None:
+        """Tell those whose time is over, and look again when the next one's is."""
+        loop = asyncio.get_running_loop()
+        waiting = [call for queue in self._queues.values() for call in queue if not call.future.done()]
+        for call in waiting:
+            if call.deadline <= loop.time():
+                call.future.set_exception(Late())
+        left = [call.deadline for call in waiting if not call.future.done()]
+        self._clock = loop.call_at(min(left), self._expire) if left else None
+
+    async def _fly(self, group: "list[Call[Ask, Answer]]") -> None:
         try:
             await self._answer(group)
         finally:
             self._land()
 
-    async def _answer(self, group: list[tuple[Ask, "asyncio.Future[Answer]"]]) -> None:
+    async def _answer(self, group: "list[Call[Ask, Answer]]") -> None:
         try:
-            answers = await self._send([ask for ask, _ in group])
+            answers = await self._send([call.ask for call in group])
         except self._alone as error:
             if len(group) > 1:
                 await asyncio.gather(*(self._answer([call]) for call in group))
@@ -114,17 +133,12 @@ class Group(Generic[Ask, Answer]):
         except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             _fail(group, error)
         else:
-            for (_, future), answer in zip(group, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+            for call, answer in zip(group, answers, strict=True):
+                if not call.future.done():
+                    call.future.set_result(answer)
 
 
-def _expire(future: "asyncio.Future[Answer]") -> None:
-    if not future.done():
-        future.set_exception(Late())
-
-
-def _fail(group: list[tuple[Ask, "asyncio.Future[Answer]"]], error: BaseException) -> None:
-    for _, future in group:
-        if not future.done():
-            future.set_exception(error)
+def _fail(group: "list[Call[Ask, Answer]]", error: BaseException) -> None:
+    for call in group:
+        if not call.future.done():
+            call.future.set_exception(error)
