@@ -17,6 +17,7 @@ logger = logging.getLogger("alerts_service.access")
 
 BATCH_SECONDS = 0.05
 PIPE_BUF = 4096
+PATH_CHARACTERS = 500  # of six bytes at most, so that a line with a path of any length fits in PIPE_BUF
 
 encode = msgspec.json.Encoder().encode
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -74,9 +75,10 @@ class AccessLog:
         if len(self._lines) > self._limit:
             self._dropped += 1
             return
-        self._lines += encode(
-            RequestLine(self._now(), method, path, status, duration_ms, request_id, logging.getLevelName(level))
+        line = RequestLine(
+            self._now(), method, path[:PATH_CHARACTERS], status, duration_ms, request_id, logging.getLevelName(level)
         )
+        self._lines += encode(line)
         self._lines += b"\n"
         if not self._writing:
             self._schedule()

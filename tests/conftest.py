@@ -24,8 +24,9 @@ from alerts_service.settings import Settings
 KEY = "a-key-for-tests"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def anyio_backend() -> str:
+    """For every test, since those that start processes take databases too, whose fixtures are asynchronous."""
     return "asyncio"
 
 

@@ -3,10 +3,10 @@
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from alerts_service.settings import Settings
 from tests.conftest import KEY
 from tests.processes import ServiceProcess, serving
 
@@ -26,9 +26,9 @@ QUIET = (
 
 
 @pytest.fixture(scope="module")
-def service(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    folder = str(data_dir / "browser")
-    with serving(tmp_path_factory.mktemp("cwd"), AS_ALERTS_DATA_DIR=folder, INTERNAL_SERVICE_KEY=KEY) as process:
+def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    database = str(settings.database_url)
+    with serving(tmp_path_factory.mktemp("cwd"), DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY) as process:
         yield process
 
 

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
-import httpx
 import pytest
 
 from tests.processes import run, serving
@@ -26,10 +25,10 @@ def requests(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [line for line in lines if line["logger"] == "alerts_service.access"]
 
 
-def test_every_line_is_json(tmp_path: Path, data_dir: Path) -> None:
+def test_every_line_is_json(tmp_path: Path, empty_database: str) -> None:
     """Every line of the log is JSON, uvicorn's too, each request has one, and none holds a secret or a note."""
-    with serving(tmp_path, AS_ALERTS_DATA_DIR=str(data_dir / "log"), INTERNAL_SERVICE_KEY="geheim") as service:
-        with httpx.Client(base_url=service.url, headers={"X-Request-ID": "call-1"}) as client:
+    with serving(tmp_path, DATABASE_URL=empty_database, INTERNAL_SERVICE_KEY="geheim") as service:
+        with service.client(**{"X-Request-ID": "call-1"}) as client:
             alert = client.post("/alerts", json={**BODY, "message": "geheim"}).json()
             client.put(f"/alerts/{alert['id']}/acknowledge?tenant_id={TENANT}", json={"note": "geheim"})
             client.post("/internal/alerts", headers={"x-service-key": "geheim?"})
@@ -46,11 +45,11 @@ def test_every_line_is_json(tmp_path: Path, data_dir: Path) -> None:
     assert refused["status"] == 401
 
 
-def test_the_default_key_is_warned_of(tmp_path: Path, data_dir: Path) -> None:
+def test_the_default_key_is_warned_of(tmp_path: Path, empty_database: str) -> None:
     """In development the published key works, and the log warns of it once."""
-    with serving(tmp_path, AS_ALERTS_DATA_DIR=str(data_dir / "warn")) as service:
-        key = {"x-service-key": "nmc-internal-services-auth-key-phase1"}
-        assert httpx.post(f"{service.url}/internal/alerts", json=BODY, headers=key).status_code == 201
+    with serving(tmp_path, DATABASE_URL=empty_database) as service:
+        with service.client(**{"x-service-key": "nmc-internal-services-auth-key-phase1"}) as client:
+            assert client.post("/internal/alerts", json=BODY).status_code == 201
         lines = service.stop()
     warnings = [line["message"] for line in lines if line["level"] == "WARNING"]
     assert len(warnings) == 1
@@ -60,23 +59,24 @@ def test_the_default_key_is_warned_of(tmp_path: Path, data_dir: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_alerts_survive_a_restart(tmp_path: Path, data_dir: Path, number: signal.Signals) -> None:
     """An alert is still there after the service, embedded database and all, was stopped and started again."""
-    folder = str(data_dir / f"restart-{number}")
+    folder = str(data_dir / "served")
     with serving(tmp_path, AS_ALERTS_DATA_DIR=folder) as service:
-        alert = httpx.post(f"{service.url}/alerts", json=BODY).json()
+        with service.client() as client:
+            alert = client.post("/alerts", json=BODY).json()
         service.stop(number)
         assert service.process.returncode == 0
-    with serving(tmp_path, AS_ALERTS_DATA_DIR=folder) as service:
-        assert httpx.get(f"{service.url}/alerts/{alert['id']}").json() == alert
+    with serving(tmp_path, AS_ALERTS_DATA_DIR=folder) as service, service.client() as client:
+        assert client.get(f"/alerts/{alert['id']}").json() == alert
 
 
 def test_several_workers(tmp_path: Path, data_dir: Path) -> None:
     """Two workers share the embedded database and serve the same alerts, their logs JSON too."""
     command = (sys.executable, "-m", "alerts_service", "--workers", "2")
-    with serving(tmp_path, command, AS_ALERTS_DATA_DIR=str(data_dir / "workers")) as service:
+    with serving(tmp_path, command, AS_ALERTS_DATA_DIR=str(data_dir / "served")) as service:
         for _ in range(20):
-            with httpx.Client(base_url=service.url) as client:
+            with service.client() as client:
                 alert = client.post("/alerts", json=BODY).json()
-            with httpx.Client(base_url=service.url) as client:
+            with service.client() as client:
                 assert client.get(f"/alerts/{alert['id']}").json() == alert
         lines = service.stop()
     assert sum("Started server process" in line["message"] for line in lines) == 2
@@ -92,17 +92,18 @@ async def test_too_few_connections_for_all_workers(tmp_path: Path, empty_databas
     url = address._replace(netloc=f"{role}:x@{address.netloc.rpartition('@')[2]}").geturl()
     ended = run(tmp_path, "--workers", "2", DATABASE_URL=url)
     assert ended.returncode == 1
-    assert "no 10 connections to the database: too many connections" in ended.stderr.splitlines()[-1]
+    assert "no 12 connections to the database: too many connections" in ended.stderr.splitlines()[-1]
     await connection.execute(f"ALTER DATABASE {address.path[1:]} OWNER TO current_user")
     await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     await connection.close()
 
 
-def test_the_specifications_way(tmp_path: Path, data_dir: Path) -> None:
+def test_the_specifications_way(tmp_path: Path, empty_database: str) -> None:
     """`python -m uvicorn alerts_service.main:app` serves as well, and its request lines are the service's own."""
     command = (sys.executable, "-m", "uvicorn", "alerts_service.main:app", "--host", "127.0.0.1", "--port", "{port}")
-    with serving(tmp_path, command, AS_ALERTS_DATA_DIR=str(data_dir / "uvicorn")) as service:
-        assert httpx.post(f"{service.url}/alerts", json=BODY).status_code == 201
+    with serving(tmp_path, command, DATABASE_URL=empty_database) as service:
+        with service.client() as client:
+            assert client.post("/alerts", json=BODY).status_code == 201
         lines = service.stop()
     assert [line["path"] for line in requests(lines)][-1] == "/alerts"
     assert not [line for line in lines if line["logger"] == "uvicorn.access"]
@@ -163,12 +164,15 @@ def test_help_and_version(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout == version("as-alerts-service") + "\n"
 
 
-def test_options_go_before_settings(tmp_path: Path, data_dir: Path) -> None:
+def test_options_go_before_settings(tmp_path: Path, empty_database: str) -> None:
     """`--host` and `--port` go before the settings, which would not serve."""
     command = (sys.executable, "-m", "alerts_service", "serve", "--host", "localhost", "--port", "{port}")
     (tmp_path / ".env").write_text("AS_ALERTS_HOST=192.0.2.1\nAS_ALERTS_PORT=1\n")
-    with serving(tmp_path, command, port_setting=None, AS_ALERTS_DATA_DIR=str(data_dir / "options")) as service:
-        assert httpx.get(f"{service.url}/health").status_code == 200
+    with (
+        serving(tmp_path, command, port_setting=None, DATABASE_URL=empty_database) as service,
+        service.client() as client,
+    ):
+        assert client.get("/health").status_code == 200
 
 
 @pytest.mark.parametrize("option", [("--port", "99999"), ("--port", "http"), ("--workers", "0"), ("--workers", "-3")])

@@ -1,11 +1,13 @@
 """Calls that wait leave together: when, with whom, and what happens to each when something goes wrong."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import pytest
 
 from alerts_service.grouping import Full, Group, Late
+from alerts_service.logs import RequestIdFilter, request_id
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +45,24 @@ async def test_a_lone_call_leaves_at_once() -> None:
     line.open.set()
     assert await Group(line.send)("a", 1) == 10
     assert line.groups == [[1]]
+
+
+async def test_a_group_is_nobodys_request() -> None:
+    """What is logged while those who waited are on their way carries no request's id, and a lone caller's its own."""
+    ids: list[str | None] = []
+
+    async def send(asks: Sequence[int]) -> Sequence[int]:
+        record = logging.makeLogRecord({})
+        RequestIdFilter().filter(record)
+        ids.append(getattr(record, "request_id", None))
+        await asyncio.sleep(0)
+        return asks
+
+    group = Group(send, flights=1, seats=1)
+    token = request_id.set("somebody")
+    await asyncio.gather(*(group("a", ask) for ask in range(3)))
+    request_id.reset(token)
+    assert ids == ["somebody", None, None]
 
 
 async def test_calls_that_wait_leave_together() -> None:

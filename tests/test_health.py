@@ -7,9 +7,11 @@ import asyncpg
 import httpx
 import pytest
 
+from alerts_service.app import create_app
 from alerts_service.migrations import load_migrations
 from alerts_service.settings import Settings
 from tests.calls import assert_error
+from tests.conftest import client_of
 
 pytestmark = pytest.mark.anyio
 
@@ -46,3 +48,15 @@ async def test_health_gives_up_after_a_second(client: httpx.AsyncClient, setting
         assert (await client.get("/health/live")).status_code == 200
     await locker.close()
     assert (await client.get("/health")).status_code == 200
+
+
+async def test_a_ledger_that_cannot_be_read(empty_database: str) -> None:
+    """Where the service may not read, or does not find, how far the schema is, health is 503; the process lives."""
+    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    async with app.lifespan(), client_of(app) as client:
+        connection = await asyncpg.connect(empty_database)
+        await connection.execute("ALTER TABLE alerts_service_migrations RENAME TO elsewhere")
+        await connection.close()
+        for path in ("/health", "/health/details"):
+            assert_error(await client.get(path), 503, "Service unavailable", "the database does not answer")
+        assert (await client.get("/health/live")).status_code == 200

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from typing import Any
+import time
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -13,9 +14,11 @@ import pytest
 from alerts_service.alerts.controller import ACKNOWLEDGE
 from alerts_service.app import create_app
 from alerts_service.database import Database, Pool, Query, load_queries, open_database
-from alerts_service.errors import Invalid
+from alerts_service.errors import DatabaseBusy, Invalid
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.startup import ready_database
+from alerts_service.stats.controller import GET
 from tests.calls import assert_error, create
 from tests.conftest import client_of
 
@@ -224,6 +227,60 @@ async def test_a_create_that_hangs(settings: Settings, tenant: UUID) -> None:
         await locker.close()
 
 
+async def until_cut(client: httpx.AsyncClient, url: str, alert: dict[str, Any], act: str) -> httpx.Response:
+    """Acknowledge an alert whose row is locked, act on the backend that waits for it, and return the answer."""
+    locker = await asyncpg.connect(url)
+    async with locker.transaction():
+        await locker.execute("SELECT FROM alerts WHERE id = $1 FOR UPDATE", UUID(alert["id"]))
+        request = asyncio.create_task(client.put(f"/alerts/{alert['id']}/acknowledge"))
+        while not request.done():
+            await locker.execute(f"SELECT {act} FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))")
+            await asyncio.sleep(0.01)
+    await locker.close()
+    return request.result()
+
+
+@pytest.mark.parametrize(
+    ("act", "detail"),
+    [("pg_cancel_backend(pid)", "the statement was not done in time"), ("pid", "somebody holds on to a row")],
+)
+async def test_a_statement_that_the_server_cuts_off(empty_database: str, tenant: UUID, act: str, detail: str) -> None:
+    """A statement that an administrator cancels, or that waits too long for a lock, is 503 and changes nothing."""
+    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    async with app.lifespan(), client_of(app) as client:
+        alert = await create(client, tenant)
+        response = await until_cut(client, empty_database, alert, act)
+        assert_error(response, 503, "Service unavailable", detail)
+        assert response.headers["retry-after"] == "1"
+        assert (await client.get(f"/alerts/{alert['id']}")).json() == alert
+
+
+async def test_a_connection_lost_in_the_midst_is_replaced(empty_database: str, tenant: UUID) -> None:
+    """When the only connection is lost under a statement that request is 500, and the next ones get a new one."""
+    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    async with app.lifespan(), client_of(app) as client:
+        alert = await create(client, tenant)
+        lost = await until_cut(client, empty_database, alert, "pg_terminate_backend(pid)")
+        assert_error(lost, 500, "Database connection error")
+        assert (await client.get(f"/alerts/{alert['id']}")).json() == alert
+        assert (await client.put(f"/alerts/{alert['id']}/acknowledge")).status_code == 200
+
+
+async def test_the_pools_settings_count(empty_database: str, tenant: UUID) -> None:
+    """The pool is as large, waits for a connection as long, and lets a statement take as long as the settings say."""
+    settings = Settings(database_url=empty_database, pool_size=1, pool_timeout=0.2, statement_timeout=0.3)
+    async with ready_database(settings) as database, database.pool.acquire() as connection:
+        assert database.pool.get_max_size() == 1
+        started = time.monotonic()
+        with pytest.raises(DatabaseBusy, match="no connection to the database came free in time"):
+            await database.one(GET, tenant_id=tenant)
+        assert 0.19 < time.monotonic() - started < 1.5
+        started = time.monotonic()
+        with pytest.raises(asyncio.TimeoutError):
+            await connection.execute("SELECT pg_sleep(2)")
+        assert 0.29 < time.monotonic() - started < 1.5
+
+
 async def test_too_many_requests_wait(settings: Settings, tenant: UUID) -> None:
     """When more requests wait for the database than may, the rest are refused at once; all that were taken finish."""
     app = create_app(settings, None)
@@ -281,6 +338,24 @@ async def test_a_connection_lost_after_the_commit_doubles_nothing(settings: Sett
     ):
         alerts = await asyncio.gather(*(create(client, tenant) for _ in range(10)))
         assert (await client.get(f"/stats/{tenant}")).json()["total"] == len(alerts) == 10
+
+
+class Confused(asyncpg.Connection):
+    """A connection that does not understand what the server answers, though neither has hung up."""
+
+    async def fetch(self, *_: object, **__: object) -> NoReturn:
+        raise asyncpg.InternalClientError("got result for unknown protocol state")
+
+
+async def test_a_confused_connection_is_not_used_again(settings: Settings, tenant: UUID) -> None:
+    """A connection whose statement was lost goes back to nobody, even where it still seems to be open."""
+    async with (
+        asyncpg.create_pool(settings.database_url, min_size=1, max_size=1, connection_class=Confused) as pool,
+        client_of(create_app(settings, Database(pool, load_queries(), 2))) as client,
+    ):
+        before = await pool.fetchval("SELECT pg_backend_pid()")
+        assert_error(await client.get(f"/stats/{tenant}"), 500, "Database connection error")
+        assert await pool.fetchval("SELECT pg_backend_pid()") != before
 
 
 async def test_answers_of_a_group_reach_their_callers(client: httpx.AsyncClient) -> None:

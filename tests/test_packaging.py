@@ -22,9 +22,9 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
-    venv.create(folder / "env", with_pip=True)
-    pip = [str(folder / "env/bin/python"), "-m", "pip", "install", "--quiet", str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True)
+    venv.create(folder / "env")
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "env/bin/python")]
+    subprocess.run([*pip, "install", "--no-compile", "--quiet", str(wheel)], check=True, capture_output=True)
     return folder / "env/bin"
 
 

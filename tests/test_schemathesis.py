@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 import schemathesis
 
 from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
+from alerts_service.settings import Settings
 from tests.conftest import KEY
 from tests.processes import ServiceProcess, serving
 
@@ -32,15 +32,16 @@ def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", __:
 
 
 @pytest.fixture(scope="module")
-def service(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    settings = {"AS_ALERTS_DATA_DIR": str(data_dir / "schemathesis"), "INTERNAL_SERVICE_KEY": KEY}
-    with serving(tmp_path_factory.mktemp("cwd"), **settings) as process:
+def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    database = str(settings.database_url)
+    with serving(tmp_path_factory.mktemp("cwd"), DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def document(service: ServiceProcess) -> dict[str, Any]:
-    document: dict[str, Any] = httpx.get(f"{service.url}/openapi.json").json()
+    with service.client() as client:
+        document: dict[str, Any] = client.get("/openapi.json").json()
     return document
 
 

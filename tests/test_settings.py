@@ -37,6 +37,13 @@ def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) 
     assert load_settings().port == 2
 
 
+def test_an_empty_variable_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of the environment that is empty counts as not set, so what `.env` says stands."""
+    Path(".env").write_text("AS_ALERTS_HOST=192.0.2.1\n")
+    monkeypatch.setenv("AS_ALERTS_HOST", "")
+    assert load_settings().host == "192.0.2.1"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

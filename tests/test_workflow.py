@@ -4,9 +4,11 @@ import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import pytest
 
+from alerts_service.settings import Settings
 from tests.calls import assert_error, create, move
 from tests.factories import NoteRequestFactory
 
@@ -84,6 +86,19 @@ async def test_another_note(client: httpx.AsyncClient, tenant: UUID, verb: str, 
     response = await move(client, alert, verb, "Second")
     assert_error(response, 409, "Conflict", f"the alert is {status} since {moved[at].rstrip('Z')}")
     assert (await client.get(f"/alerts/{alert['id']}")).json() == moved
+
+
+@pytest.mark.parametrize(("verb", "at"), [(verb, at) for verb, _, at, _ in VERBS])
+async def test_times_never_go_back(
+    client: httpx.AsyncClient, settings: Settings, tenant: UUID, verb: str, at: str
+) -> None:
+    """An alert that was changed in what the clock now calls the future moves no earlier than that."""
+    alert = await create(client, tenant)
+    connection = await asyncpg.connect(settings.database_url)
+    await connection.execute("UPDATE alerts SET updated_at = '2999-01-01Z' WHERE id = $1", UUID(alert["id"]))
+    await connection.close()
+    moved = (await move(client, alert, verb)).json()
+    assert moved[at] == moved["updated_at"] == "2999-01-01T00:00:00+00:00"
 
 
 async def test_no_way_back(client: httpx.AsyncClient, tenant: UUID) -> None:
