@@ -24,10 +24,9 @@ from alerts_service.stats.controller import RECOUNT
 def main() -> None:
     """Do what the command line says; a failure that we know is one line and exit code 1.
 
-    SIGTERM ends it with 0 at any time: a container's first process would not hear it otherwise, and uvicorn, which
-    finishes its requests first, raises it again in the end.
+    SIGTERM ends serving with 0 at any time: a container's first process would not hear it otherwise, and uvicorn, which
+    finishes its requests first, raises it again in the end. What another command was to do is not done then.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     arguments = _parser().parse_args()
     try:
         settings = load_settings(
@@ -35,6 +34,7 @@ def main() -> None:
         )
         configure_logging(settings.log_level)
         if arguments.command == "serve":
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             _serve(settings)
         else:
             asyncio.run(COMMANDS[arguments.command](settings))
@@ -83,8 +83,9 @@ def _try_to_listen(host: str, port: int) -> None:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address, family=family).close()
-    except OSError as error:
-        raise StartError(f"AS_ALERTS_HOST, AS_ALERTS_PORT: cannot listen on {host}:{port}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StartError(f"AS_ALERTS_HOST, AS_ALERTS_PORT: cannot listen on {host}:{port}: {reason}") from None
 
 
 async def _rehearse(settings: Settings) -> None:

@@ -86,9 +86,13 @@ class Query(Struct, frozen=True):
         Raises:
             TypeError: the call has others than the file.
         """
-        if len(arguments) != len(self.parameters):
+        try:
+            values = tuple([arguments[parameter.name] for parameter in self.parameters])
+        except KeyError:
+            values = ()
+        if len(values) != len(arguments) or len(values) != len(self.parameters):
             raise TypeError(f"{self.path.stem} takes {[parameter.name for parameter in self.parameters]}")
-        return tuple([arguments[parameter.name] for parameter in self.parameters])
+        return values
 
 
 class Statement(Generic[Row]):
@@ -201,7 +205,7 @@ class PlainConnection(asyncpg.Connection):
 
 
 def _unreachable(error: Exception) -> DatabaseUnreachable:
-    logger.error("No connection to the database: %s", error or type(error).__name__)
+    logger.error("No connection to the database: %s", str(error) or type(error).__name__)
     return DatabaseUnreachable()
 
 
@@ -230,7 +234,9 @@ async def open_database(
     try:
         await asyncio.gather(many, apart)
     except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        reason = error or "no answer in time"
+        many.terminate()
+        apart.terminate()
+        reason = str(error) or "no answer in time"
         raise StartError(f"no {pool_size + 1} connections to the database: {reason}") from None
     async with many, apart:
         yield Database(many, load_queries(), pool_timeout, apart)

@@ -37,8 +37,8 @@ class Group(Generic[Ask, Answer]):
     """Collects calls and hands them to `send`, which answers them in their order.
 
     At most `flights` groups are on their way at a time, of at most `seats` calls each, and at most `waiting` calls
-    wait, each for at most `patience` seconds. The keys take turns, so a key that asks a lot does not hold up one that
-    asks a little.
+    wait, each for at most `patience` seconds. Among those who wait the keys take turns, so a key that asks a lot does
+    not hold up one that asks a little.
     """
 
     def __init__(  # noqa: PLR0913 - one a bound
@@ -109,12 +109,15 @@ class Group(Generic[Ask, Answer]):
     def _expire(self) -> None:
         """Tell those whose time is over, and look again when the next one's is."""
         loop = asyncio.get_running_loop()
-        waiting = [call for queue in self._queues.values() for call in queue if not call.future.done()]
-        for call in waiting:
-            if call.deadline <= loop.time():
-                call.future.set_exception(Late())
-        left = [call.deadline for call in waiting if not call.future.done()]
-        self._clock = loop.call_at(min(left), self._expire) if left else None
+        for key, queue in list(self._queues.items()):
+            # A queue is in the order of its deadlines.
+            while queue and (queue[0].future.done() or queue[0].deadline <= loop.time()):
+                _fail([queue.popleft()], Late())
+                self._room += 1
+            if not queue:
+                del self._queues[key]
+        deadlines = [queue[0].deadline for queue in self._queues.values()]
+        self._clock = loop.call_at(min(deadlines), self._expire) if deadlines else None
 
     async def _fly(self, group: "list[Call[Ask, Answer]]") -> None:
         try:
@@ -126,10 +129,14 @@ class Group(Generic[Ask, Answer]):
         try:
             answers = await self._send([call.ask for call in group])
         except self._alone as error:
-            if len(group) > 1:
-                await asyncio.gather(*(self._answer([call]) for call in group))
-            else:
+            if len(group) == 1:
                 _fail(group, error)
+                return
+            for call in group:
+                if call.deadline < asyncio.get_running_loop().time():
+                    _fail([call], Late())
+                else:
+                    await self._answer([call])
         except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             _fail(group, error)
         else:

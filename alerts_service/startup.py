@@ -68,10 +68,10 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
     except ValueError:
         raise StartError("DATABASE_URL: not an address of a PostgreSQL database") from None
     except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartError(f"DATABASE_URL: no connection to the database: {error or 'no answer in time'}") from None
+        raise StartError(f"DATABASE_URL: no connection to the database: {str(error) or 'no answer in time'}") from None
     try:
         yield connection
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartError(f"the schema cannot be read: {error}") from error
+        raise StartError(f"the database refused: {error}") from error
     finally:
         await connection.close()

@@ -1,7 +1,9 @@
 -- How many alerts of each status a tenant has, kept by the statements that change them: counting would read them all.
 --
--- A tenant's counts are the sums of its lanes. Each connection counts in a lane of its own, so that writers of one
--- tenant do not wait for each other; so a single lane may well be negative.
+-- A tenant's counts are the sums of its lanes. Each connection counts in one of sixteen, so that writers of one tenant
+-- seldom wait for each other; so a single lane may well be negative. Lane -1 is what was counted all at once.
+
+LOCK TABLE alerts IN SHARE ROW EXCLUSIVE MODE;
 
 CREATE TABLE alert_counts (
     tenant_id uuid NOT NULL,
@@ -15,7 +17,7 @@ CREATE TABLE alert_counts (
 INSERT INTO alert_counts (tenant_id, lane, triggered, acknowledged, resolved)
 SELECT
     tenant_id,
-    0,
+    -1,
     count(*) FILTER (WHERE status = 'triggered'),
     count(*) FILTER (WHERE status = 'acknowledged'),
     count(*) FILTER (WHERE status = 'resolved')
