@@ -24,17 +24,19 @@ from alerts_service.stats.controller import RECOUNT
 def main() -> None:
     """Do what the command line says; a failure that we know is one line and exit code 1.
 
-    SIGTERM ends serving with 0 at any time: a container's first process would not hear it otherwise, and uvicorn, which
-    finishes its requests first, raises it again in the end. What another command was to do is not done then.
+    SIGTERM ends it at any time, for a container's first process would not hear it otherwise: serving with 0 (uvicorn
+    finishes its requests first and raises it again in the end), another command with 143, as what it was to do is not
+    done.
     """
     arguments = _parser().parse_args()
+    done = 0 if arguments.command == "serve" else 128 + signal.SIGTERM
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(done))
     try:
         settings = load_settings(
             AS_ALERTS_HOST=arguments.host, AS_ALERTS_PORT=arguments.port, AS_ALERTS_WORKERS=arguments.workers
         )
         configure_logging(settings.log_level)
         if arguments.command == "serve":
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             _serve(settings)
         else:
             asyncio.run(COMMANDS[arguments.command](settings))

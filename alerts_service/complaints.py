@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
-from msgspec import inspect
+from msgspec import inspect, structs
 
 PLACE = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
 MISSING = re.compile(r"Missing required query parameter '(?P<name>\w+)'")
@@ -22,7 +22,7 @@ def about_body(error: Exception, type_: Any) -> str:
     found = PLACE.fullmatch(str(error))
     if not found or not found["field"]:
         return f"body: {found['reason'] if found else error}"
-    fields = {field.encode_name: field.type for field in inspect.type_info(type_).fields}  # type: ignore[attr-defined] # bodies are Structs
+    fields = {field.encode_name: inspect.type_info(field.type) for field in structs.fields(type_)}
     return f"{found['field']}: " + _plainly(found["reason"], fields.get(found["field"]))
 
 

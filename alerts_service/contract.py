@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import asyncpg
-from msgspec import inspect
+from msgspec import inspect, structs
 
 from alerts_service.database import Connection, Query, Statement
 from alerts_service.errors import StartError
@@ -50,10 +50,10 @@ async def _problems(connection: Connection, queries: Mapping[str, Query]) -> Asy
             yield f"{name}: {error}"
             continue
         columns = prepared.get_attributes()
-        if queries[name].grouped and (first := columns[0].name) != "place":
-            yield f"{name}: no parameter is a single value, so its first column must be place, not {first}"
+        if (first := columns[0].name) != "place":
+            yield f"{name}: it answers many calls at once, so its first column must be place, not {first}"
             continue
-        rows = _columns(columns[queries[name].grouped :], Statement.declared[name])
+        rows = _columns(columns[1:], Statement.declared[name])
         for problem in (*_parameters(prepared, queries[name]), *rows):
             yield f"{name}: {problem}"
 
@@ -63,16 +63,19 @@ def _parameters(prepared: Any, query: Query) -> Iterator[str]:
     real = [(number, type_.name) for number, type_ in enumerate(prepared.get_parameters(), 1)]
     if documented != real:
         yield f"the header documents the parameters {documented}, PostgreSQL sees {real}"
+    for number, type_ in real:
+        if not type_.endswith("[]"):
+            yield f"it answers many calls at once, so ${number} must be an array, not {type_}"
 
 
 def _columns(columns: Sequence[asyncpg.Attribute], statement: Statement[Any]) -> Iterator[str]:
-    fields = inspect.type_info(statement.row).fields  # type: ignore[attr-defined] # a Struct's is a StructType
+    fields = structs.fields(statement.row)
     names, wanted = [column.name for column in columns], [field.name for field in fields]
     if names != wanted:
         yield f"returns the columns {names}, {statement.row.__name__} wants {wanted}"
         return
     for column, field in zip(columns, fields, strict=True):
-        if not isinstance(_plain(field.type), COLUMN_TYPES.get(column.type.name, type(None))):
+        if not isinstance(_plain(inspect.type_info(field.type)), COLUMN_TYPES.get(column.type.name, type(None))):
             yield f"the column {column.name} is {column.type.name}, not what {statement.row.__name__} holds"
 
 

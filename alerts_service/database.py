@@ -71,11 +71,6 @@ class Query(Struct, frozen=True):
     parameters: tuple[Parameter, ...]
 
     @property
-    def grouped(self) -> bool:
-        """Whether it answers many calls at once."""
-        return all(parameter.type.endswith("[]") for parameter in self.parameters)
-
-    @property
     def shared(self) -> bool:
         """Whether equal calls may have one answer: it changes nothing."""
         return CHANGES.search(self.sql) is None
@@ -84,15 +79,11 @@ class Query(Struct, frozen=True):
         """Put a call's arguments in the order of the parameters.
 
         Raises:
-            TypeError: the call has others than the file.
+            KeyError, TypeError: the call has others than the file.
         """
-        try:
-            values = tuple([arguments[parameter.name] for parameter in self.parameters])
-        except KeyError:
-            values = ()
-        if len(values) != len(arguments) or len(values) != len(self.parameters):
+        if len(arguments) != len(self.parameters):
             raise TypeError(f"{self.path.stem} takes {[parameter.name for parameter in self.parameters]}")
-        return values
+        return tuple([arguments[parameter.name] for parameter in self.parameters])
 
 
 class Statement(Generic[Row]):
@@ -113,8 +104,8 @@ class Statement(Generic[Row]):
 class Database:
     """Runs statements on the pool.
 
-    A file whose parameters are all arrays, or that has none, answers many calls at once: calls that come together leave
-    as one statement, equal ones as one where nothing is changed. Its first column, `place`, says whose each row is.
+    A file answers many calls at once: its parameters are arrays, and its first column, `place`, says whose each row is.
+    So calls that come together leave as one statement, equal ones as one where nothing is changed.
 
     Every method raises DatabaseBusy when too many calls wait, no connection comes free or the statement is not done
     in time, OutcomeUnknown when that was a change, DatabaseUnreachable when there is no connection or it is lost,
@@ -126,7 +117,7 @@ class Database:
         self._apart = apart or pool
         self._timeout = timeout
         self._queries = queries
-        self._groups = {name: self._group(name, query) for name, query in queries.items() if query.grouped}
+        self._groups = {name: self._group(name, query) for name, query in queries.items()}
 
     def _group(self, name: str, query: Query) -> Group[tuple[object, ...], asyncpg.Record | None]:
         pool = self._apart if name in Statement.declared and Statement.declared[name].apart else self.pool
@@ -155,7 +146,7 @@ class Database:
             raise DatabaseBusy("too many requests wait for the database") from None
         except Late:
             raise DatabaseBusy("no connection to the database came free in time") from None
-        except asyncpg.LockNotAvailableError:
+        except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
             raise DatabaseBusy("somebody holds on to a row that this would change") from None
         return None if record is None else statement.row(*record[1:])
 
@@ -215,6 +206,8 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Open `pool_size` connections and one for what stands apart, and close them in the end. Timeouts are in seconds.
 
+    Who still holds one after `pool_timeout`, or a server that is silent, does not keep the end from coming.
+
     Raises:
         StartError: the server does not give so many connections.
     """
@@ -238,8 +231,14 @@ async def open_database(
         apart.terminate()
         reason = str(error) or "no answer in time"
         raise StartError(f"no {pool_size + 1} connections to the database: {reason}") from None
-    async with many, apart:
+    try:
         yield Database(many, load_queries(), pool_timeout, apart)
+    finally:
+        try:
+            await asyncio.wait_for(asyncio.gather(many.close(), apart.close()), pool_timeout)
+        except (asyncio.TimeoutError, *LOST):
+            many.terminate()
+            apart.terminate()
 
 
 def sql_folder() -> Path:

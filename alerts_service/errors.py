@@ -48,7 +48,7 @@ class StartError(Exception):
     """The process cannot serve."""
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault
+class Refusal(Exception):
     """An answer that is no success."""
 
     status: ClassVar[HTTPStatus]

@@ -17,11 +17,11 @@ Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
 
-class Full(Exception):  # noqa: N818 - it is an answer, not a fault
+class Full(Exception):
     """As many calls wait already as may."""
 
 
-class Late(Exception):  # noqa: N818 - as Full
+class Late(Exception):
     """No group had a seat in time; nothing was sent."""
 
 
@@ -41,7 +41,7 @@ class Group(Generic[Ask, Answer]):
     not hold up one that asks a little.
     """
 
-    def __init__(  # noqa: PLR0913 - one a bound
+    def __init__(
         self,
         send: Callable[[Sequence[Ask]], Awaitable[Sequence[Answer]]],
         *,

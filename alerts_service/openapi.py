@@ -6,8 +6,7 @@ every body required where a note may be left out, and nothing about unknown fiel
 
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +111,8 @@ def config() -> OpenAPIConfig:
 
 def swagger_ui_files() -> Router:
     """Serve Swagger UI's own files; the package is only looked for, its Python is never run."""
-    (package,) = find_spec("swagger_ui").submodule_search_locations  # type: ignore[union-attr, misc] # a dependency is there
-    return create_static_files_router(STATIC, [Path(package) / "static"], include_in_schema=False)
+    files = distribution("swagger-ui-py").locate_file("swagger_ui/static")
+    return create_static_files_router(STATIC, [Path(str(files))], include_in_schema=False)
 
 
 def correct(app: Litestar, *examples: Struct) -> None:

@@ -1,9 +1,11 @@
 """The command line, as real processes."""
 
+import asyncio
 import re
 import signal
 import socket
 import sys
+from asyncio.subprocess import DEVNULL
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.processes import run, serving
+from alerts_service.migrations import LOCK
+from tests.processes import SERVE, environment, run, serving
 
 TENANT = "123e4567-e89b-12d3-a456-426614174000"
 BODY = {"tenant_id": TENANT, "rule_name": "r", "message": "m"}
@@ -159,6 +162,22 @@ def test_migrate_and_check(tmp_path: Path, data_dir: Path) -> None:
     assert run(tmp_path, "migrate", **settings).stdout == "nothing to apply\n"
     after = run(tmp_path, "check", **settings)
     assert (after.returncode, "are in order" in after.stdout) == (0, True)
+
+
+@pytest.mark.anyio
+async def test_a_command_that_is_stopped_has_not_succeeded(tmp_path: Path, empty_database: str) -> None:
+    """SIGTERM ends `migrate` at once and not with 0: what it waited for is not done."""
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    given = environment(DATABASE_URL=empty_database)
+    process = await asyncio.create_subprocess_exec(*SERVE, "migrate", cwd=tmp_path, env=given, stderr=DEVNULL)
+    for _ in range(500):
+        if await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            break
+        await asyncio.sleep(0.02)
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 10) == 143
+    await connection.close()
 
 
 def test_help_and_version(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ async def test_a_start_on_a_changed_schema(
 @pytest.mark.usefixtures("declared")
 async def test_a_fitting_file(connection: Connection) -> None:
     """A file whose header, columns and types agree with its Struct is accepted."""
-    sql = "SELECT id, status FROM alerts WHERE id = $1"
-    assert await contract.verify(connection, query(sql, Parameter(1, "id", "uuid"))) == 1
+    sql = "SELECT 1 AS place, id, status FROM alerts WHERE id = ANY ($1)"
+    assert await contract.verify(connection, query(sql, Parameter(1, "id", "uuid[]"))) == 1
 
 
 @pytest.mark.usefixtures("declared")
@@ -111,16 +111,17 @@ async def test_a_role_that_may_not_run_a_file(connection: Connection) -> None:
 
 
 @pytest.mark.usefixtures("declared")
-async def test_a_grouped_file_names_its_places(connection: Connection) -> None:
-    """A file that answers many calls at once is refused unless its first column says whose each row is."""
+async def test_a_file_answers_many_calls(connection: Connection) -> None:
+    """A file is refused unless its first column says whose each row is, and its parameters are arrays."""
     ids = Parameter(1, "id", "uuid[]")
     sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) JOIN alerts USING (id)"
     fitting = query(f"SELECT place, id, status {sql}", ids)
     assert await contract.verify(connection, fitting) == 1
-    with pytest.raises(
-        StartError, match="pair: no parameter is a single value, so its first column must be place, not id"
-    ):
+    with pytest.raises(StartError, match="so its first column must be place, not id"):
         await contract.verify(connection, query(f"SELECT id, status {sql}", ids))
+    single = query("SELECT 1 AS place, id, status FROM alerts WHERE id = $1", Parameter(1, "id", "uuid"))
+    with pytest.raises(StartError, match=r"so \$1 must be an array, not uuid"):
+        await contract.verify(connection, single)
 
 
 @pytest.mark.usefixtures("declared")

@@ -266,6 +266,15 @@ async def test_a_connection_lost_in_the_midst_is_replaced(empty_database: str, t
         assert (await client.put(f"/alerts/{alert['id']}/acknowledge")).status_code == 200
 
 
+async def test_a_held_connection_does_not_keep_the_end_from_coming(settings: Settings) -> None:
+    """The database closes soon, also while somebody still holds a connection."""
+    url = str(settings.database_url)
+    async with open_database(url, pool_size=1, pool_timeout=0.2, statement_timeout=5) as database:
+        await database.pool.acquire()
+        started = time.monotonic()
+    assert time.monotonic() - started < 2
+
+
 async def test_the_pools_settings_count(empty_database: str, tenant: UUID) -> None:
     """The pool is as large, waits for a connection as long, and lets a statement take as long as the settings say."""
     settings = Settings(database_url=empty_database, pool_size=1, pool_timeout=0.2, statement_timeout=0.3)

@@ -38,7 +38,7 @@ class NoteRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
 class Recorded(Struct, frozen=True):
     """What the database decides of a new alert."""
 
-    created_at: str
+    created_at: Time
 
 
 class Page(Struct, frozen=True):
