@@ -18,7 +18,7 @@ from tests.bench.servers import PEERS, SERVICE, Server, running
 
 WARM_UP_SECONDS = 1.0
 FASTEST = 12_000  # requests a second that a server is thought to answer before it was measured
-ONE_A_RUN = {"id", "created_at", "updated_at", "acknowledged_at"}
+ONE_A_RUN = {"id", "created_at", "updated_at", "acknowledged_at", "resolved_at"}
 
 
 class Plan(NamedTuple):

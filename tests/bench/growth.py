@@ -13,7 +13,6 @@ from msgspec import Struct
 from tests.bench import load, scenarios, seed, statements
 from tests.bench.load import BenchError, Requests
 from tests.bench.report import number, surroundings, table
-from tests.bench.scenarios import NOTE
 from tests.bench.seed import FRESH, alert, tenant
 from tests.bench.servers import SERVICE, Server, running
 
@@ -87,7 +86,7 @@ def _requests(operation: str, size: int, turn: int, deep: str, folder: Path) -> 
         "nothing": [f"GET /alerts?tenant_id={BIG}&status=triggered&severity=critical"],
         "small": [f"GET /alerts?tenant_id={tenant(t)}" for t in range(1, 1001)],
         "stats": [f"GET /stats/{BIG}"],
-        "acknowledge": [f"PUT /alerts/{alert(FRESH + turn * WRITES + n)}/acknowledge {NOTE}" for n in range(WRITES)],
+        "acknowledge": scenarios.move("acknowledge", WRITES, first=FRESH + turn * WRITES),
     }[operation]
     return Requests.write(folder / "requests", lines, once=operation in {"create", "acknowledge"})
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from tests.bench.seed import ALERTS_PER_TENANT, FRESH, TENANTS, alert, tenant
@@ -32,8 +33,8 @@ def create(tenants: int = TENANTS) -> list[str]:
     return [f"POST /alerts {json.dumps({'tenant_id': str(tenant(t)), **body})}" for t in range(tenants)]
 
 
-def acknowledge(count: int, first: int = FRESH) -> list[str]:
-    return [f"PUT /alerts/{alert(n)}/acknowledge {NOTE}" for n in range(first, first + count)]
+def move(verb: str, count: int, first: int = FRESH) -> list[str]:
+    return [f"PUT /alerts/{alert(n)}/{verb} {NOTE}" for n in range(first, first + count)]
 
 
 def get() -> list[str]:
@@ -45,7 +46,8 @@ SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("create", lambda _: create(), status=201, changed="true"),
-        Scenario("acknowledge", acknowledge, changed=f"acknowledgment_note = '{json.loads(NOTE)['note']}'", once=True),
+        Scenario("acknowledge", partial(move, "acknowledge"), changed="acknowledgment_note = 'On it'", once=True),
+        Scenario("resolve", partial(move, "resolve"), changed="resolution_note = 'On it'", once=True),
         Scenario("get", lambda _: get()),
         Scenario("list", lambda _: [f"GET /alerts?tenant_id={tenant(t)}" for t in range(TENANTS)]),
         Scenario("stats", lambda _: [f"GET /stats/{tenant(t)}" for t in range(TENANTS)]),
