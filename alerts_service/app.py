@@ -22,8 +22,6 @@ from alerts_service.stats.controller import StatsController
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1024 * 1024
-
 
 def create_app(settings: Settings, database: Database | None = None) -> Service:
     """Put the service together. Without a `database` it makes its own ready when it starts."""
@@ -58,7 +56,6 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         logging_config=None,
         openapi_config=openapi.config(),
         request_class=Request,
-        request_max_body_size=MAX_BODY_BYTES,
     )
     app.state.database = database
     openapi.correct(app, EXAMPLE)

@@ -6,16 +6,16 @@ application.
 
 import re
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from http import HTTPStatus
 from random import getrandbits
 from time import perf_counter
 from typing import Any
 
 from litestar import Litestar
-from litestar.types import Receive, Send
 
 from alerts_service.errors import StartError
-from alerts_service.logs import AccessLog, request_id
+from alerts_service.logs import AccessLog, RequestLine, request_id
 
 access_log = AccessLog()
 
@@ -32,50 +32,54 @@ class Service(Litestar):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or start and stop."""
-        if scope["type"] == "http":
-            await self._answer(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        if scope["type"] != "http":
             await super().__call__(scope, receive, _in_one_line(send))
             access_log.flush()
-        else:
-            await super().__call__(scope, receive, send)
+            return
+        started = perf_counter()
+        line = RequestLine(datetime.now(timezone.utc), scope["method"], scope["path"], _request_id(scope["headers"]))
+        request_id.set(line.request_id)
 
-    async def _answer(self, scope: Any, receive: Receive, send: Send) -> None:
-        method, status, started = scope["method"], None, perf_counter()
-        id_ = _request_id(scope["headers"])
-        request_id.set(name := id_.decode())
-
-        async def respond(message: Any) -> None:
-            nonlocal status
+        def respond(message: Any) -> Any:
             if message["type"] == "http.response.start":
-                message = _options(message) if method == "OPTIONS" else message
-                status = message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, id_)]
-            elif method == "HEAD" or status == HTTPStatus.NO_CONTENT:
-                message = {**message, "body": b""}
-            await send(message)
+                line.status = message["status"]
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, line.request_id.encode())]
+            return send(message)
 
-        inner: Any = {**scope, "method": INNER_METHOD[method]} if method in INNER_METHOD else scope
         try:
-            await super().__call__(inner, receive, respond)
+            if inner_method := INNER_METHOD.get(line.method):
+                inner: Any = {**scope, "method": inner_method}
+                await super().__call__(inner, receive, _without_body(line.method, respond))
+            else:
+                await super().__call__(scope, receive, respond)
         finally:
-            access_log.write(method, scope["path"], status, round((perf_counter() - started) * 1000, 2), name)
+            access_log.write(line, perf_counter() - started)
 
 
-def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Take the caller's id if it is one that a header and a log can carry, else make one."""
     for name, value in headers:
         if name == REQUEST_ID_HEADER and ACCEPTABLE_ID.fullmatch(value):
-            return value
-    return b"%032x" % getrandbits(128)
+            return value.decode()
+    return f"{getrandbits(128):032x}"
 
 
-def _options(message: dict[str, Any]) -> dict[str, Any]:
-    """Turn the 405 of a method that no route takes into the answer to OPTIONS. An unknown path stays one."""
-    if message["status"] != HTTPStatus.METHOD_NOT_ALLOWED:
-        return message
-    allow = [header for header in message["headers"] if header[0] == b"allow"]
-    return {**message, "status": HTTPStatus.NO_CONTENT.value, "headers": allow}
+def _without_body(method: str, send: Any) -> Any:
+    """Turn the answer to the inner method into the one to HEAD or OPTIONS. An unknown path stays one for OPTIONS."""
+    empty = method == "HEAD"
+
+    def respond(message: Any) -> Any:
+        nonlocal empty
+        if message["type"] == "http.response.start":
+            if method == "OPTIONS" and message["status"] == HTTPStatus.METHOD_NOT_ALLOWED:
+                empty = True
+                allow = [header for header in message["headers"] if header[0] == b"allow"]
+                message = {**message, "status": HTTPStatus.NO_CONTENT.value, "headers": allow}
+        elif empty:
+            message = {**message, "body": b""}
+        return send(message)
+
+    return respond
 
 
 def _in_one_line(send: Any) -> Any:

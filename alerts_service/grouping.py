@@ -37,8 +37,8 @@ class Group(Generic[Ask, Answer]):
     """Collects calls and hands them to `send`, which answers them in their order.
 
     At most `flights` groups are on their way at a time, of at most `seats` calls each, and at most `waiting` calls
-    wait, each for at most `patience` seconds. Among those who wait the keys take turns, so a key that asks a lot does
-    not hold up one that asks a little.
+    wait, each for at most `patience` seconds. Among those who wait the keys take turns, and where there is no more room
+    the key that has most of it loses a call: one that asks a lot does not hold up one that asks a little.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Group(Generic[Ask, Answer]):
         """Wait for the answer to `ask`.
 
         Raises:
-            Full: at once, when there is no more room to wait.
+            Full: when there is no more room to wait.
             Late: when it has waited for so long.
         """
         if self._free and not self._queues:
@@ -73,7 +73,7 @@ class Group(Generic[Ask, Answer]):
             finally:
                 self._land()
             return answer
-        if not self._room:
+        if not self._room and not self._make_room(key):
             raise Full
         self._room -= 1
         loop = asyncio.get_running_loop()
@@ -82,6 +82,15 @@ class Group(Generic[Ask, Answer]):
         if self._clock is None:
             self._clock = loop.call_at(call.deadline, self._expire)
         return await call.future
+
+    def _make_room(self, key: Hashable) -> bool:
+        """Refuse the last call of the key that has most of them waiting, unless it is this one."""
+        longest = max(self._queues.values(), key=len)
+        if len(longest) <= len(self._queues.get(key, ())) + 1:
+            return False
+        _fail([longest.pop()], Full())
+        self._room += 1
+        return True
 
     def _land(self) -> None:
         """Give a flight back, and let those who wait leave with it."""

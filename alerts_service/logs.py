@@ -6,6 +6,7 @@ import logging.config
 import sys
 import time
 from contextvars import ContextVar
+from datetime import datetime
 from http import HTTPStatus
 
 import msgspec
@@ -19,7 +20,7 @@ BATCH_SECONDS = 0.05
 PIPE_BUF = 4096
 PATH_CHARACTERS = 500  # of six bytes at most, so that a line with a path of any length fits in PIPE_BUF
 
-encode = msgspec.json.Encoder().encode
+encode_lines = msgspec.json.Encoder().encode_lines
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
@@ -41,15 +42,15 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
-class RequestLine(Struct):
-    """What is logged of a request; the duration is in milliseconds."""
+class RequestLine(Struct, gc=False):
+    """What is logged of a request: when it came, how many milliseconds it took, null for a status if none was sent."""
 
-    time: str
+    time: datetime
     method: str
     path: str
-    status: int | None
-    duration_ms: float
     request_id: str
+    status: int | None = None
+    duration_ms: float | None = None
     level: str = "INFO"
     logger: str = "alerts_service.access"
     message: str = "request"
@@ -58,34 +59,33 @@ class RequestLine(Struct):
 class AccessLog:
     """Writes a line a request to stderr, many at a time, from a thread: a slow reader of the log delays no answer.
 
-    When more than `limit` bytes wait for such a reader, further lines are dropped and counted.
+    When more than `limit` lines wait for such a reader, further ones are dropped and counted.
     """
 
-    def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
-        self._lines = bytearray()
+    def __init__(self, limit: int = 50_000) -> None:
+        self._lines: list[RequestLine] = []
         self._limit, self._dropped = limit, 0
         self._writing = False
-        self._second, self._stamp = 0, ""
 
-    def write(self, method: str, path: str, status: int | None, duration_ms: float, request_id: str) -> None:
-        """Log a request that was answered with this status, or None where it never was."""
-        level = logging.INFO if status and status < HTTPStatus.INTERNAL_SERVER_ERROR else logging.ERROR
-        if not logger.isEnabledFor(level):
+    def write(self, line: RequestLine, seconds: float) -> None:
+        """Log a request that took so long."""
+        failed = line.status is None or line.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        if not logger.isEnabledFor(logging.ERROR if failed else logging.INFO):
             return
-        if len(self._lines) > self._limit:
+        if len(self._lines) >= self._limit:
             self._dropped += 1
             return
-        line = RequestLine(
-            self._now(), method, path[:PATH_CHARACTERS], status, duration_ms, request_id, logging.getLevelName(level)
-        )
-        self._lines += encode(line)
-        self._lines += b"\n"
+        line.path = line.path[:PATH_CHARACTERS]
+        line.duration_ms = round(seconds * 1000, 2)
+        if failed:
+            line.level = "ERROR"
+        self._lines.append(line)
         if not self._writing:
             self._schedule()
 
     def flush(self) -> None:
         """Write what waits, at once."""
-        lines, self._lines = self._lines, bytearray()
+        lines, self._lines = self._lines, []
         _write(lines)
 
     def _schedule(self) -> None:
@@ -94,7 +94,7 @@ class AccessLog:
         loop.call_later(BATCH_SECONDS, self._write_behind, loop)
 
     def _write_behind(self, loop: asyncio.AbstractEventLoop) -> None:
-        lines, self._lines = self._lines, bytearray()
+        lines, self._lines = self._lines, []
         loop.run_in_executor(None, _write, lines).add_done_callback(self._written)
 
     def _written(self, _: object) -> None:
@@ -105,16 +105,10 @@ class AccessLog:
             logger.warning("%d request lines were dropped: nobody reads the log fast enough", self._dropped)
             self._dropped = 0
 
-    def _now(self) -> str:
-        now = time.time()
-        if (second := int(now)) != self._second:
-            self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._stamp}.{int(now * 1000) % 1000:03d}Z"
 
-
-def _write(lines: bytearray) -> None:
+def _write(requests: list[RequestLine]) -> None:
     """Write whole lines, so many at a time as a pipe takes at once: several processes may share one."""
-    start = 0
+    lines, start = encode_lines(requests), 0
     while start < len(lines):
         end = len(lines) if len(lines) - start <= PIPE_BUF else lines.rfind(b"\n", start, start + PIPE_BUF) + 1
         end = end or lines.index(b"\n", start) + 1

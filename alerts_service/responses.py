@@ -13,6 +13,8 @@ from litestar.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
+CONTENT_TYPE = (b"content-type", b"application/json")
+
 encode = msgspec.json.Encoder().encode
 
 
@@ -28,21 +30,14 @@ class JSONResponse(litestar.Response[T]):
 
     def to_asgi_response(self, *_: object, status_code: int | None = None, **__: object) -> Any:
         """Encode the content; the handler's status holds where this answer has none."""
-        return _Ready(self.status_code or status_code or 200, self.headers, encode(self.content))
+        body = encode(self.content)
+        headers = [CONTENT_TYPE, (b"content-length", b"%d" % len(body))]
+        for name, value in self.headers.items():
+            headers.append((name.lower().encode(), value.encode()))
+        status = self.status_code or status_code or 200
 
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": False})
 
-class _Ready:
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            *((name.lower().encode(), value.encode()) for name, value in headers.items()),
-        ]
-        self.body = body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI passes all three, also by name
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+        return answer

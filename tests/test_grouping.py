@@ -127,6 +127,20 @@ async def test_so_many_may_wait() -> None:
     assert await group("a", 4) == 40
 
 
+async def test_who_asks_a_lot_leaves_room() -> None:
+    """Where there is no more room, the key that has most of it loses its last call to one that has less."""
+    line = Line()
+    group = Group(line.send, flights=1, waiting=4)
+    calls = await calling(group, 0, 1, 2, 3, 4) + await calling(group, 100, 101, key="b")
+    with pytest.raises(Full):
+        await group("b", 102)
+    with pytest.raises(Full):
+        await group("a", 5)
+    line.open.set()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [a if isinstance(a, int) else type(a) for a in answers] == [0, 10, 20, Full, Full, 1000, 1010]
+
+
 async def test_whoever_gives_up_disturbs_nobody() -> None:
     """A caller that gives up, before its group leaves or after, neither ends nor delays the others' calls."""
     line = Line()

@@ -17,12 +17,14 @@ from tests.conftest import KEY, client_of
 
 WRITER = """
 import asyncio, logging, sys
-from alerts_service.logs import AccessLog
+from datetime import datetime, timezone
+from alerts_service.logs import AccessLog, RequestLine
 
 async def write(name):
     log = AccessLog()
     for number in range(400):
-        log.write("GET", "\\0" * (number % 50 if number % 5 else 5000), 200, 1.0, f"{name}-{number}")
+        path = "\\0" * (number % 50 if number % 5 else 5000)
+        log.write(RequestLine(datetime.now(timezone.utc), "GET", path, f"{name}-{number}", 200), 0.001)
     log.flush()
 
 logging.getLogger("alerts_service.access").setLevel("INFO")

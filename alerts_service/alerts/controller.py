@@ -1,7 +1,6 @@
 """The alert routes: recording, finding, acknowledging, resolving."""
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from litestar import Controller, Response, get, post, put
@@ -70,10 +69,10 @@ class AlertsController(Controller):
         alerts = Raw(page.alerts.encode())
         if page.last_created_at is None or page.last_id is None:
             return JSONResponse[Any](alerts)
+        filters = (f"&status={status}" if status else "") + (f"&severity={severity}" if severity else "")
         following = cursors.encode(page.last_created_at, page.last_id)
-        query = {"tenant_id": tenant_id, "status": status, "severity": severity, "cursor": following}
-        target = urlencode({name: value for name, value in query.items() if value is not None})
-        return JSONResponse[Any](alerts, headers={"Link": f'<{request.url.path}?{target}>; rel="next"'})
+        target = f"{request.scope['path']}?tenant_id={tenant_id}{filters}&cursor={following}"
+        return JSONResponse[Any](alerts, headers={"Link": f'<{target}>; rel="next"'})
 
     @get(
         "/{alert_id:str}",

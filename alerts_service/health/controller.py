@@ -58,6 +58,7 @@ class HealthController(Controller):
 
     path = "/health"
     tags = ("health",)
+    _question: "asyncio.Task[Schema] | None" = None
 
     @get(
         summary="Is the service healthy?",
@@ -66,7 +67,7 @@ class HealthController(Controller):
     )
     async def get_health(self, request: Request) -> Health:
         """Asks the database, and gives up after a second."""
-        await _ask(request.database)
+        await self._ask(request.database)
         return HEALTHY
 
     @get("/live", summary="Is the process alive?", response_description="The process answers")
@@ -82,7 +83,7 @@ class HealthController(Controller):
     )
     async def get_details(self, request: Request) -> Details:
         """Asks the database, and gives up after a second."""
-        schema = await _ask(request.database)
+        schema = await self._ask(request.database)
         pool = request.database.pool
         return Details(
             status=HEALTHY.status,
@@ -93,16 +94,29 @@ class HealthController(Controller):
             schema=schema,
         )
 
+    async def _ask(self, database: Database) -> Schema:
+        """Whoever asks while the database is asked has the same answer."""
+        if self._question is None or self._question.done():
+            self._question = asyncio.create_task(_ask(database))
+            self._question.add_done_callback(_heard)
+        return await asyncio.shield(self._question)
+
 
 async def _ask(database: Database) -> Schema:
     asked = asyncio.create_task(database.one(GET_SCHEMA))
     await asyncio.wait({asked}, timeout=PATIENCE_SECONDS)
     if not asked.done():
         # Taking back what a silent database was asked may take longer still: nobody waits for that.
-        asked.add_done_callback(lambda late: late.cancelled() or late.exception())
+        asked.add_done_callback(_heard)
         asked.cancel()
         raise Unhealthy("the database does not answer")
     try:
         return asked.result()
     except (DatabaseBusy, DatabaseUnreachable, asyncpg.PostgresError):
         raise Unhealthy("the database does not answer") from None
+
+
+def _heard(asked: "asyncio.Task[Schema]") -> None:
+    """Leave no failure behind that nobody waited for."""
+    if not asked.cancelled():
+        asked.exception()

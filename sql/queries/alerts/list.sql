@@ -27,7 +27,7 @@ FROM (
 ) AS asked
 CROSS JOIN LATERAL (
     SELECT
-        '[' || coalesce(array_to_string((array_agg(row_to_json(found)::text))[:50], ','), '') || ']' AS alerts,
+        coalesce(array_to_json((array_agg(found))[:50])::text, '[]') AS alerts,
         CASE WHEN count(*) > 50 THEN (array_agg(found.created_at))[50] END AS last_created_at,
         CASE WHEN count(*) > 50 THEN (array_agg(found.id))[50] END AS last_id
     FROM (
