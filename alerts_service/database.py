@@ -1,30 +1,18 @@
-"""The corridor between a controller and its .sql file: the pool, the files, and rows that become Structs."""
+"""The corridor between a controller and its .sql file: the files, their calls, and rows that become Structs."""
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 from msgspec import Struct
 
-from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, StartError
+from alerts_service.connections import LOST, Connections, Pool, unreachable
+from alerts_service.errors import DatabaseBusy, Invalid, OutcomeUnknown, StartError
 from alerts_service.grouping import Full, Group, Late
-
-logger = logging.getLogger(__name__)
-
-# The last one is what asyncpg says when the server ended the connection at the very moment of a call.
-LOST = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InternalClientError,
-)
 
 # After these nothing was done, so what was asked in vain with others may be asked alone.
 UNDONE = (
@@ -34,9 +22,9 @@ UNDONE = (
     asyncpg.TransactionRollbackError,
 )
 
-# What every connection of the pool is told. A lock that does not come soon is one that somebody holds on to. Every
+# What every connection is told. A lock that does not come soon is one that somebody holds on to. Every
 # statement has an index that fits: it is planned once, for any values, and never reads a whole table because there was
-# little in it at that time.
+# little in it at that time. A connection that has nothing to do for long is not forgotten by what stands in between.
 SESSION = {
     "application_name": "as-alerts-service",
     "timezone": "UTC",
@@ -45,10 +33,10 @@ SESSION = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "jit": "off",
+    "tcp_keepalives_idle": "60",
 }
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Row = TypeVar("Row", bound=Struct)
 
 CHANGES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
@@ -102,7 +90,7 @@ class Statement(Generic[Row]):
 
 
 class Database:
-    """Runs statements on the pool.
+    """Runs statements.
 
     A file answers many calls at once: its parameters are arrays, and its first column, `place`, says whose each row is.
     So calls that come together leave as one statement, equal ones as one where nothing is changed.
@@ -112,19 +100,23 @@ class Database:
     Invalid when the database cannot hold a value.
     """
 
-    def __init__(self, pool: Pool, queries: Mapping[str, Query], timeout: float, apart: "Pool | None" = None) -> None:
-        self.pool = pool
-        self._apart = apart or pool
-        self._timeout = timeout
+    def __init__(
+        self, queries: Mapping[str, Query], connections: Connections, patience: float, apart: Connections | None = None
+    ) -> None:
+        """A call waits `patience` seconds at most until it leaves."""
+        self.connections = connections
+        self._apart = apart or connections
+        self._patience = patience
         self._queries = queries
         self._groups = {name: self._group(name, query) for name, query in queries.items()}
 
     def _group(self, name: str, query: Query) -> Group[tuple[object, ...], asyncpg.Record | None]:
-        pool = self._apart if name in Statement.declared and Statement.declared[name].apart else self.pool
+        apart = name in Statement.declared and Statement.declared[name].apart
+        connections = self._apart if apart else self.connections
 
         async def send(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
             answers: list[asyncpg.Record | None] = [None] * len(asks)
-            for record in await self._fetch(pool, query, list(zip(*asks, strict=True))):
+            for record in await self._fetch(connections, query, list(zip(*asks, strict=True))):
                 answers[record["place"] - 1] = record
             return answers
 
@@ -135,7 +127,7 @@ class Database:
             answers = dict(zip(distinct, await send(distinct), strict=True))
             return [answers[ask] for ask in asks]
 
-        return Group(send_once if query.shared else send, patience=self._timeout, alone=UNDONE)
+        return Group(send_once if query.shared else send, patience=self._patience, alone=UNDONE)
 
     async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
         """Run a statement for one call and return the row of it, or None where it has none."""
@@ -157,10 +149,10 @@ class Database:
             raise LookupError(statement.name)
         return row
 
-    async def _fetch(self, pool: Pool, query: Query, values: Sequence[object]) -> list[asyncpg.Record]:
-        connection = await self._acquire(pool)
+    async def _fetch(self, connections: Connections, query: Query, values: Sequence[object]) -> list[asyncpg.Record]:
         try:
-            return await connection.fetch(query.sql, *values)
+            async with connections.one() as connection:
+                return await connection.fetch(query.sql, *values)
         except asyncpg.QueryCanceledError:
             raise DatabaseBusy("the statement was not done in time") from None
         except asyncio.TimeoutError:
@@ -170,21 +162,7 @@ class Database:
         except asyncpg.DataError as error:
             raise Invalid("the database cannot hold a value of this request") from error
         except LOST as error:
-            with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
-                connection.terminate()
-            raise _unreachable(error) from error
-        finally:
-            # By now the statement has its outcome, which a fault on the way back to the pool does not change.
-            with suppress(*LOST, asyncio.TimeoutError, asyncpg.PostgresError):
-                await pool.release(connection)
-
-    async def _acquire(self, pool: Pool) -> "PoolConnectionProxy[asyncpg.Record]":
-        try:
-            return await pool.acquire(timeout=self._timeout)
-        except asyncio.TimeoutError:
-            raise DatabaseBusy("no connection to the database came free in time") from None
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
 
 
 class PlainConnection(asyncpg.Connection):
@@ -193,11 +171,6 @@ class PlainConnection(asyncpg.Connection):
     def get_reset_query(self) -> str:
         """Spare the round trip that a reset costs after every statement."""
         return ""
-
-
-def _unreachable(error: Exception) -> DatabaseUnreachable:
-    logger.error("No connection to the database: %s", str(error) or type(error).__name__)
-    return DatabaseUnreachable()
 
 
 @asynccontextmanager
@@ -231,11 +204,12 @@ async def open_database(
         apart.terminate()
         reason = str(error) or "no answer in time"
         raise StartError(f"no {pool_size + 1} connections to the database: {reason}") from None
+    connections = [Connections(each, pool_timeout) for each in (many, apart)]
     try:
-        yield Database(many, load_queries(), pool_timeout, apart)
+        yield Database(load_queries(), connections[0], pool_timeout, connections[1])
     finally:
         try:
-            await asyncio.wait_for(asyncio.gather(many.close(), apart.close()), pool_timeout)
+            await asyncio.wait_for(asyncio.gather(*(each.close() for each in connections)), pool_timeout)
         except (asyncio.TimeoutError, *LOST):
             many.terminate()
             apart.terminate()

@@ -3,6 +3,8 @@
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -13,7 +15,8 @@ import pytest
 
 from alerts_service.alerts.controller import ACKNOWLEDGE
 from alerts_service.app import create_app
-from alerts_service.database import Database, Pool, Query, load_queries, open_database
+from alerts_service.connections import Connections
+from alerts_service.database import Database, Query, load_queries, open_database
 from alerts_service.errors import DatabaseBusy, Invalid
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
@@ -186,7 +189,7 @@ async def test_no_free_connection(settings: Settings, tenant: UUID) -> None:
         client_of(create_app(settings, database)) as client,
     ):
         await create(client, tenant)
-        async with database.pool.acquire():
+        async with database.connections.one():
             response = await client.get(f"/stats/{tenant}")
             assert_error(response, 503, "Service unavailable", "in time")
             assert response.headers["retry-after"] == "1"
@@ -266,11 +269,28 @@ async def test_a_connection_lost_in_the_midst_is_replaced(empty_database: str, t
         assert (await client.put(f"/alerts/{alert['id']}/acknowledge")).status_code == 200
 
 
+async def test_connections_lost_while_idle_are_replaced(empty_database: str, tenant: UUID) -> None:
+    """When the server ends connections that have nothing to do, no request notices."""
+    app = create_app(Settings(database_url=empty_database, pool_size=2))
+    async with app.lifespan(), client_of(app) as client:
+        await asyncio.gather(*(create(client, tenant) for _ in range(5)))
+        admin = await asyncpg.connect(empty_database)
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await admin.close()
+        answers = await asyncio.gather(*(client.get(f"/alerts?tenant_id={tenant}") for _ in range(5)))
+        assert [answer.status_code for answer in answers] == [200] * 5
+        assert (await client.get("/health")).status_code == 200
+
+
 async def test_a_held_connection_does_not_keep_the_end_from_coming(settings: Settings) -> None:
     """The database closes soon, also while somebody still holds a connection."""
     url = str(settings.database_url)
     async with open_database(url, pool_size=1, pool_timeout=0.2, statement_timeout=5) as database:
-        await database.pool.acquire()
+        holder = database.connections.one()
+        await holder.__aenter__()
         started = time.monotonic()
     assert time.monotonic() - started < 2
 
@@ -278,8 +298,8 @@ async def test_a_held_connection_does_not_keep_the_end_from_coming(settings: Set
 async def test_the_pools_settings_count(empty_database: str, tenant: UUID) -> None:
     """The pool is as large, waits for a connection as long, and lets a statement take as long as the settings say."""
     settings = Settings(database_url=empty_database, pool_size=1, pool_timeout=0.2, statement_timeout=0.3)
-    async with ready_database(settings) as database, database.pool.acquire() as connection:
-        assert database.pool.get_max_size() == 1
+    async with ready_database(settings) as database, database.connections.one() as connection:
+        assert database.connections.limit == 1
         started = time.monotonic()
         with pytest.raises(DatabaseBusy, match="no connection to the database came free in time"):
             await database.one(GET, tenant_id=tenant)
@@ -296,7 +316,7 @@ async def test_too_many_requests_wait(settings: Settings, tenant: UUID) -> None:
     url = str(settings.database_url)
     async with open_database(url, pool_size=1, pool_timeout=5, statement_timeout=5) as database:
         app.state.database = database
-        async with client_of(app) as client, database.pool.acquire():
+        async with client_of(app) as client, database.connections.one():
             flood = [asyncio.create_task(client.get(f"/stats/{tenant}")) for _ in range(1200)]
             done, waiting = await asyncio.wait(flood, timeout=1)
             refused = [task.result() for task in done]
@@ -314,9 +334,9 @@ async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID)
         asked: list[object] = []
         fetch = database._fetch  # noqa: SLF001 - to count what reaches the database
 
-        async def counted(pool: Pool, query: Query, values: list[object]) -> list[asyncpg.Record]:
+        async def counted(connections: Connections, query: Query, values: list[object]) -> list[asyncpg.Record]:
             asked.append(values)
-            return await fetch(pool, query, values)
+            return await fetch(connections, query, values)
 
         database._fetch = counted  # type: ignore[method-assign, assignment] # noqa: SLF001 - as above
         async with client_of(create_app(settings, database)) as client:
@@ -328,6 +348,15 @@ async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID)
             for total in range(2, 12):
                 await create(client, tenant)
                 assert (await client.get(f"/stats/{tenant}")).json()["total"] == total
+
+
+@asynccontextmanager
+async def one_connection(url: str | None, kind: type[asyncpg.Connection]) -> AsyncIterator[Database]:
+    """A database with one connection, of this kind."""
+    pool = await asyncpg.create_pool(url, min_size=1, max_size=1, connection_class=kind)
+    connections = Connections(pool, 2)
+    yield Database(load_queries(), connections, 2)
+    await connections.close()
 
 
 class CutOnRelease(asyncpg.Connection):
@@ -342,8 +371,8 @@ class CutOnRelease(asyncpg.Connection):
 async def test_a_connection_lost_after_the_commit_doubles_nothing(settings: Settings, tenant: UUID) -> None:
     """When a connection is lost after its statement was committed, every alert is there once and answered with 201."""
     async with (
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=2, connection_class=CutOnRelease) as pool,
-        client_of(create_app(settings, Database(pool, load_queries(), 2))) as client,
+        one_connection(settings.database_url, CutOnRelease) as database,
+        client_of(create_app(settings, database)) as client,
     ):
         alerts = await asyncio.gather(*(create(client, tenant) for _ in range(10)))
         assert (await client.get(f"/stats/{tenant}")).json()["total"] == len(alerts) == 10
@@ -359,12 +388,14 @@ class Confused(asyncpg.Connection):
 async def test_a_confused_connection_is_not_used_again(settings: Settings, tenant: UUID) -> None:
     """A connection whose statement was lost goes back to nobody, even where it still seems to be open."""
     async with (
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=1, connection_class=Confused) as pool,
-        client_of(create_app(settings, Database(pool, load_queries(), 2))) as client,
+        one_connection(settings.database_url, Confused) as database,
+        client_of(create_app(settings, database)) as client,
     ):
-        before = await pool.fetchval("SELECT pg_backend_pid()")
+        async with database.connections.one() as connection:
+            before = connection.get_server_pid()
         assert_error(await client.get(f"/stats/{tenant}"), 500, "Database connection error")
-        assert await pool.fetchval("SELECT pg_backend_pid()") != before
+        async with database.connections.one() as connection:
+            assert connection.get_server_pid() != before
 
 
 async def test_answers_of_a_group_reach_their_callers(client: httpx.AsyncClient) -> None:

@@ -84,13 +84,13 @@ class HealthController(Controller):
     async def get_details(self, request: Request) -> Details:
         """Asks the database, and gives up after a second."""
         schema = await self._ask(request.database)
-        pool = request.database.pool
+        connections = request.database.connections
         return Details(
             status=HEALTHY.status,
             service=HEALTHY.service,
             version=VERSION,
             uptime_seconds=round(time.monotonic() - STARTED, 3),
-            pool=Pool(open=pool.get_size(), idle=pool.get_idle_size(), limit=pool.get_max_size()),
+            pool=Pool(open=connections.open, idle=connections.idle, limit=connections.limit),
             schema=schema,
         )
 

@@ -1,0 +1,120 @@
+"""Connections to PostgreSQL, kept at hand."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable
+
+logger = logging.getLogger(__name__)
+
+# The last one is what asyncpg says when the server ended the connection at the very moment of a call.
+LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,
+)
+
+# Of these, what ended the statement alone.
+CUT = (asyncio.TimeoutError, asyncpg.QueryCanceledError)
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Borrowed: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+
+class Connections:
+    """Hands out the connections of a pool, each for one statement at a time.
+
+    The pool makes, replaces and closes them. But to give one back to it and to take it again costs nearly as much as a
+    small statement, so one that did its work well and that nobody waits for is kept here.
+    """
+
+    def __init__(self, pool: Pool, timeout: float) -> None:
+        """Who finds none waits for `timeout` seconds at most."""
+        self._pool, self._timeout = pool, timeout
+        self._spare: list[Borrowed] = []
+        self._wanted = 0
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return self._pool.get_size()
+
+    @property
+    def idle(self) -> int:
+        """How many of them have nothing to do."""
+        return self._pool.get_idle_size() + len(self._spare)
+
+    @property
+    def limit(self) -> int:
+        """How many there may be."""
+        return self._pool.get_max_size()
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[Borrowed]:
+        """Borrow one. It is closed when what is done with it shows that it is lost.
+
+        Raises:
+            DatabaseBusy: none came free in time.
+            DatabaseUnreachable: there is none, and none can be made.
+        """
+        connection = await self._take()
+        try:
+            yield connection
+        except BaseException as error:
+            if isinstance(error, LOST) and not isinstance(error, CUT):
+                with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
+                    connection.terminate()
+            await self._give_back(connection)
+            raise
+        if _usable(connection) and not self._wanted:
+            self._spare.append(connection)
+        else:
+            await self._give_back(connection)
+
+    async def close(self) -> None:
+        """Close them all, as soon as nobody holds one."""
+        while self._spare:
+            await self._give_back(self._spare.pop())
+        await self._pool.close()
+
+    async def _take(self) -> Borrowed:
+        while self._spare:
+            connection = self._spare.pop()
+            if _usable(connection):
+                return connection
+            await self._give_back(connection)
+        self._wanted += 1
+        try:
+            return await self._pool.acquire(timeout=self._timeout)
+        except asyncio.TimeoutError:
+            raise DatabaseBusy("no connection to the database came free in time") from None
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise unreachable(error) from error
+        finally:
+            self._wanted -= 1
+
+    async def _give_back(self, connection: Borrowed) -> None:
+        # By now the statement has its outcome, which a fault on the way back to the pool does not change.
+        with suppress(*LOST, asyncio.TimeoutError, asyncpg.PostgresError):
+            await self._pool.release(connection)
+
+
+def _usable(connection: Borrowed) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool has noticed that it was closed, and taken it back
+        return False
+
+
+def unreachable(error: Exception) -> DatabaseUnreachable:
+    """Log why, which the caller need not know."""
+    logger.error("No connection to the database: %s", str(error) or type(error).__name__)
+    return DatabaseUnreachable()
