@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from http import HTTPStatus
-from random import getrandbits
 from time import perf_counter
 from typing import Any
 
 from litestar import Litestar
+from uuid_utils import uuid4
 
 from alerts_service.errors import StartError
 from alerts_service.logs import AccessLog, RequestLine, request_id
@@ -34,7 +34,7 @@ class Service(Litestar):
         """Answer a request, or start and stop."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, _in_one_line(send))
-            access_log.flush()
+            await access_log.close()
             return
         started = perf_counter()
         line = RequestLine(datetime.now(timezone.utc), scope["method"], scope["path"], _request_id(scope["headers"]))
@@ -61,7 +61,7 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == REQUEST_ID_HEADER and ACCEPTABLE_ID.fullmatch(value):
             return value.decode()
-    return f"{getrandbits(128):032x}"
+    return uuid4().hex
 
 
 def _without_body(method: str, send: Any) -> Any:

@@ -17,6 +17,7 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 logger = logging.getLogger("alerts_service.access")
 
 BATCH_SECONDS = 0.05
+AT_ONCE = 32  # lines that are encoded together, while they are still in the processor's cache
 PIPE_BUF = 4096
 PATH_CHARACTERS = 500  # of six bytes at most, so that a line with a path of any length fits in PIPE_BUF
 
@@ -59,20 +60,22 @@ class RequestLine(Struct, gc=False):
 class AccessLog:
     """Writes a line a request to stderr, many at a time, from a thread: a slow reader of the log delays no answer.
 
-    When more than `limit` lines wait for such a reader, further ones are dropped and counted.
+    When more than `limit` bytes wait for such a reader, further lines are dropped and counted.
     """
 
-    def __init__(self, limit: int = 50_000) -> None:
+    def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
         self._lines: list[RequestLine] = []
+        self._text = bytearray()
         self._limit, self._dropped = limit, 0
         self._writing = False
+        self._behind: asyncio.Future[None] | None = None
 
     def write(self, line: RequestLine, seconds: float) -> None:
         """Log a request that took so long."""
         failed = line.status is None or line.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         if not logger.isEnabledFor(logging.ERROR if failed else logging.INFO):
             return
-        if len(self._lines) >= self._limit:
+        if len(self._text) > self._limit:
             self._dropped += 1
             return
         line.path = line.path[:PATH_CHARACTERS]
@@ -80,13 +83,25 @@ class AccessLog:
         if failed:
             line.level = "ERROR"
         self._lines.append(line)
+        if len(self._lines) >= AT_ONCE:
+            self._encode()
         if not self._writing:
             self._schedule()
 
-    def flush(self) -> None:
-        """Write what waits, at once."""
-        lines, self._lines = self._lines, []
-        _write(lines)
+    async def close(self) -> None:
+        """Write what waits."""
+        if self._behind is not None and not self._behind.done():
+            await self._behind
+        _write(self._take())
+
+    def _encode(self) -> None:
+        self._text += encode_lines(self._lines)
+        self._lines.clear()
+
+    def _take(self) -> bytearray:
+        self._encode()
+        text, self._text = self._text, bytearray()
+        return text
 
     def _schedule(self) -> None:
         self._writing = True
@@ -94,25 +109,25 @@ class AccessLog:
         loop.call_later(BATCH_SECONDS, self._write_behind, loop)
 
     def _write_behind(self, loop: asyncio.AbstractEventLoop) -> None:
-        lines, self._lines = self._lines, []
-        loop.run_in_executor(None, _write, lines).add_done_callback(self._written)
+        self._behind = loop.run_in_executor(None, _write, self._take())
+        self._behind.add_done_callback(self._written)
 
     def _written(self, _: object) -> None:
         self._writing = False
-        if self._lines:
+        if self._lines or self._text:
             self._schedule()
         if self._dropped:
             logger.warning("%d request lines were dropped: nobody reads the log fast enough", self._dropped)
             self._dropped = 0
 
 
-def _write(requests: list[RequestLine]) -> None:
+def _write(text: bytearray) -> None:
     """Write whole lines, so many at a time as a pipe takes at once: several processes may share one."""
-    lines, start = encode_lines(requests), 0
-    while start < len(lines):
-        end = len(lines) if len(lines) - start <= PIPE_BUF else lines.rfind(b"\n", start, start + PIPE_BUF) + 1
-        end = end or lines.index(b"\n", start) + 1
-        sys.stderr.buffer.write(lines[start:end])
+    start = 0
+    while start < len(text):
+        end = len(text) if len(text) - start <= PIPE_BUF else text.rfind(b"\n", start, start + PIPE_BUF) + 1
+        end = end or text.index(b"\n", start) + 1
+        sys.stderr.buffer.write(text[start:end])
         sys.stderr.buffer.flush()
         start = end
 

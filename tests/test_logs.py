@@ -25,7 +25,7 @@ async def write(name):
     for number in range(400):
         path = "\\0" * (number % 50 if number % 5 else 5000)
         log.write(RequestLine(datetime.now(timezone.utc), "GET", path, f"{name}-{number}", 200), 0.001)
-    log.flush()
+    await log.close()
 
 logging.getLogger("alerts_service.access").setLevel("INFO")
 asyncio.run(write(sys.argv[1]))
