@@ -23,7 +23,7 @@ from tests.processes import environment, free_port
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "service"
-PEERS = ("fastapi", "asgi")
+PEERS = ("fastapi", "litestar", "asgi")
 START_SECONDS, STOP_SECONDS = 30, 20
 MEGABYTE = 2**20
 OUTSIDE = "TEST_DATABASE_URL"

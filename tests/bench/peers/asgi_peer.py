@@ -56,7 +56,7 @@ class Stats(Struct):
     resolved: int
 
 
-HEALTHY = {"status": "healthy", "service": "as-alerts-service"}
+HEALTHY: dict[str, str] = {"status": "healthy", "service": "as-alerts-service"}
 Answer = tuple[int, object]
 
 encode = msgspec.json.Encoder().encode
