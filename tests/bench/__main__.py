@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -37,7 +38,7 @@ def _compare(arguments: argparse.Namespace, folder: Path, out: Path) -> str:
         samples = compare.run(plan, dsn, folder)
         database = asyncio.run(seed.version(dsn))
     (out / "compare.json").write_bytes(msgspec.json.format(msgspec.json.encode(samples)))
-    return report.comparison(plan, samples, database)
+    return report.comparison(plan, samples, database) + _shown(curves.draw_latency(samples, out))
 
 
 def _growth(arguments: argparse.Namespace, folder: Path, out: Path) -> str:
@@ -48,8 +49,11 @@ def _growth(arguments: argparse.Namespace, folder: Path, out: Path) -> str:
         points = growth.run(plan, dsn, folder)
         database = asyncio.run(seed.version(dsn))
     (out / "growth.json").write_bytes(msgspec.json.format(msgspec.json.encode(points)))
-    pictures = curves.draw(points, out)
-    return growth.report(plan, points, database) + "".join(f"\n![]({picture.name})\n" for picture in pictures)
+    return growth.report(plan, points, database) + _shown(curves.draw_growth(points, out))
+
+
+def _shown(pictures: Sequence[Path]) -> str:
+    return "".join(f"\n![]({picture.name})\n" for picture in pictures)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -79,6 +79,12 @@ def _row(samples: Sequence[Sample], scenario: str, server: str) -> list[str]:
     ]
 
 
+def median_of(samples: Iterable[Sample], scenario: str, server: str, connections: int, field: str) -> float:
+    wanted = (scenario, server, connections)
+    turns = [turn for turn in samples if (turn.scenario, turn.server, turn.connections) == wanted]
+    return statistics.median(float(getattr(turn, field)) for turn in turns)
+
+
 def spread(values: Sequence[float], digits: int) -> str:
     low, middle, high = (number(pick(values), digits) for pick in (min, statistics.median, max))
     return f"{middle} ({low}–{high})"  # noqa: RUF001 - a range
