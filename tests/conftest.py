@@ -21,6 +21,7 @@ from alerts_service.app import create_app
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 
+PACKAGE = Path(__file__).parents[1] / "alerts_service"
 KEY = "a-key-for-tests"
 
 
