@@ -125,7 +125,8 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResp
     """Answer what Litestar raises; what it calls 400 is a validation error to us."""
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.BAD_REQUEST:
-        return _response(Invalid.status, Invalid.error, about_parameters(error, request.route_handler))
+        handler = request.scope.get("route_handler")  # none has been found yet where a header is refused
+        return _response(Invalid.status, Invalid.error, about_parameters(error, handler) if handler else error.detail)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unforeseen(request, error)
     headers = {"Allow": _allowed(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None

@@ -182,6 +182,12 @@ async def test_a_lost_database(server_url: str, empty_database: str, tenant: UUI
         assert (await client.get("/health/live")).status_code == 200
 
 
+async def test_a_host_that_is_none(client: httpx.AsyncClient) -> None:
+    """A Host header that no host can have is refused in the one shape."""
+    response = await client.get("/health", headers=[(b"host", b"no host\xff")])
+    assert_error(response, 422, "Validation error", "Invalid host header")
+
+
 async def test_no_free_connection(settings: Settings, tenant: UUID) -> None:
     """When no connection comes free in time, a data route is 503 and says when to come back; health has its own."""
     async with (

@@ -1,0 +1,230 @@
+"""Requests that nobody would think of, each answered as the document says, and never with a 500.
+
+`FUZZ_EXAMPLES=100000 pytest tests/test_fuzz.py` looks further than the few examples of an ordinary run, and elsewhere
+each time.
+"""
+
+import json
+import os
+from collections import Counter
+from random import Random
+from typing import Any, NamedTuple
+from urllib.parse import quote, quote_from_bytes, unquote
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alerts_service.alerts import cursor
+from alerts_service.alerts.structs import Alert
+from alerts_service.errors import ErrorResponse
+from alerts_service.exchange import Service
+from alerts_service.stats.controller import Stats
+from tests.conftest import KEY
+
+pytestmark = pytest.mark.anyio
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+DAMAGES = 30 if EXAMPLES else 5  # of each request that was thought up
+COUNT: Counter[int] = Counter()
+TENANTS = [UUID(int=number + (7 << 64)) for number in range(3)]
+METHODS = ("GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH")
+SUCCESSES: dict[tuple[str, str], Any] = {
+    ("POST", "/alerts"): Alert,
+    ("POST", "/internal/alerts"): Alert,
+    ("GET", "/alerts"): list[Alert],
+    ("GET", "/alerts/{alert_id}"): Alert,
+    ("PUT", "/alerts/{alert_id}/acknowledge"): Alert,
+    ("PUT", "/alerts/{alert_id}/resolve"): Alert,
+    ("GET", "/stats/{tenant_id}"): Stats,
+}
+
+
+class Input(NamedTuple):
+    """A request; `{}` in the path is the last alert that was recorded."""
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.text("\0\ud800é💥", max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+tenants = st.sampled_from(TENANTS).map(str)
+severities = st.sampled_from(["low", "medium", "high", "critical"])
+long_texts = st.integers(1, 12_000).map("x".__mul__)
+alert_bodies = st.fixed_dictionaries(
+    {},
+    optional={
+        "tenant_id": tenants | values,
+        "rule_name": st.text(max_size=300) | values,
+        "message": st.text() | long_texts | values,
+        "severity": severities | values,
+        "status": values,
+    },
+)
+good_bodies = st.fixed_dictionaries({"tenant_id": tenants, "rule_name": st.text(min_size=1), "message": long_texts})
+note_bodies = st.fixed_dictionaries({}, optional={"note": st.text() | long_texts | values, "x": values})
+
+
+bodies = (alert_bodies | good_bodies | note_bodies | values).map(lambda value: json.dumps(value).encode())
+cursors = st.builds(cursor.encode, st.datetimes(timezones=st.timezones()), st.uuids()) | st.text(max_size=40)
+names = st.sampled_from(["tenant_id", "status", "severity", "cursor", "limit"]) | st.text(max_size=5)
+statuses = st.sampled_from(["triggered", "acknowledged", "resolved", "null", ""])
+parameters = st.tuples(names, tenants | statuses | severities | cursors | st.text(max_size=9))
+good_queries = st.tuples(
+    tenants,
+    st.lists(st.tuples(st.sampled_from(["status", "severity", "cursor"]), statuses | severities | cursors), max_size=2),
+).map(lambda it: [("tenant_id", it[0]), *it[1]])
+queries = (good_queries | st.lists(parameters, max_size=4)).map(
+    lambda pairs: (
+        "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs).encode()
+        if all(part.isprintable() for pair in pairs for part in pair)
+        else b"a=%FF%00"
+    )
+)
+segments = (
+    st.sampled_from(["{}"])
+    | st.just("{}")
+    | st.just("{}")
+    | tenants
+    | st.uuids().map(str)
+    | st.text(max_size=12).map(lambda it: quote(it, errors="replace"))
+)
+headers = st.lists(
+    st.tuples(
+        st.sampled_from([b"x-request-id", b"x-service-key", b"content-type", b"accept", b"cookie", b"x-y"]),
+        st.sampled_from([KEY.encode(), b"application/json", b"*/*"]) | st.binary(max_size=12),
+    ),
+    max_size=3,
+)
+templates = st.sampled_from(
+    [
+        *(template for _, template in SUCCESSES),
+        "/health",
+        "/health/live",
+        "/health/details",
+        "/openapi.json",
+        "/nowhere",
+    ]
+)
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> Input:
+    template = draw(templates)
+    methods = [method for method, path in SUCCESSES if path == template] or ["GET"]
+    return Input(
+        draw(st.sampled_from(methods) | st.sampled_from(METHODS)),
+        template.replace("{alert_id}", draw(segments)).replace("{tenant_id}", draw(segments)).encode(),
+        draw(st.just(b"") | queries),
+        draw(st.just([(b"x-service-key", KEY.encode())]) | headers),
+        draw(bodies | st.just(b"")),
+    )
+
+
+def damaged(request: Input, chance: Random) -> Input:
+    """The request with bytes missing, doubled or foreign in one of its parts."""
+    part, safe = chance.choice([("path", "/%{}"), ("query", "=&%"), ("body", None)])
+    text: bytes = getattr(request, part)
+    start, end = sorted((chance.randint(0, len(text)), chance.randint(0, len(text))))
+    between = chance.choice([b"", chance.randbytes(chance.randint(1, 4)), text[start:end] * 2])
+    text = text[:start] + between + text[end:]
+    change: dict[str, Any] = {part: text if safe is None else quote_from_bytes(text, safe).encode()}
+    return request._replace(**change)
+
+
+async def answer(app: Service, request: Input) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Call the application as a server does."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": request.body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": "http",
+        "path": unquote(request.path.decode("ascii")),
+        "raw_path": request.path,
+        "query_string": request.query,
+        "root_path": "",
+        "headers": request.headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 3101),
+        "state": {},
+    }
+    await app(scope, receive, send)
+    start, *parts = sent
+    return start["status"], dict(start["headers"]), b"".join(part["body"] for part in parts)
+
+
+def template_of(path: bytes) -> str:
+    """The route that a path leads to, with empty parts and the blanks of percent-encoding taken out."""
+    parts = [part for part in unquote(path.decode("ascii")).split("/") if part]
+    if len(parts) in {2, 3} and parts[0] in {"alerts", "stats"}:
+        parts[1] = {"alerts": "{alert_id}", "stats": "{tenant_id}"}[parts[0]]
+    return "/" + "/".join(parts)
+
+
+def check(document: dict[str, Any], request: Input, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
+    template = template_of(request.path)
+    assert status != 500, body
+    assert b"x-request-id" in headers
+    if request.method == "HEAD" or status == 204:
+        assert body == b""
+        return
+    if status >= 400:
+        msgspec.json.decode(body, type=ErrorResponse, strict=True)
+    elif kind := SUCCESSES.get((request.method, template)):
+        msgspec.json.decode(body, type=kind, strict=True)
+    operation = document["paths"].get(template, {}).get(request.method.lower())
+    if operation and status not in {404, 405}:
+        assert str(status) in operation["responses"]
+
+
+@pytest.fixture(scope="module")
+async def document(app: Service) -> dict[str, Any]:
+    _, _, body = await answer(app, Input("GET", b"/openapi.json", b"", [], b""))
+    decoded: dict[str, Any] = msgspec.json.decode(body)
+    return decoded
+
+
+@settings(
+    max_examples=EXAMPLES or 40,
+    derandomize=not EXAMPLES,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(requests=st.lists(inputs(), min_size=5, max_size=20), seed=st.integers(0))
+async def test_any_input_is_answered_as_the_document_says(
+    app: Service, document: dict[str, Any], requests: list[Input], seed: int
+) -> None:
+    """Whatever is sent, the answer has the documented shape and status, and is no 500."""
+    chance, last = Random(seed), b"none"
+    for drawn in requests:
+        for variant in (drawn, *(damaged(drawn, chance) for _ in range(DAMAGES))):
+            request = variant._replace(path=variant.path.replace(b"{}", last))
+            status, headers, body = await answer(app, request)
+            check(document, request, status, headers, body)
+            COUNT.update([status])
+            if status == 201:
+                last = msgspec.json.decode(body)["id"].encode()
+
+
+def test_the_inputs_reach_every_answer() -> None:
+    """Among the inputs are such that are answered, and such that are refused for most of the reasons there are."""
+    assert COUNT.keys() >= {200, 201, 204, 401, 404, 405, 422}
