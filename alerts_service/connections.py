@@ -32,8 +32,8 @@ Borrowed: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 class Connections:
     """Hands out the connections of a pool, each for one statement at a time.
 
-    The pool makes, replaces and closes them. But to give one back to it and to take it again costs nearly as much as a
-    small statement, so one that did its work well and that nobody waits for is kept here.
+    The pool makes them, and replaces those that are lost. But to give one back to it and to take it again costs nearly
+    as much as a small statement, so one that did its work well and that nobody waits for is kept here.
     """
 
     def __init__(self, pool: Pool, timeout: float) -> None:
@@ -50,7 +50,7 @@ class Connections:
     @property
     def idle(self) -> int:
         """How many of them have nothing to do."""
-        return self._pool.get_idle_size() + len(self._spare)
+        return self._pool.get_idle_size() + sum(map(_usable, self._spare))
 
     @property
     def limit(self) -> int:
@@ -81,6 +81,7 @@ class Connections:
 
     async def close(self) -> None:
         """Close them all, as soon as nobody holds one."""
+        self._wanted += 1  # by the end: none is kept any more
         while self._spare:
             await self._give_back(self._spare.pop())
         await self._pool.close()
@@ -94,7 +95,9 @@ class Connections:
         self._wanted += 1
         try:
             return await self._pool.acquire(timeout=self._timeout)
-        except asyncio.TimeoutError:
+        except asyncio.TimeoutError as error:
+            if self.open < self.limit:
+                raise unreachable(error) from error
             raise DatabaseBusy("no connection to the database came free in time") from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise unreachable(error) from error

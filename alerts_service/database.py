@@ -36,6 +36,9 @@ SESSION = {
     "tcp_keepalives_idle": "60",
 }
 
+# The one for health waits for a lock as long as health does.
+APART = {name: SESSION[name] for name in ("application_name", "tcp_keepalives_idle")}
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = TypeVar("Row", bound=Struct)
 
@@ -137,7 +140,7 @@ class Database:
         except Full:
             raise DatabaseBusy("too many requests wait for the database") from None
         except Late:
-            raise DatabaseBusy("no connection to the database came free in time") from None
+            raise DatabaseBusy("the database did not get round to this in time") from None
         except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
             raise DatabaseBusy("somebody holds on to a row that this would change") from None
         return None if record is None else statement.row(*record[1:])
@@ -196,14 +199,13 @@ async def open_database(
             server_settings=dict(session),
         )
 
-    many, apart = pool(pool_size, SESSION), pool(1, {"application_name": SESSION["application_name"]})
-    try:
-        await asyncio.gather(many, apart)
-    except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        many.terminate()
-        apart.terminate()
-        reason = str(error) or "no answer in time"
-        raise StartError(f"no {pool_size + 1} connections to the database: {reason}") from None
+    many, apart = pool(pool_size, SESSION), pool(1, APART)
+    for outcome in await asyncio.gather(many, apart, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            many.terminate()
+            apart.terminate()
+            reason = str(outcome) or "no answer in time"
+            raise StartError(f"no {pool_size + 1} connections to the database: {reason}") from outcome
     connections = [Connections(each, pool_timeout) for each in (many, apart)]
     try:
         yield Database(load_queries(), connections[0], pool_timeout, connections[1])

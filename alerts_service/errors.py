@@ -4,6 +4,7 @@ Exception
 ├── StartError                    the process cannot serve; one line for whoever started it
 └── Refusal                       an answer that is no success: status, error, detail
     ├── Invalid              422  the request breaks the contract
+    ├── CallerGone           400  the caller hung up before its body was whole; nobody reads the answer
     ├── Unauthorized         401  an internal route without the right key
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
@@ -65,6 +66,13 @@ class Invalid(Refusal):
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     error = "Validation error"
+
+
+class CallerGone(Refusal):
+    """The caller hung up before its body was whole; nobody reads the answer."""
+
+    status = HTTPStatus.BAD_REQUEST
+    error = "Incomplete request"
 
 
 class Unauthorized(Refusal):

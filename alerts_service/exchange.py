@@ -33,8 +33,7 @@ class Service(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or start and stop."""
         if scope["type"] != "http":
-            await super().__call__(scope, receive, _in_one_line(send))
-            await access_log.close()
+            await super().__call__(scope, receive, _first_the_log(send) if scope["type"] == "lifespan" else send)
             return
         started = perf_counter()
         line = RequestLine(datetime.now(timezone.utc), scope["method"], scope["path"], _request_id(scope["headers"]))
@@ -82,10 +81,15 @@ def _without_body(method: str, send: Any) -> Any:
     return respond
 
 
-def _in_one_line(send: Any) -> Any:
-    """Leave the traceback out of a start that failed for a reason that we know."""
+def _first_the_log(send: Any) -> Any:
+    """Write what waits to be logged before the server hears of the end, which is the end of everything.
+
+    Leave the traceback out of a start that failed for a reason that we know.
+    """
 
     async def report(message: Any) -> None:
+        if message["type"].startswith("lifespan.shutdown"):
+            await access_log.close()
         if message["type"] == "lifespan.startup.failed":
             _, known, reason = message["message"].rpartition(f"{StartError.__name__}: ")
             message["message"] = reason.splitlines()[0] if known else message["message"]

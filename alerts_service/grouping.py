@@ -22,7 +22,7 @@ class Full(Exception):
 
 
 class Late(Exception):
-    """No group had a seat in time; nothing was sent."""
+    """No group had a seat in time, or none that came through; nothing was done."""
 
 
 class Call(Struct, Generic[Ask, Answer]):
@@ -38,7 +38,8 @@ class Group(Generic[Ask, Answer]):
 
     At most `flights` groups are on their way at a time, of at most `seats` calls each, and at most `waiting` calls
     wait, each for at most `patience` seconds. Among those who wait the keys take turns, and where there is no more room
-    the key that has most of it loses a call: one that asks a lot does not hold up one that asks a little.
+    the key that has most of it loses a call: one that asks a lot does not hold up one that asks a little. Those that
+    come without a key, as None, share one turn and are not sent away.
     """
 
     def __init__(
@@ -84,11 +85,11 @@ class Group(Generic[Ask, Answer]):
         return await call.future
 
     def _make_room(self, key: Hashable) -> bool:
-        """Refuse the last call of the key that has most of them waiting, unless it is this one."""
-        longest = max(self._queues.values(), key=len)
-        if len(longest) <= len(self._queues.get(key, ())) + 1:
+        """Refuse the last call of the key that has most of them waiting, unless it is this one or nobody's."""
+        longest = max(self._queues, key=lambda each: len(self._queues[each]))
+        if longest is None or len(self._queues[longest]) <= len(self._queues.get(key, ())) + 1:
             return False
-        _fail([longest.pop()], Full())
+        _fail([self._queues[longest].pop()], Full())
         self._room += 1
         return True
 
@@ -142,6 +143,8 @@ class Group(Generic[Ask, Answer]):
                 _fail(group, error)
                 return
             for call in group:
+                if call.future.done():
+                    continue
                 if call.deadline < asyncio.get_running_loop().time():
                     _fail([call], Late())
                 else:

@@ -5,7 +5,7 @@ import logging
 import logging.config
 import sys
 import time
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from datetime import datetime
 from http import HTTPStatus
 
@@ -58,7 +58,7 @@ class RequestLine(Struct, gc=False):
 
 
 class AccessLog:
-    """Writes a line a request to stderr, many at a time, from a thread: a slow reader of the log delays no answer.
+    """Writes a line a request to stderr, many at a time, from a thread, so that these delay no answer.
 
     When more than `limit` bytes wait for such a reader, further lines are dropped and counted.
     """
@@ -67,7 +67,7 @@ class AccessLog:
         self._lines: list[RequestLine] = []
         self._text = bytearray()
         self._limit, self._dropped = limit, 0
-        self._writing = False
+        self._clock: asyncio.TimerHandle | None = None
         self._behind: asyncio.Future[None] | None = None
 
     def write(self, line: RequestLine, seconds: float) -> None:
@@ -85,14 +85,18 @@ class AccessLog:
         self._lines.append(line)
         if len(self._lines) >= AT_ONCE:
             self._encode()
-        if not self._writing:
+        if self._clock is None and self._behind is None:
             self._schedule()
 
     async def close(self) -> None:
         """Write what waits."""
-        if self._behind is not None and not self._behind.done():
-            await self._behind
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        if self._behind is not None:
+            await asyncio.wait({self._behind})
         _write(self._take())
+        self._tell_dropped()
 
     def _encode(self) -> None:
         self._text += encode_lines(self._lines)
@@ -104,18 +108,26 @@ class AccessLog:
         return text
 
     def _schedule(self) -> None:
-        self._writing = True
         loop = asyncio.get_running_loop()
-        loop.call_later(BATCH_SECONDS, self._write_behind, loop)
+        # In a context of its own: the lines are no request's in particular.
+        self._clock = loop.call_later(BATCH_SECONDS, self._write_behind, loop, context=Context())
 
     def _write_behind(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._clock = None
         self._behind = loop.run_in_executor(None, _write, self._take())
-        self._behind.add_done_callback(self._written)
+        self._behind.add_done_callback(self._written, context=Context())
 
-    def _written(self, _: object) -> None:
-        self._writing = False
+    def _written(self, written: "asyncio.Future[None]") -> None:
+        self._behind = None
+        if written.cancelled():
+            return
+        if error := written.exception():
+            logger.error("Request lines were lost: %s", error)
         if self._lines or self._text:
             self._schedule()
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
         if self._dropped:
             logger.warning("%d request lines were dropped: nobody reads the log fast enough", self._dropped)
             self._dropped = 0

@@ -5,14 +5,13 @@ from typing import Any
 
 import litestar
 import msgspec
-from litestar.exceptions import InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from alerts_service.complaints import about_body
 from alerts_service.database import Database
-from alerts_service.errors import Invalid
+from alerts_service.errors import CallerGone, Invalid
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -35,18 +34,21 @@ class Request(litestar.Request[Any, Any, Any]):
 
         Raises:
             RequestEntityTooLarge: it has more bytes than the application takes.
-            InternalServerException: the caller has gone.
+            CallerGone: before the body was whole.
         """
         if self._read is None:
-            body, more = b"", True
-            while more:
-                message: Any = await self.receive()
-                if message["type"] == "http.disconnect":
-                    raise InternalServerException("the caller has gone")
-                body += message["body"]
+            announced = next((value for name, value in self.scope["headers"] if name == b"content-length"), b"")
+            if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
+                raise RequestEntityTooLarge
+            message: Any = await self.receive()
+            body = message.get("body", b"")
+            while message.get("more_body"):
+                message = await self.receive()
+                body = b"".join((body, message.get("body", b"")))
                 if len(body) > MAX_BODY_BYTES:
                     raise RequestEntityTooLarge
-                more = message.get("more_body", False)
+            if message["type"] == "http.disconnect":
+                raise CallerGone
             self._read = body
         return self._read
 

@@ -8,7 +8,7 @@ import json
 import os
 from collections import Counter
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, quote_from_bytes, unquote
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.exchange import Service
 from alerts_service.stats.controller import Stats
+from tests.asgi import Input, answer
 from tests.conftest import KEY
 
 pytestmark = pytest.mark.anyio
@@ -40,16 +41,6 @@ SUCCESSES: dict[tuple[str, str], Any] = {
     ("PUT", "/alerts/{alert_id}/resolve"): Alert,
     ("GET", "/stats/{tenant_id}"): Stats,
 }
-
-
-class Input(NamedTuple):
-    """A request; `{}` in the path is the last alert that was recorded."""
-
-    method: str
-    path: bytes
-    query: bytes
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
 
 
 values = st.recursive(
@@ -139,36 +130,6 @@ def damaged(request: Input, chance: Random) -> Input:
     text = text[:start] + between + text[end:]
     change: dict[str, Any] = {part: text if safe is None else quote_from_bytes(text, safe).encode()}
     return request._replace(**change)
-
-
-async def answer(app: Service, request: Input) -> tuple[int, dict[bytes, bytes], bytes]:
-    """Call the application as a server does."""
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": request.body, "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": request.method,
-        "scheme": "http",
-        "path": unquote(request.path.decode("ascii")),
-        "raw_path": request.path,
-        "query_string": request.query,
-        "root_path": "",
-        "headers": request.headers,
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 3101),
-        "state": {},
-    }
-    await app(scope, receive, send)
-    start, *parts = sent
-    return start["status"], dict(start["headers"]), b"".join(part["body"] for part in parts)
 
 
 def template_of(path: bytes) -> str:

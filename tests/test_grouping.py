@@ -32,7 +32,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def calling(group: Group[int, int], *asks: int, key: str = "a") -> "list[asyncio.Task[int]]":
+async def calling(group: Group[int, int], *asks: int, key: str | None = "a") -> "list[asyncio.Task[int]]":
     """Let as many callers call as there are asks, in their order, and wait no longer than until all of them wait."""
     callers = [asyncio.create_task(group(key, ask)) for ask in asks]
     await settle()
@@ -130,15 +130,44 @@ async def test_so_many_may_wait() -> None:
 async def test_who_asks_a_lot_leaves_room() -> None:
     """Where there is no more room, the key that has most of it loses its last call to one that has less."""
     line = Line()
-    group = Group(line.send, flights=1, waiting=4)
-    calls = await calling(group, 0, 1, 2, 3, 4) + await calling(group, 100, 101, key="b")
-    with pytest.raises(Full):
-        await group("b", 102)
-    with pytest.raises(Full):
-        await group("a", 5)
+    group = Group(line.send, flights=1, waiting=5)
+    calls = await calling(group, 0, 1, 2, 3, 4, 5) + await calling(group, 100, 101, key="b")
+    for key in ("b", "a"):  # which have two and three now, so that one more would only change their places
+        with pytest.raises(Full):
+            await group(key, 6)
     line.open.set()
     answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert [a if isinstance(a, int) else type(a) for a in answers] == [0, 10, 20, Full, Full, 1000, 1010]
+    assert [a if isinstance(a, int) else type(a) for a in answers] == [0, 10, 20, 30, Full, Full, 1000, 1010]
+
+
+async def test_nobodys_calls_are_kept() -> None:
+    """Calls without a key are many callers', so none of them is sent away for a key that asks little."""
+    line = Line()
+    group = Group(line.send, flights=1, waiting=3)
+    calls = await calling(group, 0, 1, 2, 3, key=None)
+    with pytest.raises(Full):
+        await group("a", 4)
+    line.open.set()
+    assert await asyncio.gather(*calls) == [0, 10, 20, 30]
+
+
+async def test_nobody_is_asked_for_again_who_has_gone() -> None:
+    """A caller that gave up while its group failed is not among those that are sent again."""
+    groups: list[list[int]] = []
+
+    async def send(asks: Sequence[int]) -> list[int]:
+        groups.append(list(asks))
+        await asyncio.sleep(0)
+        if len(asks) > 1:
+            calls[1].cancel()
+            await asyncio.sleep(0)
+            raise ValueError
+        return [ask * 10 for ask in asks]
+
+    calls = await calling(Group(send, flights=1, alone=(ValueError,)), 0, 1, 2, 3)
+    first, gone, *rest = await asyncio.gather(*calls, return_exceptions=True)
+    assert (first, type(gone), rest) == (0, asyncio.CancelledError, [20, 30])
+    assert groups == [[0], [1, 2, 3], [2], [3]]
 
 
 async def test_whoever_gives_up_disturbs_nobody() -> None:

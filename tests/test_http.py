@@ -301,6 +301,22 @@ async def test_a_held_connection_does_not_keep_the_end_from_coming(settings: Set
     assert time.monotonic() - started < 2
 
 
+async def test_the_end_waits_for_a_statement_and_no_longer(settings: Settings) -> None:
+    """The end comes as soon as the last statement is done."""
+    url = str(settings.database_url)
+    async with open_database(url, pool_size=1, pool_timeout=5, statement_timeout=5) as database:
+
+        async def sleep() -> None:
+            async with database.connections.one() as connection:
+                await connection.execute("SELECT pg_sleep(0.3)")
+
+        asleep = asyncio.create_task(sleep())
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+    assert asleep.done()
+    assert 0.1 < time.monotonic() - started < 2
+
+
 async def test_the_pools_settings_count(empty_database: str, tenant: UUID) -> None:
     """The pool is as large, waits for a connection as long, and lets a statement take as long as the settings say."""
     settings = Settings(database_url=empty_database, pool_size=1, pool_timeout=0.2, statement_timeout=0.3)
@@ -361,15 +377,20 @@ async def one_connection(url: str | None, kind: type[asyncpg.Connection]) -> Asy
     """A database with one connection, of this kind."""
     pool = await asyncpg.create_pool(url, min_size=1, max_size=1, connection_class=kind)
     connections = Connections(pool, 2)
-    yield Database(load_queries(), connections, 2)
-    await connections.close()
+    try:
+        yield Database(load_queries(), connections, 2)
+    finally:
+        await connections.close()
 
 
 class CutOnRelease(asyncpg.Connection):
     """A connection that is lost on its way back to the pool, after its statement was committed."""
 
+    cut = 0
+
     async def reset(self, *, timeout: float | None = None) -> None:
         del timeout
+        CutOnRelease.cut += 1
         self.terminate()
         raise asyncpg.ConnectionDoesNotExistError
 
@@ -382,6 +403,7 @@ async def test_a_connection_lost_after_the_commit_doubles_nothing(settings: Sett
     ):
         alerts = await asyncio.gather(*(create(client, tenant) for _ in range(10)))
         assert (await client.get(f"/stats/{tenant}")).json()["total"] == len(alerts) == 10
+        assert CutOnRelease.cut
 
 
 class Confused(asyncpg.Connection):

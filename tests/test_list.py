@@ -9,7 +9,9 @@ import httpx
 import pytest
 from msgspec import to_builtins
 
+from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from tests.asgi import Input, answer
 from tests.calls import create, move
 from tests.factories import CreateAlertFactory, NoteRequestFactory
 
@@ -165,3 +167,12 @@ async def test_alerts_of_one_moment_are_paged_once_each(
         target = response.links.get("next", {}).get("url", "")
     assert (len(ids), len(set(ids))) == (120, 120)
     assert ids == sorted(ids, reverse=True)
+
+
+async def test_the_next_page_below_a_root_path(app: Service, client: httpx.AsyncClient, tenant: UUID) -> None:
+    """Where the service is served below a path, the link to the next page leads there."""
+    for _ in range(51):
+        await create(client, tenant)
+    request = Input("GET", b"/alerts", f"tenant_id={tenant}".encode(), [], b"")
+    _, headers, _ = await answer(app, request, root_path="/api")
+    assert headers[b"link"].startswith(b"</api/alerts?tenant_id=")

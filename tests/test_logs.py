@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from alerts_service.app import create_app
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 from tests.conftest import KEY, client_of
+from tests.processes import SERVE, ServiceProcess, environment, free_port
 
 WRITER = """
 import asyncio, logging, sys
@@ -69,3 +71,20 @@ def test_lines_of_processes_that_share_a_pipe_arrive_whole() -> None:
     ids = [json.loads(line)["request_id"] for line in written.splitlines()]
     for name in "ab":
         assert [id_ for id_ in ids if id_[0] == name] == [f"{name}-{number}" for number in range(400)]
+
+
+def test_a_reader_that_comes_late_misses_nothing(tmp_path: Path, empty_database: str) -> None:
+    """Lines that nobody has read yet when the service ends are written before it is gone."""
+    port = free_port()
+    given = environment(DATABASE_URL=empty_database, AS_ALERTS_PORT=str(port))
+    with subprocess.Popen(SERVE, cwd=tmp_path, env=given, stderr=subprocess.PIPE) as process:
+        service = ServiceProcess(process, tmp_path, port)
+        service.wait()
+        with service.client(**{"X-Request-ID": "x" * 128}) as client:
+            for _ in range(500):  # whose lines are more than a pipe holds
+                client.get("/health")
+        process.terminate()
+        time.sleep(0.5)
+        lines = [json.loads(line) for line in process.stderr or ()]
+    assert process.returncode == 0
+    assert [line["status"] for line in lines if line.get("path") == "/health"] == [200] * 500

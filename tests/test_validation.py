@@ -7,6 +7,8 @@ from uuid import UUID
 import httpx
 import pytest
 
+from alerts_service.exchange import Service
+from tests.asgi import Input, answer
 from tests.calls import assert_error, create
 
 pytestmark = pytest.mark.anyio
@@ -147,6 +149,20 @@ async def test_a_misspelled_owner(client: httpx.AsyncClient, tenant: UUID, metho
     response = await client.request(method, path.format(**alert), params={"tenant": str(tenant)})
     assert_error(response, 422, "Validation error", "tenant: not a parameter of this route")
     assert (await client.get("/alerts", params={"tenant_id": str(tenant)})).json() == [alert]
+
+
+async def test_a_body_that_announces_too_much_is_not_read(app: Service) -> None:
+    """A body that announces more than 1 MiB is refused before a byte of it is taken."""
+    asked: list[Any] = []
+    request = Input("POST", b"/alerts", b"", [(b"content-length", b"10000000000")], b"")
+    status, _, _ = await answer(app, request, asked.append)
+    assert (status, asked) == (413, [])
+
+
+async def test_a_caller_that_hangs_up_in_its_body(app: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """A caller that has gone before its body was whole is nobody's fault here: no error is logged."""
+    await answer(app, Input("POST", b"/alerts", b"", [], None))
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("declared", [True, False])

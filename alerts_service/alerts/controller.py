@@ -71,7 +71,9 @@ class AlertsController(Controller):
             return JSONResponse[Any](alerts)
         filters = (f"&status={status}" if status else "") + (f"&severity={severity}" if severity else "")
         following = cursors.encode(page.last_created_at, page.last_id)
-        target = f"{request.scope['path']}?tenant_id={tenant_id}{filters}&cursor={following}"
+        target = (
+            f"{request.scope['root_path']}{request.scope['path']}?tenant_id={tenant_id}{filters}&cursor={following}"
+        )
         return JSONResponse[Any](alerts, headers={"Link": f'<{target}>; rel="next"'})
 
     @get(

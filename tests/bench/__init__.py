@@ -1,4 +1,4 @@
-"""How fast the service is, beside two peers and as its table grows; pytest collects nothing here.
+"""How fast the service is, beside its peers and as its table grows; pytest collects nothing here.
 
     python -m tests.bench           requests/s, latency, CPU and memory of the service and of its peers
     python -m tests.bench growth    the time of each operation from 10,000 alerts to a million and more

@@ -67,10 +67,11 @@ def _measure_size(plan: Plan, server: Server, size: int, folder: Path) -> Iterat
         for turn in range(plan.rounds + 1):
             requests = _requests(operation, size, turn, deep, folder)
             try:
-                turns.append(_measure(server, requests, plan.seconds if turn else 1))
+                measured = _measure(server, requests, plan.seconds if turn else 1)
+                turns += [measured] if turn else []
             except BenchError as error:
                 _say(f"{operation} at {size:,}: {error}")
-        turns = turns[1:] or [(float("nan"),) * 3]
+        turns = turns or [(float("nan"),) * 3]
         point = Point(size, operation, *(statistics.median(values) for values in zip(*turns, strict=True)))
         _say(f"{operation} at {size:,}: {point.p50_ms:.2f} ms, of them {point.database_ms:.3f} ms in PostgreSQL")
         yield point

@@ -1,4 +1,4 @@
-"""What both peers share: the plain SQL, the pool, and how they are served."""
+"""What the peers share: the plain SQL, the pool, and how they are served."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -55,4 +55,5 @@ def serve(app: Any) -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,
     )
