@@ -154,10 +154,11 @@ async def test_nobodys_calls_are_kept() -> None:
 async def test_nobody_is_asked_for_again_who_has_gone() -> None:
     """A caller that gave up while its group failed is not among those that are sent again."""
     groups: list[list[int]] = []
+    called = asyncio.Event()
 
     async def send(asks: Sequence[int]) -> list[int]:
         groups.append(list(asks))
-        await asyncio.sleep(0)
+        await called.wait()
         if len(asks) > 1:
             calls[1].cancel()
             await asyncio.sleep(0)
@@ -165,6 +166,7 @@ async def test_nobody_is_asked_for_again_who_has_gone() -> None:
         return [ask * 10 for ask in asks]
 
     calls = await calling(Group(send, flights=1, alone=(ValueError,)), 0, 1, 2, 3)
+    called.set()
     first, gone, *rest = await asyncio.gather(*calls, return_exceptions=True)
     assert (first, type(gone), rest) == (0, asyncio.CancelledError, [20, 30])
     assert groups == [[0], [1, 2, 3], [2], [3]]
