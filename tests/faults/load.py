@@ -45,11 +45,12 @@ class Request(Struct):
 
 
 class Figures(Struct):
-    """What became of all requests."""
+    """What became of all requests; and how many changes were made of which nobody was told."""
 
     answered: int
     refused: int
     unknown: int
+    untold: int
     lost: int
     doubled: int
 
@@ -77,6 +78,10 @@ class Load:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Let every caller hear its last answer."""
         self._over = True
         await asyncio.gather(*self._tasks)
 
@@ -84,14 +89,18 @@ class Load:
         """Those that were sent after a moment."""
         return (request for request in self.requests if request.at >= at)
 
+    def troubled(self, at: float) -> list[Request]:
+        """Those that had another end than an answer after a moment."""
+        return [request for request in self.requests if request.end >= at and request.outcome != "answered"]
+
     def count(self, *outcomes: Outcome) -> int:
         return sum(request.outcome in outcomes for request in self.requests)
 
     async def answered(self, count: int = 50, seconds: float = 10) -> None:
-        """Return when so many more have been answered."""
-        wanted, deadline = self.count("answered") + count, time.monotonic() + seconds
-        while self.count("answered") < wanted:
-            assert time.monotonic() < deadline, self.requests[-5:]
+        """Return when so many more have been answered that were asked from now on, which may take so long."""
+        start = time.monotonic()
+        while sum(request.outcome == "answered" for request in self.since(start)) < count:
+            assert time.monotonic() < start + seconds, self.requests[-5:]
             await asyncio.sleep(0.01)
 
     async def check(self, dsn: str) -> Figures:
@@ -106,14 +115,15 @@ class Load:
         assert _sums(counts) == Counter((alert["tenant_id"], alert["status"]) for alert in alerts)
         times = Counter(alert["message"] for alert in alerts)
         done = _texts(alerts)
+        texts = {text for _, text in done}
         figures = Figures(
             answered=self.count("answered"),
             refused=self.count("refused", "unreachable"),
             unknown=self.count("unknown"),
-            lost=len([request for request in self._changes("answered") if (request.alert, request.text) not in done]),
+            untold=sum(request.text in texts for request in self._changes("unknown")),
+            lost=sum((request.alert, request.text) not in done for request in self._changes("answered")),
             doubled=sum(count - 1 for count in times.values()),
         )
-        texts = {text for _, text in done}
         assert [request for request in self._changes("refused", "unreachable") if request.text in texts] == []
         assert texts <= {request.text for request in self._changes("answered", "unknown")}
         assert (figures.lost, figures.doubled) == (0, 0), figures
