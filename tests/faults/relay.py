@@ -1,8 +1,8 @@
 """What stands between the service and its database, and fails as networks do."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from urllib.parse import urlsplit
 
 from tests.processes import free_port
@@ -38,20 +38,35 @@ class Relay:
         for writer in self._writers:
             writer.transport.abort()
 
+    async def stop(self) -> None:
+        """Return when no connection is left."""
+        self.restore()
+        while self._writers:
+            self.cut()
+            await asyncio.sleep(0.01)
+
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._speaks.wait()
-        inner_reader, inner_writer = await asyncio.open_connection(*self._target)
-        ends = {writer, inner_writer}
-        self._writers |= ends
-        ways = {
-            asyncio.create_task(self._pass(reader, inner_writer)),
-            asyncio.create_task(self._pass(inner_reader, writer, answers=True)),
-        }
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.close()
-        await asyncio.wait(ways)
-        self._writers -= ends
+        with self._known(writer):
+            await self._speaks.wait()
+            inner_reader, inner_writer = await asyncio.open_connection(*self._target)
+            with self._known(inner_writer):
+                ways = {
+                    asyncio.create_task(self._pass(reader, inner_writer)),
+                    asyncio.create_task(self._pass(inner_reader, writer, answers=True)),
+                }
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                writer.close()
+                inner_writer.close()
+                await asyncio.wait(ways)
+
+    @contextmanager
+    def _known(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        self._writers.add(writer)
+        try:
+            yield
+        finally:
+            self._writers.remove(writer)
+            writer.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
         with suppress(OSError):
@@ -71,5 +86,4 @@ async def relay(dsn: str) -> AsyncIterator[Relay]:
         yield between
     finally:
         server.close()
-        between.restore()
-        between.cut()
+        await between.stop()

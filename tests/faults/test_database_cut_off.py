@@ -3,10 +3,12 @@
 import asyncio
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from tests.calls import assert_error
 from tests.faults.conftest import Report
 from tests.faults.load import Load
 from tests.faults.postgres import postgres
@@ -79,3 +81,22 @@ async def test_silence(tmp_path: Path, report: Report) -> None:
                 assert max(request.latency for request in load.troubled(silent)) < LONGEST_SECONDS
             weight.assert_kept()
         report("PostgreSQL silent for 4 s, connections open", SILENCES, await load.check(database.dsn))
+
+
+async def test_a_lone_call_into_silence(tmp_path: Path) -> None:
+    """Who had a connection waits for the statement's timeout, and not until the statement has been taken back."""
+    body = {"tenant_id": str(uuid4()), "rule_name": "faults", "message": "Hello?"}
+    with postgres() as database:
+        async with (
+            relay(database.dsn) as between,
+            service(tmp_path, DATABASE_URL=between.dsn, AS_ALERTS_STATEMENT_TIMEOUT="0.5") as process,
+            httpx.AsyncClient(base_url=process.url, verify=False) as client,
+        ):
+            between.fall_silent()
+            started = time.monotonic()
+            response = await client.post("/alerts", json=body)
+            assert 0.4 < time.monotonic() - started < 1
+            assert_error(response, 503, "Service unavailable", "it may still have been made")
+            assert "retry-after" not in response.headers
+            between.restore()
+            assert (await client.post("/alerts", json=body)).status_code == 201
