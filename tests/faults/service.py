@@ -23,8 +23,8 @@ class Weight:
     def assert_kept(self) -> None:
         """It holds hardly more memory than then, and no more connections."""
         memory, files = self._now()
-        assert memory - self._bytes < GROWTH_BYTES
-        assert files - self._files < GROWTH_FILES
+        assert memory - self._bytes < GROWTH_BYTES, memory - self._bytes
+        assert files - self._files < GROWTH_FILES, files - self._files
 
     def _now(self) -> tuple[int, int]:
         return self._process.memory_info().rss, self._process.num_fds()
