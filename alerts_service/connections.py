@@ -40,6 +40,7 @@ class Connections:
         """Who finds none waits for `timeout` seconds at most."""
         self._pool, self._timeout = pool, timeout
         self._spare: list[Borrowed] = []
+        self._returning: set[asyncio.Task[None]] = set()
         self._wanted = 0
 
     @property
@@ -68,8 +69,11 @@ class Connections:
         connection = await self._take()
         try:
             yield connection
+        except CUT:
+            self._give_back_later(connection)
+            raise
         except BaseException as error:
-            if isinstance(error, LOST) and not isinstance(error, CUT):
+            if isinstance(error, LOST):
                 with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
                     connection.terminate()
             await self._give_back(connection)
@@ -103,6 +107,12 @@ class Connections:
             raise unreachable(error) from error
         finally:
             self._wanted -= 1
+
+    def _give_back_later(self, connection: Borrowed) -> None:
+        """Let nobody wait until a silent database has taken back what it was asked."""
+        task = asyncio.create_task(self._give_back(connection))
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
 
     async def _give_back(self, connection: Borrowed) -> None:
         # By now the statement has its outcome, which a fault on the way back to the pool does not change.

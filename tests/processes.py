@@ -2,13 +2,14 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,12 @@ class ServiceProcess:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that no outgoing connection is given meanwhile, so that a server may come back to it."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -67,10 +70,15 @@ def environment(**settings: str) -> dict[str, str]:
 
 @contextmanager
 def serving(
-    cwd: Path, command: Sequence[str] = SERVE, *, port_setting: str | None = "AS_ALERTS_PORT", **settings: str
+    cwd: Path,
+    command: Sequence[str] = SERVE,
+    *,
+    port: int | None = None,
+    port_setting: str | None = "AS_ALERTS_PORT",
+    **settings: str,
 ) -> Iterator[ServiceProcess]:
-    """Run the service in a folder until the test is done with it, on a free port by this setting or by its command."""
-    port, log = free_port(), cwd / "service.log"
+    """Run the service in a folder until the test is done with it, on a port, else a free one, by setting or command."""
+    port, log = port or free_port(), cwd / "service.log"
     given = environment(**({port_setting: str(port)} if port_setting else {}), **settings)
     arguments = [part.format(port=port) for part in command]
     with log.open("wb") as stderr:

@@ -1,0 +1,56 @@
+"""PostgreSQL dies under load and comes back."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Report
+from tests.faults.load import Load, Request
+from tests.faults.postgres import postgres
+from tests.faults.service import Weight, service
+
+pytestmark = [pytest.mark.anyio, pytest.mark.faults]
+
+TIMES = 5
+
+
+async def test_a_killed_database(tmp_path: Path, report: Report) -> None:
+    """Nothing is lost when PostgreSQL is killed; until it is back callers are told so at once, and then all is well."""
+    with postgres() as database:
+        async with service(tmp_path, DATABASE_URL=database.dsn) as process, Load(process.url) as load:
+            await load.answered(500)
+            weight = Weight(process)
+            for _ in range(TIMES):
+                killed = time.monotonic()
+                await asyncio.to_thread(database.kill)
+                await asyncio.sleep(1)
+                await asyncio.to_thread(database.start)
+                assert_told_at_once(load.troubled(killed))
+                await load.answered(100, seconds=5)
+                well = time.monotonic()
+                await load.answered(100)
+                assert [request for request in load.since(well) if request.outcome != "answered"] == []
+            weight.assert_kept()
+        report("PostgreSQL killed (`kill -9`) and started again", TIMES, await load.check(database.dsn))
+
+
+def assert_told_at_once(requests: list[Request]) -> None:
+    assert requests
+    assert {(request.status, request.body) for request in requests} == {
+        (500, '{"error":"Database connection error","detail":null}')
+    }
+    assert max(request.latency for request in requests) < 2
+
+
+async def test_the_account_is_true(tmp_path: Path) -> None:
+    """Of a database that says that it has committed what it has not, the account tells what was lost."""
+    with postgres(synchronous_commit="off", wal_writer_delay="10s") as database:
+        async with service(tmp_path, DATABASE_URL=database.dsn) as process, Load(process.url) as load:
+            await load.answered(500)
+            await asyncio.to_thread(database.kill)
+            await asyncio.to_thread(database.start)
+            await asyncio.sleep(0.5)
+        with pytest.raises(AssertionError, match=r"lost=[1-9]"):
+            await load.check(database.dsn)
