@@ -4,9 +4,11 @@ Exception
 ├── StartError                    the process cannot serve; one line for whoever started it
 └── Refusal                       an answer that is no success: status, error, detail
     ├── Invalid              422  the request breaks the contract
+    ├── NotJSON              415  the body is something else, or compressed
     ├── Unauthorized         401  an internal route without the right key
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
+    ├── Unfinished           408  the body did not come to its end
     ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
     ├── DatabaseBusy         503  the database had no time for this request
     ├── OutcomeUnknown       503  a change took too long, and may have been made all the same
@@ -67,6 +69,14 @@ class Invalid(Refusal):
     error = "Validation error"
 
 
+class NotJSON(Refusal):
+    """The body is declared to be something else than JSON, or compressed."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    error = "Unsupported media type"
+    headers: ClassVar[Mapping[str, str]] = {"Accept": "application/json", "Accept-Encoding": "identity"}
+
+
 class Unauthorized(Refusal):
     """An internal route was called without the right key."""
 
@@ -86,6 +96,13 @@ class Conflict(Refusal):
 
     status = HTTPStatus.CONFLICT
     error = "Conflict"
+
+
+class Unfinished(Refusal):
+    """The body did not come to its end: nobody is there to read this, but it is logged as what it is."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    error = "Request timeout"
 
 
 class DatabaseUnreachable(Refusal):

@@ -42,6 +42,7 @@ ERRORS = {
     404: "There is no such alert, or it is another tenant's",
     409: "The workflow does not allow this move",
     413: "The body is larger than 1 MiB",
+    415: "The body is declared to be something else than JSON, or compressed",
     422: "The request breaks the contract: the detail names the field and the reason",
     500: "Database connection error, or an unforeseen one",
     503: "The database does not answer, or had no time for this request",
@@ -53,6 +54,7 @@ EXAMPLES = {
         "Conflict", "the alert is resolved since 2026-01-05T09:30:00+00:00, and its note stays as it is"
     ),
     "413": ErrorResponse("Body too large", "a body may have 1 MiB"),
+    "415": ErrorResponse("Unsupported media type", "Content-Type: must be application/json"),
     "422": ErrorResponse("Validation error", "tenant_id: Invalid UUID"),
     "500": ErrorResponse("Database connection error", None),
     "503": ErrorResponse("Service unavailable", "the database does not answer"),

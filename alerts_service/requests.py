@@ -1,20 +1,22 @@
 """A request whose JSON body is read by msgspec, strictly, straight into the type its handler asks for."""
 
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 import litestar
 import msgspec
-from litestar.exceptions import InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from alerts_service.complaints import about_body
 from alerts_service.database import Database
-from alerts_service.errors import Invalid
+from alerts_service.errors import Invalid, NotJSON, Unfinished
 
 MAX_BODY_BYTES = 1024 * 1024
+JSON = re.compile(rb"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
 
 decoder_for = lru_cache(msgspec.json.Decoder)
 
@@ -35,14 +37,14 @@ class Request(litestar.Request[Any, Any, Any]):
 
         Raises:
             RequestEntityTooLarge: it has more bytes than the application takes.
-            InternalServerException: the caller has gone.
+            Unfinished: the caller has gone, or was too slow.
         """
         if self._read is None:
             body, more = b"", True
             while more:
                 message: Any = await self.receive()
                 if message["type"] == "http.disconnect":
-                    raise InternalServerException("the caller has gone")
+                    raise Unfinished
                 body += message["body"]
                 if len(body) > MAX_BODY_BYTES:
                     raise RequestEntityTooLarge
@@ -54,13 +56,24 @@ class Request(litestar.Request[Any, Any, Any]):
         """Decode the body into the type of the handler's `data`.
 
         Raises:
+            NotJSON: its sender calls it something else.
             Invalid: it is no JSON, not UTF-8, or not of that type.
         """
+        _check_is_json(self.scope["headers"])
         type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         try:
             return decoder_for(type_).decode(await self.body())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Invalid(about_body(error, type_)) from None
+
+
+def _check_is_json(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse what a browser's form sends, and what is compressed. A body that is not declared is taken for JSON."""
+    for name, value in headers:
+        if name == b"content-type" and not JSON.match(value):
+            raise NotJSON("Content-Type: must be application/json")
+        if name == b"content-encoding" and value.lower() != b"identity":
+            raise NotJSON("Content-Encoding: must not be compressed")
 
 
 async def check_query(request: litestar.Request[Any, Any, Any]) -> None:

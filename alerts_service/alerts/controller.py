@@ -37,7 +37,9 @@ class AlertsController(Controller):
     path = "/alerts"
     tags = ("alerts",)
 
-    @post(summary="Record an alert", response_description="The alert, recorded", responses=errors(413, 422, 500, 503))
+    @post(
+        summary="Record an alert", response_description="The alert, recorded", responses=errors(413, 415, 422, 500, 503)
+    )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Alert:
         """The alert is committed when this answers 201."""
         return await _create(request.database, data)
@@ -88,7 +90,7 @@ class AlertsController(Controller):
         "/{alert_id:str}/acknowledge",
         summary="Acknowledge an alert",
         response_description="The alert, acknowledged",
-        responses=errors(404, 409, 413, 422, 500, 503),
+        responses=errors(404, 409, 413, 415, 422, 500, 503),
     )
     async def acknowledge_alert(
         self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
@@ -106,7 +108,7 @@ class AlertsController(Controller):
         "/{alert_id:str}/resolve",
         summary="Resolve an alert",
         response_description="The alert, resolved",
-        responses=errors(404, 409, 413, 422, 500, 503),
+        responses=errors(404, 409, 413, 415, 422, 500, 503),
     )
     async def resolve_alert(
         self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
@@ -130,7 +132,7 @@ class InternalAlertsController(Controller):
     @post(
         summary="Record an alert, as a service",
         response_description="The alert, recorded",
-        responses=errors(401, 413, 422, 500, 503),
+        responses=errors(401, 413, 415, 422, 500, 503),
     )
     async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Alert:
         """As `POST /alerts`, for callers that hold the internal service key."""
