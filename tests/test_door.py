@@ -194,6 +194,12 @@ def create(tenant: UUID, message: str) -> bytes:
     return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
+def test_no_answer_names_the_server(caller: Caller) -> None:
+    """No answer tells what software gives it."""
+    caller.send(LIVE)
+    assert caller.answer()[1].keys() == {"date", "content-type", "content-length", "x-request-id"}
+
+
 def test_requests_that_do_not_wait(caller: Caller, tenant: UUID) -> None:
     """Requests that are sent without waiting for answers are answered each, in their order."""
     caller.send(b"".join(create(tenant, str(number)) + LIVE for number in range(40)))
