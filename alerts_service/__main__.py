@@ -16,6 +16,7 @@ from alerts_service.database import load_queries
 from alerts_service.errors import StartError
 from alerts_service.logs import configure_logging
 from alerts_service.migrations import LOCK, migrate, pending
+from alerts_service.protocol import protocol
 from alerts_service.settings import Settings, load_settings
 from alerts_service.startup import connected, ready_database, server
 from alerts_service.stats.controller import RECOUNT
@@ -71,7 +72,7 @@ def _serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=protocol(settings.request_timeout),
         ws="none",
         access_log=False,
         log_config=None,

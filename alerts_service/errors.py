@@ -4,10 +4,12 @@ Exception
 ├── StartError                    the process cannot serve; one line for whoever started it
 └── Refusal                       an answer that is no success: status, error, detail
     ├── Invalid              422  the request breaks the contract
-    ├── CallerGone           400  the caller hung up before its body was whole; nobody reads the answer
+    ├── NotJSON              415  the body is something else, or compressed
     ├── Unauthorized         401  an internal route without the right key
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
+    ├── Unfinished           408  the body did not come to its end
+    ├── TooManyRequests      429  this tenant or this service key has called too often
     ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
     ├── DatabaseBusy         503  the database had no time for this request
     ├── OutcomeUnknown       503  a change took too long, and may have been made all the same
@@ -54,7 +56,7 @@ class Refusal(Exception):
 
     status: ClassVar[HTTPStatus]
     error: ClassVar[str]
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = {}
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail)
@@ -68,11 +70,12 @@ class Invalid(Refusal):
     error = "Validation error"
 
 
-class CallerGone(Refusal):
-    """The caller hung up before its body was whole; nobody reads the answer."""
+class NotJSON(Refusal):
+    """The body is declared to be something else than JSON, or compressed."""
 
-    status = HTTPStatus.BAD_REQUEST
-    error = "Incomplete request"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    error = "Unsupported media type"
+    headers: Mapping[str, str] = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
 class Unauthorized(Refusal):
@@ -96,6 +99,24 @@ class Conflict(Refusal):
     error = "Conflict"
 
 
+class TooManyRequests(Refusal):
+    """A tenant or a service key has called too often; the detail names the limit."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    error = "Too many requests"
+
+    def __init__(self, detail: str, seconds: int) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(seconds)}
+
+
+class Unfinished(Refusal):
+    """The body did not come to its end: nobody is there to read this, but it is logged as what it is."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    error = "Request timeout"
+
+
 class DatabaseUnreachable(Refusal):
     """There is no connection to the database, or it was lost on the way."""
 
@@ -108,7 +129,7 @@ class DatabaseBusy(Refusal):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class OutcomeUnknown(Refusal):

@@ -46,13 +46,21 @@ class Service(Litestar):
             return send(message)
 
         try:
-            if inner_method := INNER_METHOD.get(line.method):
+            inner_method = INNER_METHOD.get(line.method)
+            if inner_method and not (self.cors_config and _is_preflight(scope)):
                 inner: Any = {**scope, "method": inner_method}
                 await super().__call__(inner, receive, _without_body(line.method, respond))
             else:
                 await super().__call__(scope, receive, respond)
         finally:
             access_log.write(line, perf_counter() - started)
+
+
+def _is_preflight(scope: Any) -> bool:
+    """Whether a browser asks if a page of another origin may send a request."""
+    return (
+        scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= dict(scope["headers"]).keys()
+    )
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

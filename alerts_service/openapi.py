@@ -4,14 +4,17 @@ Litestar draws the document from the routes. What it cannot know is corrected he
 every body required where a note may be left out, and nothing about unknown fields.
 """
 
+import re
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Request, Router, get
+from litestar import Litestar, Request, Response, Router, get
 from litestar.datastructures import ResponseHeader
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
@@ -42,7 +45,9 @@ ERRORS = {
     404: "There is no such alert, or it is another tenant's",
     409: "The workflow does not allow this move",
     413: "The body is larger than 1 MiB",
+    415: "The body is declared to be something else than JSON, or compressed",
     422: "The request breaks the contract: the detail names the field and the reason",
+    429: "This tenant or this service key has called too often, where there are such limits",
     500: "Database connection error, or an unforeseen one",
     503: "The database does not answer, or had no time for this request",
 }
@@ -53,12 +58,20 @@ EXAMPLES = {
         "Conflict", "the alert is resolved since 2026-01-05T09:30:00+00:00, and its note stays as it is"
     ),
     "413": ErrorResponse("Body too large", "a body may have 1 MiB"),
+    "415": ErrorResponse("Unsupported media type", "Content-Type: must be application/json"),
     "422": ErrorResponse("Validation error", "tenant_id: Invalid UUID"),
+    "429": ErrorResponse("Too many requests", "the limit of a tenant is 100/minute"),
     "500": ErrorResponse("Database connection error", None),
     "503": ErrorResponse("Service unavailable", "the database does not answer"),
 }
 SERVICE_KEY: list[SecurityRequirement] = [{"serviceKey": []}]
 STATIC = "/docs/static"
+INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<text>.+?)</script>", re.DOTALL)
+# Swagger UI styles itself by script, which a policy allows; its icons are pictures inside its style sheet.
+POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self' {scripts}; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 NEXT_PAGE = ResponseHeader(
     name="Link", documentation_only=True, description='`<…>; rel="next"`: the next page, while there is one', value=""
 )
@@ -96,13 +109,20 @@ def config() -> OpenAPIConfig:
         ),
         operation_id_creator=lambda handler, *_: handler.handler_name,
         use_handler_docstrings=True,
-        openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, before_request=_only_known_pages),
+        openapi_router=Router(
+            "/docs",
+            route_handlers=[],
+            include_in_schema=False,
+            before_request=_only_known_pages,
+            after_request=_guard_page,
+        ),
         render_plugins=[
             SwaggerRenderPlugin(
                 path="/",
                 js_url=f"{STATIC}/swagger-ui-bundle.js",
                 css_url=f"{STATIC}/swagger-ui.css",
                 standalone_preset_js_url=f"{STATIC}/swagger-ui-standalone-preset.js",
+                style=f'<link href="{STATIC}/index.css" rel="stylesheet">',
                 favicon=f'<link rel="icon" type="image/png" href="{STATIC}/favicon-32x32.png">',
             )
         ],
@@ -133,6 +153,8 @@ def correct(app: Litestar, *examples: Struct) -> None:
             responses[status].content["application/json"].example = _verbatim(EXAMPLES[status])
         if "503" in responses and "500" in responses:
             responses["503"].headers = {"Retry-After": RETRY_AFTER}
+        if "429" in responses:
+            responses["429"].headers = {"Retry-After": RETRY_AFTER}
         if data and isinstance(operation.request_body, RequestBody):
             operation.request_body.required = not data.has_default
         for parameter in operation.parameters or ():
@@ -176,6 +198,16 @@ def _without_null(schema: Any) -> Any:
         (type_,) = (type_ for type_ in schema.type if type_ != OpenAPIType.NULL)
         return replace(schema, type=type_, enum=[value for value in schema.enum if value is not None])
     return schema
+
+
+async def _guard_page(response: Response[bytes]) -> Response[bytes]:
+    """Let a page run its own scripts and no other, and stand in no other page."""
+    scripts = INLINE_SCRIPT.findall(response.content)
+    hashes = " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in scripts)
+    response.headers["Content-Security-Policy"] = POLICY.format(scripts=hashes)
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 async def _only_known_pages(request: Request[Any, Any, Any]) -> None:

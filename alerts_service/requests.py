@@ -1,5 +1,7 @@
 """A request whose JSON body is read by msgspec, strictly, straight into the type its handler asks for."""
 
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -11,9 +13,10 @@ from litestar.params import QueryParameter
 
 from alerts_service.complaints import about_body
 from alerts_service.database import Database
-from alerts_service.errors import CallerGone, Invalid
+from alerts_service.errors import Invalid, NotJSON, Unfinished
 
 MAX_BODY_BYTES = 1024 * 1024
+JSON = re.compile(rb"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
 
 decoder_for = lru_cache(msgspec.json.Decoder)
 
@@ -33,22 +36,23 @@ class Request(litestar.Request[Any, Any, Any]):
         """Read the body, at a fraction of what Litestar's stream of it costs.
 
         Raises:
-            RequestEntityTooLarge: it has more bytes than the application takes.
-            CallerGone: before the body was whole.
+            RequestEntityTooLarge: it has more bytes than we take, or says that it will.
+            NotJSON: its sender calls it something else.
+            Unfinished: the caller has gone, or was too slow.
         """
         if self._read is None:
-            announced = next((value for name, value in self.scope["headers"] if name == b"content-length"), b"")
-            if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-                raise RequestEntityTooLarge
+            _check_announced(self.scope["headers"])
             message: Any = await self.receive()
             body = message.get("body", b"")
             while message.get("more_body"):
                 message = await self.receive()
                 body = b"".join((body, message.get("body", b"")))
                 if len(body) > MAX_BODY_BYTES:
-                    raise RequestEntityTooLarge
+                    break
+            if len(body) > MAX_BODY_BYTES:
+                raise RequestEntityTooLarge
             if message["type"] == "http.disconnect":
-                raise CallerGone
+                raise Unfinished
             self._read = body
         return self._read
 
@@ -63,6 +67,20 @@ class Request(litestar.Request[Any, Any, Any]):
             return decoder_for(type_).decode(await self.body())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Invalid(about_body(error, type_)) from None
+
+
+def _check_announced(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse what is too long, what a browser's form sends, and what is compressed, before a byte of it is read.
+
+    A body that is not declared is taken for JSON.
+    """
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
+            raise RequestEntityTooLarge
+        if name == b"content-type" and not JSON.match(value):
+            raise NotJSON("Content-Type: must be application/json")
+        if name == b"content-encoding" and value.lower() != b"identity":
+            raise NotJSON("Content-Encoding: must not be compressed")
 
 
 async def check_query(request: litestar.Request[Any, Any, Any]) -> None:

@@ -14,6 +14,9 @@ PUBLISHED_SERVICE_KEY = "nmc-internal-services-auth-key-phase1"
 
 # HTTP takes blanks off both ends of a header, so a key that has them would never be met.
 NO_BLANK_ENDS = r"^\S(.*\S)?$"
+# Each as a browser sends it: no path, and no `*`, for that would be everybody.
+ORIGINS = r"^https?://[\w.:\[\]-]+(, *https?://[\w.:\[\]-]+)*$"
+RATE = "^[1-9][0-9]{0,8}/(second|minute|hour)$"
 Seconds = Annotated[float, Meta(ge=0.01, le=3600)]
 
 
@@ -30,6 +33,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     pool_size: Annotated[int, Meta(ge=1, le=1000)] = field(name="AS_ALERTS_POOL_SIZE", default=5)
     pool_timeout: Seconds = field(name="AS_ALERTS_POOL_TIMEOUT", default=2.0)
     statement_timeout: Seconds = field(name="AS_ALERTS_STATEMENT_TIMEOUT", default=5.0)
+    request_timeout: Seconds = field(name="AS_ALERTS_REQUEST_TIMEOUT", default=10.0)
+    rate_limit_tenant: Annotated[str, Meta(pattern=RATE)] | None = field(
+        name="AS_ALERTS_RATE_LIMIT_TENANT", default=None
+    )
+    rate_limit_key: Annotated[str, Meta(pattern=RATE)] | None = field(name="AS_ALERTS_RATE_LIMIT_KEY", default=None)
+    cors_origins: Annotated[str, Meta(pattern=ORIGINS)] | None = field(name="AS_ALERTS_CORS_ORIGINS", default=None)
     internal_service_key: Annotated[str, Meta(pattern=NO_BLANK_ENDS)] = field(
         name="INTERNAL_SERVICE_KEY", default=PUBLISHED_SERVICE_KEY
     )

@@ -51,7 +51,8 @@ class Visit:
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
-        page.goto(f"{url}/docs")
+        answer = page.goto(f"{url}/docs")
+        self.policy = answer.headers.get("content-security-policy", "") if answer else ""
 
     def operation(self, name: str) -> Locator:
         """Unfold an operation."""
@@ -76,6 +77,16 @@ def test_every_operation_is_shown(visit: Visit) -> None:
     expect(visit.page.locator(".opblock")).to_have_count(10)
     expect(visit.page.locator(".opblock-summary-description:empty")).to_have_count(0)
     assert visit.complaints == []
+
+
+def test_the_policy_has_no_exceptions(visit: Visit) -> None:
+    """Under the policy of the page its own scripts run, and none that somebody else puts into it."""
+    assert "unsafe" not in visit.policy
+    assert "frame-ancestors 'none'" in visit.policy
+    visit.page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'hacked = 1'}))")
+    assert visit.page.evaluate("typeof hacked") == "undefined"
+    assert len(visit.complaints) == 1
+    assert "Content Security Policy" in visit.complaints[0]
 
 
 def test_nothing_comes_from_elsewhere(visit: Visit) -> None:

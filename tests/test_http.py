@@ -459,3 +459,33 @@ async def test_a_locked_row_holds_up_nobody_else(settings: Settings) -> None:
             answers = await asyncio.gather(*(client.put(path) for path in paths))
         await locker.close()
         assert [answer.status_code for answer in answers] == [503] + [200] * 10
+
+
+ORIGIN = "https://app.example.com"
+PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        (None, ORIGIN, None),
+        (f"https://a.example, {ORIGIN}", ORIGIN, ORIGIN),
+        (ORIGIN, "https://evil.example", None),
+        (ORIGIN, ORIGIN + ".evil.example", None),
+    ],
+)
+async def test_pages_of_other_origins(origins: str | None, origin: str, allowed: str | None) -> None:
+    """A browser lets pages of the origins that are set call, and of no other."""
+    async with client_of(create_app(Settings(cors_origins=origins))) as client:
+        asked = await client.options(f"/alerts/{ID}/resolve", headers={"Origin": origin, **PREFLIGHT})
+        called = await client.get("/health/live", headers={"Origin": origin})
+        plain = await client.options("/alerts", headers={"Origin": origin})
+    assert [it.headers.get("access-control-allow-origin") for it in (asked, called)] == [allowed] * 2
+    assert ("PUT" in asked.headers.get("access-control-allow-methods", "")) == (allowed is not None)
+    assert plain.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+async def test_pages_say_how_they_may_be_used(client: httpx.AsyncClient) -> None:
+    """The documentation is guarded by headers."""
+    page = await client.get("/docs")
+    assert (page.headers["x-content-type-options"], page.headers["referrer-policy"]) == ("nosniff", "no-referrer")

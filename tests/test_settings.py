@@ -60,6 +60,11 @@ def test_an_empty_variable_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         ("AS_ALERTS_STATEMENT_TIMEOUT", "0.001"),
         ("DATABASE_URL", "alerts"),
         ("INTERNAL_SERVICE_KEY", " key"),
+        ("AS_ALERTS_REQUEST_TIMEOUT", "0"),
+        ("AS_ALERTS_RATE_LIMIT_TENANT", "0/minute"),
+        ("AS_ALERTS_RATE_LIMIT_KEY", "10/day"),
+        ("AS_ALERTS_CORS_ORIGINS", "*"),
+        ("AS_ALERTS_CORS_ORIGINS", "https://a.example/path"),
     ],
 )
 def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -37,7 +37,11 @@ class AlertsController(Controller):
     path = "/alerts"
     tags = ("alerts",)
 
-    @post(summary="Record an alert", response_description="The alert, recorded", responses=errors(413, 422, 500, 503))
+    @post(
+        summary="Record an alert",
+        response_description="The alert, recorded",
+        responses=errors(413, 415, 422, 429, 500, 503),
+    )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Alert:
         """The alert is committed when this answers 201."""
         return await _create(request.database, data)
@@ -45,7 +49,7 @@ class AlertsController(Controller):
     @get(
         summary="List a tenant's alerts",
         response_description="One page of alerts",
-        responses=errors(422, 500, 503),
+        responses=errors(422, 429, 500, 503),
         response_headers=[NEXT_PAGE],
     )
     async def list_alerts(
@@ -80,7 +84,7 @@ class AlertsController(Controller):
         "/{alert_id:str}",
         summary="Get one alert",
         response_description="The alert",
-        responses=errors(404, 422, 500, 503),
+        responses=errors(404, 422, 429, 500, 503),
     )
     async def get_alert(self, request: Request, alert_id: AlertId, tenant_id: Owner = None) -> Alert:
         """The alert as it stands now."""
@@ -90,7 +94,7 @@ class AlertsController(Controller):
         "/{alert_id:str}/acknowledge",
         summary="Acknowledge an alert",
         response_description="The alert, acknowledged",
-        responses=errors(404, 409, 413, 422, 500, 503),
+        responses=errors(404, 409, 413, 415, 422, 429, 500, 503),
     )
     async def acknowledge_alert(
         self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
@@ -108,7 +112,7 @@ class AlertsController(Controller):
         "/{alert_id:str}/resolve",
         summary="Resolve an alert",
         response_description="The alert, resolved",
-        responses=errors(404, 409, 413, 422, 500, 503),
+        responses=errors(404, 409, 413, 415, 422, 429, 500, 503),
     )
     async def resolve_alert(
         self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
@@ -132,7 +136,7 @@ class InternalAlertsController(Controller):
     @post(
         summary="Record an alert, as a service",
         response_description="The alert, recorded",
-        responses=errors(401, 413, 422, 500, 503),
+        responses=errors(401, 413, 415, 422, 429, 500, 503),
     )
     async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Alert:
         """As `POST /alerts`, for callers that hold the internal service key."""

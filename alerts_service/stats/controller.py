@@ -41,7 +41,7 @@ class StatsController(Controller):
         "/{tenant_id:str}",
         summary="Count a tenant's alerts",
         response_description="The counts",
-        responses=errors(422, 500, 503),
+        responses=errors(422, 429, 500, 503),
     )
     async def get_stats(
         self,

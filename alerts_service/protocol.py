@@ -1,0 +1,224 @@
+"""Uvicorn's HTTP protocol, with an end to every request: in time, in size, and with one shape of error.
+
+Uvicorn waits for ever for the rest of a request and for the reader of an answer; httptools takes a head of any length.
+"""
+
+import asyncio
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Literal, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from alerts_service.errors import ErrorResponse
+from alerts_service.responses import encode
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_BODY_BYTES = 8 * 1024 * 1024  # as it is sent, in chunks; the application refuses one of 1 MiB
+MAX_WAITING = 100  # requests of a connection behind the one that is being answered
+LINGER_SECONDS = 1.0  # for a caller that still writes to come to read the answer
+MAX_DROPPED = 1024 * 1024  # bytes that it may write meanwhile
+
+WORDS = {
+    HTTPStatus.BAD_REQUEST: "Bad request",
+    HTTPStatus.REQUEST_TIMEOUT: "Request timeout",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Body too large",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "Head too large",
+}
+
+
+class TooMuch(Exception):
+    """Stops the parser: what it reads on is not to become a request."""
+
+
+class Trailers(list[tuple[bytes, bytes]]):
+    """Takes the headers that come behind a body, and keeps none: the request is being answered already."""
+
+    def append(self, _: tuple[bytes, bytes]) -> None:
+        """Drop a header."""
+
+
+TRAILERS = Trailers()
+
+
+class Protocol(HttpToolsProtocol):
+    """A connection. A request has `request_timeout` seconds from its first byte to its last."""
+
+    def __init__(self, *args: Any, request_timeout: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._request_timeout = request_timeout
+        self._stage: Literal["idle", "blank", "head", "body"] = "idle"
+        self._since = 0.0  # when the request that is coming in began
+        self._chunk = 0  # bytes that came last
+        self._size = 0  # bytes of its head, then of its body; of a head behind another request, without the first chunk
+        self._deaf = False  # what else comes is dropped
+        self._timer: asyncio.TimerHandle | None = None
+        self._reader: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        """Wait for the first byte as long as for the last."""
+        super().connection_made(transport)
+        self._begin("blank")
+        self._watch(self._request_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timers."""
+        for timer in (self._timer, self._reader):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Look after a while whether the caller reads at all."""
+        super().pause_writing()
+        self._expect_a_reader()
+
+    def resume_writing(self) -> None:
+        """The caller reads."""
+        if self._reader is not None:
+            self._reader.cancel()
+        super().resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and look whether the request that is not whole then is still within its limits."""
+        if self._deaf:
+            self._drop(data)
+            return
+        if self._stage == "idle":
+            self._begin("blank")
+        self._chunk = len(data)
+        self._size += self._chunk
+        super().data_received(data)
+        if self._stage == "idle":
+            return
+        if self._timer is None:
+            self._watch(self._request_timeout)
+        if self._stage == "body":
+            if self._size > MAX_BODY_BYTES:
+                self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a body may have 1 MiB")
+        elif self._size > MAX_HEAD_BYTES:
+            self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """Begin the clock, also for a request that came together with the one before."""
+        if self._stage == "idle":
+            self._begin("head")
+        self._stage = "head"
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Let a head of bearable size become a request, while not too many wait.
+
+        Raises:
+            TooMuch: this one does not.
+        """
+        if (self._size > MAX_HEAD_BYTES or self._chunk > MAX_HEAD_BYTES) and self._head_size() > MAX_HEAD_BYTES:
+            self._refuse_head()
+            raise TooMuch
+        if len(self.pipeline) >= MAX_WAITING:
+            self._end_behind_the_last()
+            raise TooMuch
+        self._stage, self._size = "body", 0
+        super().on_headers_complete()
+        self.headers = TRAILERS
+
+    def on_message_complete(self) -> None:
+        """Stop the clock."""
+        self._stage, self._size = "idle", 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; what stopped the parser ourselves is answered already."""
+        if not self._deaf:
+            self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _begin(self, stage: Literal["blank", "head"]) -> None:
+        self._stage, self._since, self._size = stage, self.loop.time(), 0
+
+    def _watch(self, seconds: float) -> None:
+        self._timer = self.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Refuse the request that is coming in if its time is over, but not for what it waited for us.
+
+        So no request has to start or stop a timer: it is looked at when the timer of its connection comes round.
+        """
+        self._timer = None
+        if self.transport.is_closing() or self._stage == "idle":
+            return
+        left = self._since + self._request_timeout - self.loop.time()
+        if left > 0:
+            self._watch(left)
+        elif self._waits_for_us():
+            self._since = self.loop.time()
+            self._watch(self._request_timeout)
+        elif self._stage == "blank":
+            self.transport.close()
+        else:
+            detail = f"a request may take {self._request_timeout:g} s to come in"
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, detail)
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _drop(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > MAX_DROPPED:
+            self.flow.pause_reading()
+
+    def _expect_a_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._reader = self.loop.call_later(self._request_timeout, self._look_for_a_reader, unread)
+
+    def _look_for_a_reader(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:
+            self._expect_a_reader()
+        else:
+            self.transport.abort()
+
+    def _waits_for_us(self) -> bool:
+        if self.pipeline or (self.flow.read_paused and not self._deaf):
+            return True
+        return self._stage != "body" and self._answering()
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse_head(self) -> None:
+        detail = "the request line and the headers may have 64 KiB"
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer the request that is coming in, in place of the application, and close the connection.
+
+        Requests before it are answered first; then it goes without an answer of its own.
+        """
+        if self._stage == "body" and self.pipeline:
+            self._deaf = True  # its own time will be over when its turn comes
+        elif self._stage == "body" and self.cycle.response_started:
+            self.transport.close()
+        elif self._stage != "body" and self._answering():
+            self._end_behind_the_last()
+        else:
+            if self._stage == "body":
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            self._say(status, detail)
+
+    def _end_behind_the_last(self) -> None:
+        self._deaf, self._size = True, 0
+        self.cycle.keep_alive = False
+
+    def _say(self, status: HTTPStatus, detail: str) -> None:
+        self._deaf, self._size = True, 0
+        self.logger.info("Refused a request with %d: %s", status, detail)
+        body = encode(ErrorResponse(WORDS[status], detail))
+        headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + headers + body)
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+def protocol(request_timeout: float) -> type[asyncio.Protocol]:
+    """Make what uvicorn calls for every connection; another process can be handed it, too."""
+    return cast("type[asyncio.Protocol]", partial(Protocol, request_timeout=request_timeout))
