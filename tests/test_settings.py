@@ -60,6 +60,9 @@ def test_an_empty_variable_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         ("AS_ALERTS_STATEMENT_TIMEOUT", "0.001"),
         ("DATABASE_URL", "alerts"),
         ("INTERNAL_SERVICE_KEY", " key"),
+        ("INTERNAL_SERVICE_KEY", "old, new"),
+        ("INTERNAL_SERVICE_KEY", "old,,new"),
+        ("INTERNAL_SERVICE_KEY", "old,"),
     ],
 )
 def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -72,7 +75,12 @@ def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -
 
 @pytest.mark.parametrize(
     ("missing", "key"),
-    [("DATABASE_URL", "secret"), ("INTERNAL_SERVICE_KEY", ""), ("INTERNAL_SERVICE_KEY", PUBLISHED_SERVICE_KEY)],
+    [
+        ("DATABASE_URL", "secret"),
+        ("INTERNAL_SERVICE_KEY", ""),
+        ("INTERNAL_SERVICE_KEY", PUBLISHED_SERVICE_KEY),
+        ("INTERNAL_SERVICE_KEY", f"new,{PUBLISHED_SERVICE_KEY}"),
+    ],
 )
 def test_production_takes_no_defaults(monkeypatch: pytest.MonkeyPatch, missing: str, key: str) -> None:
     """Production needs a database and a key of its own, and says which of them is missing."""
