@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import secrets
 import signal
 import socket
 import sys
@@ -30,6 +31,9 @@ def main() -> None:
     done.
     """
     arguments = _parser().parse_args()
+    if arguments.command == "key":
+        print(secrets.token_urlsafe(32))
+        return
     done = 0 if arguments.command == "serve" else 128 + signal.SIGTERM
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(done))
     try:
@@ -52,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = (
         "serve (the default); migrate the schema and stop; check settings, database, schema and SQL files; recount the "
-        "alerts and correct the counts of the statistics"
+        "alerts and correct the counts of the statistics; print a fresh key for INTERNAL_SERVICE_KEY"
     )
-    parser.add_argument("command", nargs="?", choices=("serve", *COMMANDS), default="serve", help=commands)
+    parser.add_argument("command", nargs="?", choices=("serve", *COMMANDS, "key"), default="serve", help=commands)
     parser.add_argument("--host", help="address to listen on (AS_ALERTS_HOST)")
     parser.add_argument("--port", help="port to listen on (AS_ALERTS_PORT)")
     parser.add_argument("--workers", help="processes that serve (AS_ALERTS_WORKERS)")

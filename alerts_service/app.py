@@ -2,8 +2,9 @@
 
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
@@ -13,7 +14,7 @@ from alerts_service.alerts.controller import AlertsController, InternalAlertsCon
 from alerts_service.alerts.structs import EXAMPLE
 from alerts_service.database import Database
 from alerts_service.exchange import Service
-from alerts_service.guards import requires_service_key
+from alerts_service.guards import requires_service_key, requires_tenant_token
 from alerts_service.health.controller import HealthController
 from alerts_service.rates import limited_requests, limits_service_key
 from alerts_service.requests import Request, check_query
@@ -29,8 +30,8 @@ EXPOSED = ["Link", "Retry-After", "X-Request-ID"]
 
 def create_app(settings: Settings, database: Database | None = None) -> Service:
     """Put the service together. Without a `database` it makes its own ready when it starts."""
-    if settings.internal_service_key == PUBLISHED_SERVICE_KEY:
-        logger.warning("INTERNAL_SERVICE_KEY is the published default: anybody may call the internal routes")
+    if PUBLISHED_SERVICE_KEY in settings.service_keys:
+        logger.warning("INTERNAL_SERVICE_KEY holds the published default: anybody may call the internal routes")
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -39,7 +40,14 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
             gc.freeze()  # what the start made stays, so the collector need not look through it again and again
             yield
 
-    guards = [requires_service_key(settings.internal_service_key)]
+    verify = _verifier(settings)
+    public = Router(
+        "/",
+        route_handlers=[AlertsController, StatsController],
+        guards=[requires_tenant_token(verify)] if verify else [],
+        security=openapi.TENANT_TOKEN if verify else None,
+    )
+    guards = [requires_service_key(settings.service_keys)]
     if settings.rate_limit_key is not None:
         guards.append(limits_service_key(settings.rate_limit_key))
     internal = Router(
@@ -50,7 +58,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
     )
     api = Router(
         "/",
-        route_handlers=[AlertsController, StatsController, internal],
+        route_handlers=[public, internal],
         before_request=check_query,
         response_class=JSONResponse,
     )
@@ -62,7 +70,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         exception_handlers=errors.HANDLERS,
         lifespan=[lifespan] if database is None else [],
         logging_config=None,
-        openapi_config=openapi.config(),
+        openapi_config=openapi.config(tokens=verify is not None),
         request_class=Request if settings.rate_limit_tenant is None else limited_requests(settings.rate_limit_tenant),
     )
     app.state.database = database
@@ -77,3 +85,11 @@ def _cors(origins: str | None) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=origins.replace(" ", "").split(","), allow_methods=["GET", "POST", "PUT"], expose_headers=EXPOSED
     )
+
+
+def _verifier(settings: Settings) -> Callable[[str], UUID] | None:
+    if settings.tenant_jwt_secret is None and settings.tenant_jwt_public_key is None:
+        return None
+    from alerts_service import tokens  # noqa: PLC0415 - who asks for no token does not wait for cryptography
+
+    return tokens.verifier(settings.tenant_jwt_secret, settings.tenant_jwt_public_key)

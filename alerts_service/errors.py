@@ -6,6 +6,8 @@ Exception
     ├── Invalid              422  the request breaks the contract
     ├── NotJSON              415  the body is something else, or compressed
     ├── Unauthorized         401  an internal route without the right key
+    │   └── TokenRefused     401  a tenant's route without a good token
+    ├── Forbidden            403  a change that the token's tenant may not make
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
     ├── Unfinished           408  the body did not come to its end
@@ -83,6 +85,19 @@ class Unauthorized(Refusal):
 
     status = HTTPStatus.UNAUTHORIZED
     error = "Unauthorized"
+
+
+class TokenRefused(Unauthorized):
+    """A tenant's route was called without a token, or with one that is not good (any more)."""
+
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(Refusal):
+    """The token's tenant may not do this for another one."""
+
+    status = HTTPStatus.FORBIDDEN
+    error = "Forbidden"
 
 
 class AlertNotFound(Refusal):

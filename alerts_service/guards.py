@@ -1,27 +1,45 @@
 """Who may call."""
 
 import hmac
+from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Guard
 
-from alerts_service.errors import Unauthorized
+from alerts_service.errors import TokenRefused, Unauthorized
 
 SERVICE_KEY_HEADER = "x-service-key"
 
 
-def requires_service_key(key: str) -> Guard:
-    """Make a guard that raises Unauthorized unless the request carries `key` in its `x-service-key` header.
+def requires_service_key(keys: Sequence[str]) -> Guard:
+    """Make a guard that raises Unauthorized unless the request carries one of `keys` in its `x-service-key` header.
 
-    A guard runs before the body is read. The keys are compared as bytes, in a time that does not tell how much fits.
+    A guard runs before the body is read. The keys are compared as bytes, in a time that does not tell how much fits,
+    nor which of them does.
     """
-    expected = key.encode()
+    expected = [key.encode() for key in keys]
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         given = connection.headers.get(SERVICE_KEY_HEADER, "").encode("latin-1")
-        if not hmac.compare_digest(given, expected):
+        if sum(hmac.compare_digest(given, key) for key in expected) == 0:  # which compares each
             raise Unauthorized(f"the header {SERVICE_KEY_HEADER} must hold the internal service key")
+
+    return guard
+
+
+def requires_tenant_token(verify: Callable[[str], UUID]) -> Guard:
+    """Make a guard that raises TokenRefused unless `verify` finds a tenant in the request's bearer token.
+
+    The tenant is then the request's `tenant`.
+    """
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        scheme, _blank, token = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise TokenRefused("the header authorization must hold Bearer and a tenant's token")
+        connection.scope["auth"] = verify(token)
 
     return guard

@@ -9,8 +9,7 @@ from alerts_service.settings import load_settings
 
 try:
     settings = load_settings()
+    configure_logging(settings.log_level)
+    app = create_app(settings)
 except StartError as error:
     sys.exit(f"alerts-service: {error}")
-
-configure_logging(settings.log_level)
-app = create_app(settings)

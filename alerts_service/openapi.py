@@ -42,6 +42,7 @@ from alerts_service.guards import SERVICE_KEY_HEADER
 
 ERRORS = {
     401: "The internal service key is missing or wrong",
+    403: "The tenant is another than the token's",
     404: "There is no such alert, or it is another tenant's",
     409: "The workflow does not allow this move",
     413: "The body is larger than 1 MiB",
@@ -53,6 +54,7 @@ ERRORS = {
 }
 EXAMPLES = {
     "401": ErrorResponse("Unauthorized", f"the header {SERVICE_KEY_HEADER} must hold the internal service key"),
+    "403": ErrorResponse("Forbidden", "tenant_id: must be the token's own tenant"),
     "404": ErrorResponse("Alert not found", None),
     "409": ErrorResponse(
         "Conflict", "the alert is resolved since 2026-01-05T09:30:00+00:00, and its note stays as it is"
@@ -65,6 +67,8 @@ EXAMPLES = {
     "503": ErrorResponse("Service unavailable", "the database does not answer"),
 }
 SERVICE_KEY: list[SecurityRequirement] = [{"serviceKey": []}]
+TENANT_TOKEN: list[SecurityRequirement] = [{"bearerAuth": []}]
+NO_TOKEN = ErrorResponse("Unauthorized", "the header authorization must hold Bearer and a tenant's token")
 STATIC = "/docs/static"
 INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<text>.+?)</script>", re.DOTALL)
 # Swagger UI styles itself by script, which a policy allows; its icons are pictures inside its style sheet.
@@ -79,7 +83,16 @@ NEXT_PAGE = ResponseHeader(
 ABOUT = """Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.
 
 Every answer that is no success is `{"error": …, "detail": …}`. A list holds 50 alerts; a `Link` header leads on.
-The `internal` routes want the service key; the others ask nobody who they are, so keep them inside your network."""
+The `internal` routes want the service key; """
+OPEN = "the others ask nobody who they are, so keep them inside your network."
+GUARDED = "those of alerts and statistics want a tenant's token, and see that tenant only."
+BEARER = SecurityScheme(
+    type="http",
+    scheme="bearer",
+    bearer_format="JWT",
+    description="A tenant's token: it holds the `tenant_id`, and an `exp` that is not past.",
+)
+WWW_AUTHENTICATE = OpenAPIHeader(description="`Bearer`", schema=Schema(type=OpenAPIType.STRING))
 RETRY_AFTER = OpenAPIHeader(
     description="Seconds after which to try again. Missing where a change may have been made all the same.",
     schema=Schema(type=OpenAPIType.INTEGER),
@@ -91,12 +104,15 @@ def errors(*statuses: int) -> dict[int, ResponseSpec]:
     return {s: ResponseSpec(ErrorResponse, description=ERRORS[s], generate_examples=False) for s in statuses}
 
 
-def config() -> OpenAPIConfig:
-    """Describe the API, and show it in Swagger UI at `/docs` from files that come with a package."""
+def config(*, tokens: bool) -> OpenAPIConfig:
+    """Describe the API, and show it in Swagger UI at `/docs` from files that come with a package.
+
+    Tenants' `tokens` are shown where they are asked for.
+    """
     return OpenAPIConfig(
         title="as-alerts-service",
         version=version("as-alerts-service"),
-        description=ABOUT,
+        description=ABOUT + (GUARDED if tokens else OPEN),
         components=Components(
             security_schemes={
                 "serviceKey": SecurityScheme(
@@ -104,7 +120,8 @@ def config() -> OpenAPIConfig:
                     name=SERVICE_KEY_HEADER,
                     security_scheme_in="header",
                     description="The key that our own services share, from `INTERNAL_SERVICE_KEY`.",
-                )
+                ),
+                **({"bearerAuth": BEARER} if tokens else {}),
             }
         ),
         operation_id_creator=lambda handler, *_: handler.handler_name,
@@ -148,9 +165,7 @@ def correct(app: Litestar, *examples: Struct) -> None:
         for field in filter(None, (handler.parsed_fn_signature.return_type, data)):
             structs.update(dict.fromkeys(_structs(field)))
         responses: dict[str, Any] = operation.responses or {}
-        responses.pop("400", None)
-        for status in responses.keys() & EXAMPLES.keys():
-            responses[status].content["application/json"].example = _verbatim(EXAMPLES[status])
+        _keep_what_is_answered(responses, operation.security)
         if "503" in responses and "500" in responses:
             responses["503"].headers = {"Retry-After": RETRY_AFTER}
         if "429" in responses:
@@ -165,6 +180,22 @@ def correct(app: Litestar, *examples: Struct) -> None:
         schemas[type(example).__name__]["examples"] = [_verbatim(example)]
     document.components.schemas = schemas
     document.paths = dict(sorted((document.paths or {}).items()))
+
+
+def _keep_what_is_answered(responses: dict[str, Any], security: list[SecurityRequirement] | None) -> None:
+    """Show an example of each error; who asks for neither key nor token refuses nobody."""
+    for status in ("400",) if security else ("400", "401", "403"):
+        responses.pop(status, None)
+    for status in responses.keys() & EXAMPLES.keys():
+        responses[status].content["application/json"].example = _verbatim(EXAMPLES[status])
+    if security == TENANT_TOKEN:
+        _ask_for_token(responses["401"])
+
+
+def _ask_for_token(unauthorized: Any) -> None:
+    unauthorized.description = "The token is missing, has expired, or is none of a tenant"
+    unauthorized.headers = {"WWW-Authenticate": WWW_AUTHENTICATE}
+    unauthorized.content["application/json"].example = _verbatim(NO_TOKEN)
 
 
 def _operations(app: Litestar) -> Iterator[tuple[HTTPRouteHandler, Operation]]:

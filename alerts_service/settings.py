@@ -13,7 +13,7 @@ from alerts_service.errors import StartError
 PUBLISHED_SERVICE_KEY = "nmc-internal-services-auth-key-phase1"
 
 # HTTP takes blanks off both ends of a header, so a key that has them would never be met.
-NO_BLANK_ENDS = r"^\S(.*\S)?$"
+KEYS = r"^[^\s,]+(,[^\s,]+)*$"
 # Each as a browser sends it: no path, and no `*`, for that would be everybody.
 ORIGINS = r"^https?://[\w.:\[\]-]+(, *https?://[\w.:\[\]-]+)*$"
 RATE = "^[1-9][0-9]{0,8}/(second|minute|hour)$"
@@ -39,12 +39,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     rate_limit_key: Annotated[str, Meta(pattern=RATE)] | None = field(name="AS_ALERTS_RATE_LIMIT_KEY", default=None)
     cors_origins: Annotated[str, Meta(pattern=ORIGINS)] | None = field(name="AS_ALERTS_CORS_ORIGINS", default=None)
-    internal_service_key: Annotated[str, Meta(pattern=NO_BLANK_ENDS)] = field(
+    internal_service_key: Annotated[str, Meta(pattern=KEYS)] = field(
         name="INTERNAL_SERVICE_KEY", default=PUBLISHED_SERVICE_KEY
     )
+    tenant_jwt_secret: str | None = field(name="TENANT_JWT_SECRET", default=None)
+    tenant_jwt_public_key: str | None = field(name="TENANT_JWT_PUBLIC_KEY", default=None)
+
+    @property
+    def service_keys(self) -> list[str]:
+        """The keys that are good for internal calls: while one takes the place of another, both."""
+        return self.internal_service_key.split(",")
 
     def __repr__(self) -> str:
-        """Name no value: two of them are secrets."""
+        """Name no value: some of them are secrets."""
         return "Settings(…)"
 
 
@@ -78,5 +85,5 @@ def load_settings(**options: object) -> Settings:
 def _refuse_development_defaults(settings: Settings) -> None:
     if settings.database_url is None:
         raise StartError("DATABASE_URL: must be set when ENVIRONMENT=production")
-    if settings.internal_service_key == PUBLISHED_SERVICE_KEY:
+    if PUBLISHED_SERVICE_KEY in settings.service_keys:
         raise StartError("INTERNAL_SERVICE_KEY: must be set, and not to its published default, in production")

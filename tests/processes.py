@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-SETTINGS = ("AS_ALERTS_", "DATABASE_URL", "INTERNAL_SERVICE_KEY", "ENVIRONMENT")
+SETTINGS = ("AS_ALERTS_", "DATABASE_URL", "INTERNAL_SERVICE_KEY", "TENANT_JWT_", "ENVIRONMENT")
 SERVE = (sys.executable, "-m", "alerts_service")
 
 

@@ -180,6 +180,13 @@ async def test_a_command_that_is_stopped_has_not_succeeded(tmp_path: Path, empty
     await connection.close()
 
 
+def test_a_fresh_key(tmp_path: Path) -> None:
+    """`key` prints another key every time, one that the setting takes, whatever the settings are meanwhile."""
+    keys = [run(tmp_path, "key", ENVIRONMENT="production").stdout for _ in range(2)]
+    assert all(re.fullmatch(r"[\w-]{43}\n", key, re.ASCII) for key in keys)
+    assert keys[0] != keys[1]
+
+
 def test_help_and_version(tmp_path: Path) -> None:
     """`--help` names the commands and options, `--version` the version."""
     shown = run(tmp_path, "--help").stdout

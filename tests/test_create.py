@@ -8,8 +8,11 @@ import httpx
 import msgspec
 import pytest
 
+from alerts_service.app import create_app
+from alerts_service.exchange import Service
+from alerts_service.settings import Settings
 from tests.calls import assert_error, create
-from tests.conftest import KEY
+from tests.conftest import KEY, client_of
 from tests.factories import CreateAlertFactory
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +115,21 @@ async def test_an_internal_route_needs_the_key(client: httpx.AsyncClient, key: s
     """Without the right key an internal route answers 401, a key that is not ASCII included."""
     headers = {} if key is None else {b"x-service-key": key.encode()}
     assert_error(await client.post("/internal/alerts", headers=headers), 401, "Unauthorized", "x-service-key")
+
+
+async def test_either_key_is_good_while_they_change(app: Service, tenant: UUID) -> None:
+    """Of several keys each is good, be it ASCII or not, and neither a part of them nor all together."""
+    keys = ("old-key", "neuer-schlüssel", "newest-key")
+    several = create_app(Settings(internal_service_key=",".join(keys)), app.state.database)
+    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+    async with client_of(several) as client:
+        for key in keys:
+            headers = {b"x-service-key": key.encode()}
+            assert (await client.post("/internal/alerts", json=body, headers=headers)).status_code == 201
+        for key in ("", ",", "old", ",".join(keys), "old-key,", "neuer-schlussel"):
+            response = await client.post("/internal/alerts", json=body, headers={b"x-service-key": key.encode()})
+            assert_error(response, 401, "Unauthorized", "x-service-key")
+            assert not any(key in response.text for key in keys)
 
 
 async def test_the_key_is_checked_before_the_body_is_read(client: httpx.AsyncClient) -> None:

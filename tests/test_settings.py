@@ -65,6 +65,9 @@ def test_an_empty_variable_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         ("AS_ALERTS_RATE_LIMIT_KEY", "10/day"),
         ("AS_ALERTS_CORS_ORIGINS", "*"),
         ("AS_ALERTS_CORS_ORIGINS", "https://a.example/path"),
+        ("INTERNAL_SERVICE_KEY", "old, new"),
+        ("INTERNAL_SERVICE_KEY", "old,,new"),
+        ("INTERNAL_SERVICE_KEY", "old,"),
     ],
 )
 def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -77,7 +80,12 @@ def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -
 
 @pytest.mark.parametrize(
     ("missing", "key"),
-    [("DATABASE_URL", "secret"), ("INTERNAL_SERVICE_KEY", ""), ("INTERNAL_SERVICE_KEY", PUBLISHED_SERVICE_KEY)],
+    [
+        ("DATABASE_URL", "secret"),
+        ("INTERNAL_SERVICE_KEY", ""),
+        ("INTERNAL_SERVICE_KEY", PUBLISHED_SERVICE_KEY),
+        ("INTERNAL_SERVICE_KEY", f"new,{PUBLISHED_SERVICE_KEY}"),
+    ],
 )
 def test_production_takes_no_defaults(monkeypatch: pytest.MonkeyPatch, missing: str, key: str) -> None:
     """Production needs a database and a key of its own, and says which of them is missing."""

@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from alerts_service.alerts import cursor as cursors
 from alerts_service.alerts.structs import Alert, CreateAlert, NoteRequest, Page, Recorded, Severity, Status
 from alerts_service.database import Database, Statement
-from alerts_service.errors import AlertNotFound, Conflict
+from alerts_service.errors import AlertNotFound, Conflict, Forbidden
 from alerts_service.openapi import NEXT_PAGE, errors
 from alerts_service.requests import Request
 from alerts_service.responses import JSONResponse
@@ -40,16 +40,18 @@ class AlertsController(Controller):
     @post(
         summary="Record an alert",
         response_description="The alert, recorded",
-        responses=errors(413, 415, 422, 429, 500, 503),
+        responses=errors(401, 403, 413, 415, 422, 429, 500, 503),
     )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Alert:
         """The alert is committed when this answers 201."""
+        if request.tenant not in (None, data.tenant_id):
+            raise Forbidden("tenant_id: must be the token's own tenant")
         return await _create(request.database, data)
 
     @get(
         summary="List a tenant's alerts",
         response_description="One page of alerts",
-        responses=errors(422, 429, 500, 503),
+        responses=errors(401, 422, 429, 500, 503),
         response_headers=[NEXT_PAGE],
     )
     async def list_alerts(
@@ -64,7 +66,7 @@ class AlertsController(Controller):
         created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)
         page = await request.database.one(
             LIST,
-            tenant_id=tenant_id,
+            tenant_id=request.sees(tenant_id),
             status=status,
             severity=severity,
             before_created_at=created_at,
@@ -84,22 +86,23 @@ class AlertsController(Controller):
         "/{alert_id:str}",
         summary="Get one alert",
         response_description="The alert",
-        responses=errors(404, 422, 429, 500, 503),
+        responses=errors(401, 404, 422, 429, 500, 503),
     )
     async def get_alert(self, request: Request, alert_id: AlertId, tenant_id: Owner = None) -> Alert:
         """The alert as it stands now."""
-        return await _get(request.database, alert_id, tenant_id)
+        return await _get(request.database, alert_id, request.sees(tenant_id))
 
     @put(
         "/{alert_id:str}/acknowledge",
         summary="Acknowledge an alert",
         response_description="The alert, acknowledged",
-        responses=errors(404, 409, 413, 415, 422, 429, 500, 503),
+        responses=errors(401, 404, 409, 413, 415, 422, 429, 500, 503),
     )
     async def acknowledge_alert(
         self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
     ) -> Alert:
         """From `triggered`. The same call again changes nothing and answers 200; with another note it is a conflict."""
+        tenant_id = request.sees(tenant_id)
         changed = await request.database.one_or_none(ACKNOWLEDGE, id=alert_id, tenant_id=tenant_id, note=data.note)
         if changed is not None:
             return changed
@@ -112,12 +115,13 @@ class AlertsController(Controller):
         "/{alert_id:str}/resolve",
         summary="Resolve an alert",
         response_description="The alert, resolved",
-        responses=errors(404, 409, 413, 415, 422, 429, 500, 503),
+        responses=errors(401, 404, 409, 413, 415, 422, 429, 500, 503),
     )
     async def resolve_alert(
         self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
     ) -> Alert:
         """From `triggered` or `acknowledged`. The same call again answers 200; with another note it is a conflict."""
+        tenant_id = request.sees(tenant_id)
         changed = await request.database.one_or_none(RESOLVE, id=alert_id, tenant_id=tenant_id, note=data.note)
         if changed is not None:
             return changed

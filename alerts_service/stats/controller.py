@@ -41,7 +41,7 @@ class StatsController(Controller):
         "/{tenant_id:str}",
         summary="Count a tenant's alerts",
         response_description="The counts",
-        responses=errors(422, 429, 500, 503),
+        responses=errors(401, 422, 429, 500, 503),
     )
     async def get_stats(
         self,
@@ -49,4 +49,4 @@ class StatsController(Controller):
         tenant_id: Annotated[UUID, PathParameter(description="The tenant whose alerts to count.")],
     ) -> Stats:
         """A tenant that has no alerts, known or not, counts zero."""
-        return await request.database.one(GET, tenant_id=tenant_id)
+        return await request.database.one(GET, tenant_id=request.sees(tenant_id))
