@@ -38,6 +38,9 @@ class Trailers(list[tuple[bytes, bytes]]):
         """Drop a header."""
 
 
+TRAILERS = Trailers()
+
+
 class Protocol(HttpToolsProtocol):
     """A connection. A request has `request_timeout` seconds from its first byte to its last."""
 
@@ -117,7 +120,7 @@ class Protocol(HttpToolsProtocol):
             raise TooMuch
         self._stage, self._size = "body", 0
         super().on_headers_complete()
-        self.headers = Trailers()
+        self.headers = TRAILERS
 
     def on_message_complete(self) -> None:
         """Stop the clock."""
