@@ -158,7 +158,7 @@ def test_a_head_without_end(service: ServiceProcess, caller: Caller, start: byte
     """A request line or headers without end are cut, with 431, and nothing is kept of them."""
     with bounded(service, 8):
         caller.send(start)
-        assert caller.send_on(more, 64 * MIB) < 16 * MIB
+        assert caller.send_on(more, 128 * MIB) < 48 * MIB  # most of it the kernels' buffers
     caller.assert_refused(431, "Head too large", "the request line and the headers may have 64 KiB")
 
 
@@ -234,7 +234,7 @@ def test_a_body_without_end(service: ServiceProcess, caller: Caller, head: bytes
     with bounded(service, 24):
         caller.send(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 17)
         assert caller.answer()[0] == status
-        assert caller.send_on(chunk, 128 * MIB) < 32 * MIB
+        assert caller.send_on(chunk, 128 * MIB) < 48 * MIB
     assert caller.closed()
 
 
@@ -242,7 +242,7 @@ def test_trailers_without_end(service: ServiceProcess, caller: Caller) -> None:
     """Headers that come behind a body are dropped, and cut when they do not end."""
     with bounded(service, 16):
         caller.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")
-        assert caller.send_on(b"X-Service-Key: a\r\n" * 1000, 128 * MIB) < 32 * MIB
+        assert caller.send_on(b"X-Service-Key: a\r\n" * 1000, 128 * MIB) < 48 * MIB
 
 
 def test_callers_that_do_not_read(service: ServiceProcess, caller: Caller, tenant: UUID) -> None:
