@@ -33,8 +33,10 @@ class Service(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or start and stop."""
         if scope["type"] != "http":
-            await super().__call__(scope, receive, _in_one_line(send))
-            await access_log.close()
+            try:
+                await super().__call__(scope, receive, _in_one_line(send))
+            finally:
+                await access_log.close()
             return
         started = perf_counter()
         line = RequestLine(datetime.now(timezone.utc), scope["method"], scope["path"], _request_id(scope["headers"]))
@@ -83,10 +85,10 @@ def _without_body(method: str, send: Any) -> Any:
 
 
 def _in_one_line(send: Any) -> Any:
-    """Leave the traceback out of a start that failed for a reason that we know."""
+    """Leave the traceback out of a start that failed for a reason that we know, also when that showed only later."""
 
     async def report(message: Any) -> None:
-        if message["type"] == "lifespan.startup.failed":
+        if message["type"] in {"lifespan.startup.failed", "lifespan.shutdown.failed"}:
             _, known, reason = message["message"].rpartition(f"{StartError.__name__}: ")
             message["message"] = reason.splitlines()[0] if known else message["message"]
         await send(message)

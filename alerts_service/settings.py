@@ -30,6 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     pool_size: Annotated[int, Meta(ge=1, le=1000)] = field(name="AS_ALERTS_POOL_SIZE", default=5)
     pool_timeout: Seconds = field(name="AS_ALERTS_POOL_TIMEOUT", default=2.0)
     statement_timeout: Seconds = field(name="AS_ALERTS_STATEMENT_TIMEOUT", default=5.0)
+    shutdown_timeout: Annotated[int, Meta(ge=1, le=3600)] = field(name="AS_ALERTS_SHUTDOWN_TIMEOUT", default=10)
     internal_service_key: Annotated[str, Meta(pattern=NO_BLANK_ENDS)] = field(
         name="INTERNAL_SERVICE_KEY", default=PUBLISHED_SERVICE_KEY
     )
