@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from alerts_service import contract
 from alerts_service.app import create_app
 from alerts_service.database import load_queries
+from alerts_service.ending import LastingServer, Protocol
 from alerts_service.errors import NotYet, StartError
 from alerts_service.logs import configure_logging
 from alerts_service.migrations import LOCK, migrate, pending
@@ -71,7 +72,7 @@ def _serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         access_log=False,
         log_config=None,
@@ -80,7 +81,7 @@ def _serve(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     if settings.workers == 1:
-        server = uvicorn.Server(config)
+        server = LastingServer(config)
         with suppress(KeyboardInterrupt):
             server.run()
         sys.exit(None if server.started else FAILED)

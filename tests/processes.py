@@ -70,10 +70,18 @@ def environment(**settings: str) -> dict[str, str]:
 
 @contextmanager
 def serving(
-    cwd: Path, command: Sequence[str] = SERVE, *, port_setting: str | None = "AS_ALERTS_PORT", **settings: str
+    cwd: Path,
+    command: Sequence[str] = SERVE,
+    *,
+    port_setting: str | None = "AS_ALERTS_PORT",
+    port: int | None = None,
+    **settings: str,
 ) -> Iterator[ServiceProcess]:
-    """Run the service in a folder until the test is done with it, on a free port by this setting or by its command."""
-    port, log = free_port(), cwd / "service.log"
+    """Run the service in a folder until the test is done with it, on a free port by this setting or by its command.
+
+    A `port` may be given, to start it again where it was.
+    """
+    port, log = port or free_port(), cwd / "service.log"
     given = environment(**({port_setting: str(port)} if port_setting else {}), **settings)
     arguments = [part.format(port=port) for part in command]
     with log.open("wb") as stderr:
