@@ -8,9 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import pytest
 
+from alerts_service.migrations import LOCK
 from tests.calls import assert_error, create
 from tests.faults.postgres import Postgres, postgres
 from tests.processes import SERVE, ServiceProcess, serving
@@ -80,17 +82,32 @@ async def test_what_waiting_does_not_mend_ends_the_process(tmp_path: Path, worke
     assert not [line for line in lines if "Traceback" in line]
 
 
+async def held_back(database: Postgres, starts: "asyncio.Future[list[ServiceProcess]]") -> None:
+    """Let every process come as far as the migrations, and then all of them go on at the same instant."""
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while await connection.fetchval(waiting) < PROCESSES:
+        assert not starts.done()
+        await asyncio.sleep(0.02)
+    await connection.close()
+
+
 @pytest.mark.parametrize("late", [False, True])
-async def test_several_processes_start_on_one_empty_database(tmp_path: Path, late: bool) -> None:  # noqa: FBT001 - a column of the table above
-    """Processes that start at the same instant, or for which the database comes at the same instant, all come up."""
+async def test_several_processes_start_on_one_empty_database(tmp_path: Path, *, late: bool) -> None:
+    """Processes that migrate at the same instant, or for which the database comes at the same instant, all come up."""
+    folders = [tmp_path / str(number) for number in range(PROCESSES)]
+    for folder in folders:
+        folder.mkdir()
     with postgres() as database, ExitStack() as stack:
         if late:
             database.stop()
-        folders = [tmp_path / str(number) for number in range(PROCESSES)]
-        for folder in folders:
-            folder.mkdir()
-        starts = [asyncio.to_thread(stack.enter_context, serving(each, DATABASE_URL=database.dsn)) for each in folders]
-        services = await asyncio.gather(*starts)
+        starts = asyncio.gather(
+            *(asyncio.to_thread(stack.enter_context, serving(each, DATABASE_URL=database.dsn)) for each in folders)
+        )
+        if not late:
+            await held_back(database, starts)
+        services = await starts
         if late:
             await start(database, *services)
         for service in services:
