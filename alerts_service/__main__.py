@@ -6,20 +6,23 @@ import secrets
 import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 
 import uvicorn
 from msgspec import structs
+from uvicorn.supervisors import Multiprocess
 
 from alerts_service import contract
 from alerts_service.app import create_app
 from alerts_service.database import load_queries
-from alerts_service.errors import StartError
+from alerts_service.ending import LastingServer
+from alerts_service.errors import NotYet, StartError
 from alerts_service.logs import configure_logging
 from alerts_service.migrations import LOCK, migrate, pending
 from alerts_service.protocol import protocol
 from alerts_service.settings import Settings, load_settings
-from alerts_service.startup import connected, ready_database, server
+from alerts_service.startup import FAILED, connected, ready_database, server
 from alerts_service.stats.controller import RECOUNT
 
 
@@ -68,9 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(settings: Settings) -> None:
     _try_to_listen(settings.host, settings.port)
-    if settings.workers > 1:
-        asyncio.run(_rehearse(settings))
-    uvicorn.run(
+    config = uvicorn.Config(
         "alerts_service.main:app",
         host=settings.host,
         port=settings.port,
@@ -82,8 +83,19 @@ def _serve(settings: Settings) -> None:
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
     )
+    if settings.workers == 1:
+        server = LastingServer(config)
+        with suppress(KeyboardInterrupt):
+            server.run()
+        sys.exit(None if server.started else FAILED)
+    with suppress(NotYet):  # the workers wait
+        asyncio.run(_rehearse(settings))
+    supervisor = Multiprocess(config, [config.bind_socket()])
+    supervisor.run()
+    if FAILED in [process.exitcode for process in supervisor.processes]:
+        sys.exit(FAILED)
 
 
 def _try_to_listen(host: str, port: int) -> None:

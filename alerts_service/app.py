@@ -20,7 +20,7 @@ from alerts_service.rates import limited_requests, limits_service_key
 from alerts_service.requests import Request, check_query
 from alerts_service.responses import JSONResponse
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
-from alerts_service.startup import ready_database
+from alerts_service.startup import served_database
 from alerts_service.stats.controller import StatsController
 
 logger = logging.getLogger(__name__)
@@ -35,9 +35,12 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with ready_database(settings) as app.state.database:
+        def serve(database: Database) -> None:
+            app.state.database = database
             gc.collect()
             gc.freeze()  # what the start made stays, so the collector need not look through it again and again
+
+        async with served_database(settings, serve):
             yield
 
     verify = _verifier(settings)

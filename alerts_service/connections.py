@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
@@ -9,7 +10,7 @@ from typing import TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from alerts_service.errors import DatabaseBusy, DatabaseUnreachable
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, NotYet, StartError
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,16 @@ LOST = (
     asyncpg.OperatorInterventionError,
     asyncpg.InternalClientError,
 )
+
+# What may get better by waiting, when a connection is made; the last one is a server that is no primary yet.
+NOT_YET = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,
+)
+NO_CONNECTION = (*NOT_YET, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 # Of these, what ended the statement alone.
 CUT = (asyncio.TimeoutError, asyncpg.QueryCanceledError)
@@ -125,6 +136,12 @@ def _usable(connection: Borrowed) -> bool:
         return not connection.is_closed()
     except asyncpg.InterfaceError:  # the pool has noticed that it was closed, and taken it back
         return False
+
+
+def no_start(what: str, error: Exception) -> StartError:
+    """Say why there is no start, and whether there may be one later."""
+    kind = NotYet if isinstance(error, NOT_YET) and not isinstance(error, ssl.SSLError) else StartError
+    return kind(f"{what}: {str(error) or 'no answer in time'}")
 
 
 def unreachable(error: Exception) -> DatabaseUnreachable:

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 from msgspec import inspect, structs
 
+from alerts_service.connections import LOST
 from alerts_service.database import Connection, Query, Statement
 from alerts_service.errors import StartError
 
@@ -46,6 +47,8 @@ async def _problems(connection: Connection, queries: Mapping[str, Query]) -> Asy
         try:
             prepared = await connection.prepare(queries[name].sql)
             await prepared.explain(*[None] * len(prepared.get_parameters()))  # which asks for the rights to run it
+        except LOST:
+            raise
         except asyncpg.PostgresError as error:
             yield f"{name}: {error}"
             continue

@@ -5,13 +5,13 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.connections import LOST, Connections, Pool, unreachable
-from alerts_service.errors import DatabaseBusy, Invalid, OutcomeUnknown, StartError
+from alerts_service.connections import LOST, NO_CONNECTION, Connections, Pool, no_start, unreachable
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, StartError
 from alerts_service.grouping import Full, Group, Late
 
 # After these nothing was done, so what was asked in vain with others may be asked alone.
@@ -168,6 +168,17 @@ class Database:
             raise unreachable(error) from error
 
 
+class AwaitedDatabase(Database):
+    """Stands in for a database that is not there yet."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def one_or_none(self, *_: object, **__: object) -> NoReturn:
+        """Run nothing."""
+        raise DatabaseUnreachable
+
+
 class PlainConnection(asyncpg.Connection):
     """A connection that goes back to the pool as it is: no statement of ours leaves anything behind in a session."""
 
@@ -204,8 +215,9 @@ async def open_database(
         if isinstance(outcome, BaseException):
             many.terminate()
             apart.terminate()
-            reason = str(outcome) or "no answer in time"
-            raise StartError(f"no {pool_size + 1} connections to the database: {reason}") from outcome
+            if isinstance(outcome, NO_CONNECTION):
+                raise no_start(f"no {pool_size + 1} connections to the database", outcome) from None
+            raise outcome
     connections = [Connections(each, pool_timeout) for each in (many, apart)]
     try:
         yield Database(load_queries(), connections[0], pool_timeout, connections[1])

@@ -2,6 +2,7 @@
 
 Exception
 ├── StartError                    the process cannot serve; one line for whoever started it
+│   └── NotYet                    its database is not there yet
 └── Refusal                       an answer that is no success: status, error, detail
     ├── Invalid              422  the request breaks the contract
     ├── NotJSON              415  the body is something else, or compressed
@@ -51,6 +52,10 @@ class ErrorResponse(Struct, frozen=True):
 
 class StartError(Exception):
     """The process cannot serve."""
+
+
+class NotYet(StartError):
+    """The database cannot be reached, which may get better by waiting."""
 
 
 class Refusal(Exception):

@@ -92,13 +92,13 @@ def _without_body(method: str, send: Any) -> Any:
 def _first_the_log(send: Any) -> Any:
     """Write what waits to be logged before the server hears of the end, which is the end of everything.
 
-    Leave the traceback out of a start that failed for a reason that we know.
+    Leave the traceback out of a start that failed for a reason that we know, also when that showed only later.
     """
 
     async def report(message: Any) -> None:
         if message["type"].startswith("lifespan.shutdown"):
             await access_log.close()
-        if message["type"] == "lifespan.startup.failed":
+        if message["type"] in {"lifespan.startup.failed", "lifespan.shutdown.failed"}:
             _, known, reason = message["message"].rpartition(f"{StartError.__name__}: ")
             message["message"] = reason.splitlines()[0] if known else message["message"]
         await send(message)

@@ -10,6 +10,7 @@ import logging
 import asyncpg
 from msgspec import Struct
 
+from alerts_service.connections import no_start
 from alerts_service.database import Connection, sql_folder
 from alerts_service.errors import StartError
 
@@ -66,7 +67,7 @@ async def migrate(connection: Connection) -> list[Migration]:
             for migration in due:
                 await _apply(connection, migration)
     except asyncpg.PostgresError as error:
-        raise StartError(f"the schema could not be brought up to date: {error}") from error
+        raise no_start("the schema could not be brought up to date", error) from error
     return due
 
 

@@ -16,6 +16,7 @@ from alerts_service.responses import encode
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 8 * 1024 * 1024  # as it is sent, in chunks; the application refuses one of 1 MiB
 MAX_WAITING = 100  # requests of a connection behind the one that is being answered
+LAST_REQUEST_SECONDS = 0.5  # for a request that was on its way when the service was told to stop
 LINGER_SECONDS = 1.0  # for a caller that still writes to come to read the answer
 MAX_DROPPED = 1024 * 1024  # bytes that it may write meanwhile
 
@@ -51,6 +52,7 @@ class Protocol(HttpToolsProtocol):
         self._since = 0.0  # when the request that is coming in began
         self._chunk = 0  # bytes that came last
         self._size = 0  # bytes of its head, then of its body; of a head behind another request, without the first chunk
+        self._ending = False  # the service stops
         self._deaf = False  # what else comes is dropped
         self._timer: asyncio.TimerHandle | None = None
         self._reader: asyncio.TimerHandle | None = None
@@ -120,7 +122,17 @@ class Protocol(HttpToolsProtocol):
             raise TooMuch
         self._stage, self._size = "body", 0
         super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
         self.headers = TRAILERS
+
+    def shutdown(self) -> None:
+        """Close after the request that there is, or that comes soon; its answer says that it was the last."""
+        if self._ending or self._answering():
+            super().shutdown()
+        else:
+            self.loop.call_later(LAST_REQUEST_SECONDS, self.shutdown)
+        self._ending = True
 
     def on_message_complete(self) -> None:
         """Stop the clock."""

@@ -1,21 +1,66 @@
-"""From settings to a database that is ready to serve: found or started, brought up to date, checked."""
+"""From settings to a database that is ready to serve: found, awaited or started, brought up to date, checked."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TypeAlias
 
 import asyncpg
 
 from alerts_service import contract
-from alerts_service.database import Connection, Database, load_queries, open_database
-from alerts_service.errors import StartError
+from alerts_service.connections import NO_CONNECTION, no_start
+from alerts_service.database import AwaitedDatabase, Connection, Database, load_queries, open_database
+from alerts_service.errors import NotYet, StartError
 from alerts_service.migrations import migrate
 from alerts_service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 3
+RETRY_SECONDS = 0.5
+FAILED = 3  # what uvicorn ends with when a start fails; its parent of several workers starts no other then
+
+Serve: TypeAlias = Callable[[Database], None]
+
+
+@asynccontextmanager
+async def served_database(settings: Settings, serve: Serve) -> AsyncIterator[None]:
+    """Hand over the database that is ready, and until it can be reached one that answers DatabaseUnreachable.
+
+    Raises:
+        StartError: waiting would not help. Where that shows only later, the process ends.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            serve(await stack.enter_async_context(ready_database(settings)))
+        except NotYet as reason:
+            logger.warning("Waiting for the database: %s", reason)
+            serve(AwaitedDatabase())
+            waiting = asyncio.create_task(_await(settings, stack, serve))
+            waiting.add_done_callback(_end_if_failed)
+            stack.push_async_callback(_stop, waiting)
+        yield
+
+
+async def _await(settings: Settings, stack: AsyncExitStack, serve: Serve) -> None:
+    while True:
+        await asyncio.sleep(RETRY_SECONDS)
+        with suppress(NotYet):
+            serve(await stack.enter_async_context(ready_database(settings)))
+            logger.info("The database is there")
+            return
+
+
+def _end_if_failed(waiting: "asyncio.Task[None]") -> None:
+    if not waiting.cancelled() and waiting.exception():
+        raise SystemExit(FAILED)  # which a loop lets through, and _stop says why
+
+
+async def _stop(waiting: "asyncio.Task[None]") -> None:
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
 
 
 @asynccontextmanager
@@ -23,7 +68,7 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
     """Open the database that the settings name, or the embedded one, with its schema up to date.
 
     Raises:
-        StartError: it cannot be reached or started, or its schema is not what the SQL files need.
+        StartError: it cannot be reached, which is a NotYet, or started, or its schema is not what the SQL files need.
     """
     async with server(settings) as dsn:
         async with connected(dsn) as connection:
@@ -67,11 +112,11 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
     except ValueError:
         raise StartError("DATABASE_URL: not an address of a PostgreSQL database") from None
-    except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartError(f"DATABASE_URL: no connection to the database: {str(error) or 'no answer in time'}") from None
+    except NO_CONNECTION as error:
+        raise no_start("DATABASE_URL: no connection to the database", error) from None
     try:
         yield connection
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartError(f"the database refused: {error}") from error
+    except NO_CONNECTION as error:
+        raise no_start("the database refused", error) from error
     finally:
         await connection.close()

@@ -5,18 +5,22 @@ import re
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import DEVNULL
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
+import httpx
 import pytest
 
 from alerts_service.migrations import LOCK
+from tests.calls import assert_error
 from tests.processes import SERVE, environment, run, serving
+from tests.test_http import answers_to_a_lost_database
 
 TENANT = "123e4567-e89b-12d3-a456-426614174000"
 BODY = {"tenant_id": TENANT, "rule_name": "r", "message": "m"}
@@ -112,7 +116,35 @@ def test_the_specifications_way(tmp_path: Path, empty_database: str) -> None:
     assert not [line for line in lines if line["logger"] == "uvicorn.access"]
 
 
+@pytest.mark.anyio
+async def test_an_absent_database_is_awaited(tmp_path: Path, tenant: UUID) -> None:
+    """Where nobody listens yet the process waits for the database, says so once, and can be stopped at any time."""
+    with serving(tmp_path, DATABASE_URL="postgresql://u:geheim@127.0.0.1:1/d") as service:
+        async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
+            for path in ("/health", "/health/details"):
+                assert_error(await client.get(path), 503, "Service unavailable", "the database does not answer")
+            for method, path, body in answers_to_a_lost_database(tenant):
+                assert_error(await client.request(method, path, json=body), 500, "Database connection error")
+        await asyncio.sleep(1.2)
+        started = time.monotonic()
+        lines = service.stop()
+        assert (service.process.returncode, time.monotonic() - started < 1) == (0, True)
+    (waiting,) = [line for line in lines if line["logger"] == "alerts_service.startup"]
+    assert "Waiting for the database: DATABASE_URL: no connection to" in waiting["message"]
+    assert "geheim" not in str(lines)
+
+
 EVERY_COMMAND = ((), ("--workers", "2"), ("migrate",), ("check",))
+
+
+@pytest.mark.parametrize("arguments", EVERY_COMMAND)
+def test_a_database_that_does_not_exist(tmp_path: Path, server_url: str, arguments: tuple[str, ...]) -> None:
+    """What waiting cannot mend, here a wrong name, ends every command at once with one line."""
+    ended = run(tmp_path, *arguments, DATABASE_URL=urlsplit(server_url)._replace(path="/absent").geturl())
+    assert ended.returncode != 0
+    (line,) = [line for line in ended.stderr.splitlines() if "DATABASE_URL: no connection to the database" in line]
+    assert "does not exist" in line
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -124,7 +156,7 @@ EVERY_COMMAND = ((), ("--workers", "2"), ("migrate",), ("check",))
         ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:x/d"}, "DATABASE_URL: not an address", ("check",)),
         *(
             ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d"}, "DATABASE_URL: no connection to", command)
-            for command in EVERY_COMMAND
+            for command in (("migrate",), ("check",))
         ),
     ],
 )

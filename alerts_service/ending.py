@@ -1,0 +1,46 @@
+"""How a server stops without losing a request that is on its way already.
+
+uvicorn closes its socket and every connection that has no request at the moment. What a client sent just then is reset,
+and neither it nor a balancer knows whether it was done. So connections that wait to be accepted are, and one without a
+request has a moment for one (`protocol.py`).
+"""
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any
+
+from uvicorn import Server
+
+
+class LastingServer(Server):
+    """Serves whoever was connected when it was told to stop."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, with those who wait to be accepted served."""
+        listening = [each for server in self.servers for each in server.sockets]
+        accepted = [connection for each in listening for connection in _accept_all(each)]
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for connection in accepted:
+            with suppress(OSError):  # who has gone meanwhile
+                await loop.connect_accepted_socket(self._protocol, connection)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Make what a connection that uvicorn accepts gets."""
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(self.config, self.server_state, self.lifespan.state)
+        return protocol
+
+
+def _accept_all(listening: socket.socket) -> list[socket.socket]:
+    accepted = []
+    with socket.fromfd(listening.fileno(), listening.family, listening.type) as own, suppress(BlockingIOError):
+        own.setblocking(False)  # noqa: FBT003 - the only parameter
+        while True:
+            connection, _ = own.accept()
+            connection.setblocking(False)  # noqa: FBT003 - the only parameter
+            accepted.append(connection)
+    return accepted

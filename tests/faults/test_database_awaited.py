@@ -1,0 +1,119 @@
+"""PostgreSQL is not up yet when the service starts."""
+
+import asyncio
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from alerts_service.migrations import LOCK
+from tests.calls import assert_error, create
+from tests.faults.postgres import Postgres, postgres
+from tests.processes import SERVE, ServiceProcess, serving
+
+pytestmark = [pytest.mark.anyio, pytest.mark.faults]
+
+WORKERS = pytest.mark.parametrize("workers", [1, 2])
+PROCESSES = 5
+
+
+def command(workers: int) -> tuple[str, ...]:
+    return (*SERVE, "--workers", str(workers))
+
+
+async def start(database: Postgres, *services: ServiceProcess) -> float:
+    """Start the database, and return how many seconds later every service is healthy."""
+    await asyncio.to_thread(database.start)
+    started = time.monotonic()
+    for service in services:
+        async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
+            while (await client.get("/health")).status_code != 200:
+                assert time.monotonic() < started + 10, service.log.read_text()
+                await asyncio.sleep(0.02)
+    return time.monotonic() - started
+
+
+def about_waiting(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(line["level"], line["message"]) for line in lines if line["logger"] == "alerts_service.startup"]
+
+
+@WORKERS
+async def test_a_database_that_comes_late_is_awaited(tmp_path: Path, tenant: UUID, workers: int) -> None:
+    """The service listens and waits, says so once, and serves by itself soon after the database came."""
+    with postgres() as database:
+        database.stop()
+        with serving(tmp_path, command(workers), DATABASE_URL=database.dsn) as service:
+            async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
+                for path in ("/health", "/health/details"):
+                    assert_error(await client.get(path), 503, "Service unavailable", "the database does not answer")
+                assert_error(await client.get(f"/stats/{tenant}"), 500, "Database connection error")
+                await asyncio.sleep(1)
+                assert await start(database, service) < 2
+                await asyncio.sleep(1)
+                for _ in range(2 * workers):
+                    await create(client, tenant)
+            lines = service.stop()
+    assert service.process.returncode == 0
+    said = about_waiting(lines)
+    assert [level for level, _ in sorted(said)] == ["INFO"] * workers + ["WARNING"] * workers
+    assert all("Waiting for the database" in text for level, text in said if level == "WARNING")
+
+
+@WORKERS
+async def test_what_waiting_does_not_mend_ends_the_process(tmp_path: Path, workers: int) -> None:
+    """Where the database that came is none to serve from, the process ends by itself, not with 0, and says why."""
+    with postgres() as database:
+        database.stop()
+        url = urlsplit(database.dsn)._replace(path="/absent").geturl()
+        with serving(tmp_path, command(workers), DATABASE_URL=url) as service:
+            await asyncio.sleep(1)
+            assert service.process.poll() is None
+            await asyncio.to_thread(database.start)
+            assert await asyncio.to_thread(service.process.wait, 10) == 3
+            lines = service.log.read_text().splitlines()
+    why = [line for line in lines if 'database \\"absent\\" does not exist' in line]
+    assert len(why) in range(1, workers + 1)
+    assert not [line for line in lines if "Traceback" in line]
+
+
+async def held_back(database: Postgres, starts: "asyncio.Future[list[ServiceProcess]]") -> None:
+    """Let every process come as far as the migrations, and then all of them go on at the same instant."""
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while await connection.fetchval(waiting) < PROCESSES:
+        assert not starts.done()
+        await asyncio.sleep(0.02)
+    await connection.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_several_processes_start_on_one_empty_database(tmp_path: Path, *, late: bool) -> None:
+    """Processes that migrate at the same instant, or for which the database comes at the same instant, all come up."""
+    folders = [tmp_path / str(number) for number in range(PROCESSES)]
+    for folder in folders:
+        folder.mkdir()
+    with postgres() as database, ExitStack() as stack:
+        if late:
+            database.stop()
+        starts = asyncio.gather(
+            *(asyncio.to_thread(stack.enter_context, serving(each, DATABASE_URL=database.dsn)) for each in folders)
+        )
+        if not late:
+            await held_back(database, starts)
+        services = await starts
+        if late:
+            await start(database, *services)
+        for service in services:
+            async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
+                await create(client, uuid4())
+        lines = [line for service in services for line in service.stop()]
+        assert [service.process.returncode for service in services] == [0] * PROCESSES
+    applied = [line["message"] for line in lines if line["logger"] == "alerts_service.migrations"]
+    assert len(applied) == len(set(applied)) > 0
