@@ -13,17 +13,22 @@ from alerts_service.errors import DatabaseBusy, DatabaseUnreachable
 
 logger = logging.getLogger(__name__)
 
-# The last one is what asyncpg says when the server ended the connection at the very moment of a call.
+# A server that became read-only is lost too: another may be the primary by now. The last one is what asyncpg says when
+# the server ended the connection at the very moment of a call, or when none of several is the one that is wanted.
 LOST = (
     OSError,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InternalClientError,
 )
 
 # Of these, what ended the statement alone.
 CUT = (asyncio.TimeoutError, asyncpg.QueryCanceledError)
+
+# What tells that there is no connection to be had.
+REFUSED = (*LOST, asyncpg.PostgresError)
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Borrowed: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -96,14 +101,14 @@ class Connections:
             return await self._pool.acquire(timeout=self._timeout)
         except asyncio.TimeoutError:
             raise DatabaseBusy("no connection to the database came free in time") from None
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except REFUSED as error:
             raise unreachable(error) from error
         finally:
             self._wanted -= 1
 
     async def _give_back(self, connection: Borrowed) -> None:
         # By now the statement has its outcome, which a fault on the way back to the pool does not change.
-        with suppress(*LOST, asyncio.TimeoutError, asyncpg.PostgresError):
+        with suppress(*REFUSED, asyncio.TimeoutError):
             await self._pool.release(connection)
 
 
