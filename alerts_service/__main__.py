@@ -19,7 +19,7 @@ from alerts_service.database import load_queries
 from alerts_service.ending import LastingServer
 from alerts_service.errors import NotYet, StartError
 from alerts_service.logs import configure_logging
-from alerts_service.migrations import LOCK, migrate, pending
+from alerts_service.migrations import alone, migrate, pending
 from alerts_service.protocol import protocol
 from alerts_service.settings import Settings, load_settings
 from alerts_service.startup import FAILED, connected, ready_database, server
@@ -116,14 +116,14 @@ async def _rehearse(settings: Settings) -> None:
 
 
 async def _migrate(settings: Settings) -> None:
-    async with server(settings) as dsn, connected(dsn) as connection:
+    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
         applied = await migrate(connection)
     print("applied " + ", ".join(migration.name for migration in applied) if applied else "nothing to apply")
 
 
 async def _check(settings: Settings) -> None:
     create_app(settings)
-    async with server(settings) as dsn, connected(dsn) as connection:
+    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
         if due := await pending(connection):
             names = ", ".join(migration.name for migration in due)
             raise StartError(f"the schema lacks {names}: run `alerts-service migrate`, or start the service")
@@ -132,8 +132,8 @@ async def _check(settings: Settings) -> None:
 
 
 async def _recount(settings: Settings) -> None:
-    async with server(settings) as dsn, connected(dsn) as connection:
-        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)  # two at a time would correct everything twice
+    # Two at a time would correct everything twice.
+    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection, alone(connection):
         tenants = await connection.fetchval(load_queries()[RECOUNT.name].sql, column=1)
     print(f"corrected the counts of {tenants} tenants")
 

@@ -14,12 +14,14 @@ from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, NotYet, Sta
 
 logger = logging.getLogger(__name__)
 
-# The last one is what asyncpg says when the server ended the connection at the very moment of a call.
+# A server that became read-only is lost too: another may be the primary by now. The last one is what asyncpg says when
+# the server ended the connection at the very moment of a call, or when none of several is the one that is wanted.
 LOST = (
     OSError,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InternalClientError,
 )
 
@@ -31,6 +33,7 @@ NOT_YET = (
     asyncpg.OperatorInterventionError,
     asyncpg.InternalClientError,
 )
+# What tells that there is none to be had.
 NO_CONNECTION = (*NOT_YET, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 # Of these, what ended the statement alone.
@@ -114,7 +117,7 @@ class Connections:
             if self.open < self.limit:
                 raise unreachable(error) from error
             raise DatabaseBusy("no connection to the database came free in time") from None
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except NO_CONNECTION as error:
             raise unreachable(error) from error
         finally:
             self._wanted -= 1
@@ -127,7 +130,7 @@ class Connections:
 
     async def _give_back(self, connection: Borrowed) -> None:
         # By now the statement has its outcome, which a fault on the way back to the pool does not change.
-        with suppress(*LOST, asyncio.TimeoutError, asyncpg.PostgresError):
+        with suppress(*NO_CONNECTION):
             await self._pool.release(connection)
 
 

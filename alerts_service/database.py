@@ -1,6 +1,7 @@
 """The corridor between a controller and its .sql file: the files, their calls, and rows that become Structs."""
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ from msgspec import Struct
 from alerts_service.connections import LOST, NO_CONNECTION, Connections, Pool, no_start, unreachable
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, StartError
 from alerts_service.grouping import Full, Group, Late
+
+logger = logging.getLogger(__name__)
 
 # After these nothing was done, so what was asked in vain with others may be asked alone.
 UNDONE = (
@@ -38,6 +41,9 @@ SESSION = {
 
 # The one for health waits for a lock as long as health does.
 APART = {name: SESSION[name] for name in ("application_name", "tcp_keepalives_idle")}
+
+# Of these, what PgBouncer takes from a client; the others it must tell its servers by itself.
+POOLED = ("application_name", "timezone")
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = TypeVar("Row", bound=Struct)
@@ -164,6 +170,9 @@ class Database:
             raise OutcomeUnknown("the change was not done in time; it may still have been made") from None
         except asyncpg.DataError as error:
             raise Invalid("the database cannot hold a value of this request") from error
+        except asyncpg.InsufficientResourcesError as error:
+            logger.error("The database has no room: %s", error)
+            raise DatabaseBusy("the database has no room") from None
         except LOST as error:
             raise unreachable(error) from error
 
@@ -189,9 +198,12 @@ class PlainConnection(asyncpg.Connection):
 
 @asynccontextmanager
 async def open_database(
-    dsn: str, *, pool_size: int, pool_timeout: float, statement_timeout: float
+    dsn: str, *, pool_size: int, pool_timeout: float, statement_timeout: float, pooler: bool = False
 ) -> AsyncIterator[Database]:
     """Open `pool_size` connections and one for what stands apart, and close them in the end. Timeouts are in seconds.
+
+    A `pooler` between here and the server gives every transaction any of its connections to the server: nothing that
+    is prepared is kept.
 
     Who still holds one after `pool_timeout`, or a server that is silent, does not keep the end from coming.
 
@@ -208,9 +220,11 @@ async def open_database(
             command_timeout=statement_timeout,
             connection_class=PlainConnection,
             server_settings=dict(session),
+            **options(pooler=pooler),
         )
 
-    many, apart = pool(pool_size, SESSION), pool(1, APART)
+    many = pool(pool_size, {name: SESSION[name] for name in POOLED} if pooler else SESSION)
+    apart = pool(1, {"application_name": SESSION["application_name"]} if pooler else APART)
     for outcome in await asyncio.gather(many, apart, return_exceptions=True):
         if isinstance(outcome, BaseException):
             many.terminate()
@@ -227,6 +241,19 @@ async def open_database(
         except (asyncio.TimeoutError, *LOST):
             many.terminate()
             apart.terminate()
+
+
+def options(*, pooler: bool) -> dict[str, Any]:
+    """Connect so that a pooler may stand between here and the server: what is prepared stays with one connection."""
+    return {"statement_cache_size": 0} if pooler else {}
+
+
+async def missing(connection: Connection) -> list[str]:
+    """Name what the sessions behind a pooler should have been told, and were not."""
+    rows = await connection.fetch("SELECT name, setting, unit FROM pg_settings")
+    told = {row["name"]: f"{row['setting']}{row['unit'] or ''}" for row in rows}
+    wanted = SESSION.keys() - {*POOLED, "tcp_keepalives_idle"}
+    return sorted(f"{name} = {SESSION[name]}" for name in wanted if told[name] != SESSION[name])
 
 
 def sql_folder() -> Path:

@@ -6,6 +6,8 @@ is applied in one transaction behind an advisory lock, so several processes may 
 
 import hashlib
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 from msgspec import Struct
@@ -60,8 +62,7 @@ async def migrate(connection: Connection) -> list[Migration]:
     if not await pending(connection):
         return []
     try:
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        async with alone(connection):
             await connection.execute(CREATE_LEDGER)
             due = await pending(connection)
             for migration in due:
@@ -69,6 +70,15 @@ async def migrate(connection: Connection) -> list[Migration]:
     except asyncpg.PostgresError as error:
         raise no_start("the schema could not be brought up to date", error) from error
     return due
+
+
+@asynccontextmanager
+async def alone(connection: Connection) -> AsyncIterator[None]:
+    """Keep out every other process that wants the same, however long it has to wait, until the transaction is over."""
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = 0")
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        yield
 
 
 async def pending(connection: Connection) -> list[Migration]:

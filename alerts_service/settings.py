@@ -30,6 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = field(name="AS_ALERTS_LOG_LEVEL", default="INFO")
     database_url: Annotated[str, Meta(pattern="^postgres(ql)?://")] | None = field(name="DATABASE_URL", default=None)
     data_dir: Path | None = field(name="AS_ALERTS_DATA_DIR", default=None)
+    pooler: bool = field(name="AS_ALERTS_POOLER", default=False)
     pool_size: Annotated[int, Meta(ge=1, le=1000)] = field(name="AS_ALERTS_POOL_SIZE", default=5)
     pool_timeout: Seconds = field(name="AS_ALERTS_POOL_TIMEOUT", default=2.0)
     statement_timeout: Seconds = field(name="AS_ALERTS_STATEMENT_TIMEOUT", default=5.0)

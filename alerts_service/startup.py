@@ -10,7 +10,7 @@ import asyncpg
 
 from alerts_service import contract
 from alerts_service.connections import NO_CONNECTION, no_start
-from alerts_service.database import AwaitedDatabase, Connection, Database, load_queries, open_database
+from alerts_service.database import AwaitedDatabase, Connection, Database, load_queries, missing, open_database, options
 from alerts_service.errors import NotYet, StartError
 from alerts_service.migrations import migrate
 from alerts_service.settings import Settings
@@ -71,14 +71,17 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
         StartError: it cannot be reached, which is a NotYet, or started, or its schema is not what the SQL files need.
     """
     async with server(settings) as dsn:
-        async with connected(dsn) as connection:
+        async with connected(dsn, pooler=settings.pooler) as connection:
             await migrate(connection)
             await contract.verify(connection, load_queries())
+            if settings.pooler and (lacking := await missing(connection)):
+                logger.warning("The pooler's connect_query must SET %s", ", ".join(lacking))
         async with open_database(
             dsn,
             pool_size=settings.pool_size,
             pool_timeout=settings.pool_timeout,
             statement_timeout=settings.statement_timeout,
+            pooler=settings.pooler,
         ) as database:
             yield database
 
@@ -101,7 +104,7 @@ async def server(settings: Settings) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[Connection]:
+async def connected(dsn: str, *, pooler: bool = False) -> AsyncIterator[Connection]:
     """Yield one connection, outside the pool, in the server's own time zone.
 
     Raises:
@@ -109,7 +112,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
             address, which holds a password.
     """
     try:
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, **options(pooler=pooler))
     except ValueError:
         raise StartError("DATABASE_URL: not an address of a PostgreSQL database") from None
     except NO_CONNECTION as error:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -23,6 +24,11 @@ from alerts_service.settings import Settings
 
 PACKAGE = Path(__file__).parents[1] / "alerts_service"
 KEY = "a-key-for-tests"
+
+# Whether TEST_DATABASE_URL is PgBouncer's: then what the tests connect themselves keeps nothing prepared either.
+POOLER = "TEST_POOLER" in os.environ
+if POOLER:
+    asyncpg.connect = partial(asyncpg.connect, statement_cache_size=0)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,7 +77,7 @@ async def empty_database(server_url: str) -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 async def settings(server_url: str) -> AsyncIterator[Settings]:
     async with fresh_database(server_url) as url:
-        yield Settings(database_url=url, internal_service_key=KEY)
+        yield Settings(database_url=url, internal_service_key=KEY, pooler=POOLER)
 
 
 @pytest.fixture(scope="session")

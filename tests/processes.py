@@ -65,7 +65,8 @@ def free_port() -> int:
 def environment(**settings: str) -> dict[str, str]:
     """The surroundings of this process without the settings of a service, and with those given."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
-    return {**bare, **settings}
+    pooler = {"AS_ALERTS_POOLER": "true"} if "TEST_POOLER" in os.environ else {}
+    return {**bare, **pooler, **settings}
 
 
 @contextmanager

@@ -41,8 +41,8 @@ class Postgres:
             self.process = subprocess.Popen(
                 [binary("postgres"), "-D", self.folder, "-p", str(self.port)],
                 cwd="/",
-                user=_user(),
-                group=_user(),
+                user=user(),
+                group=user(),
                 stdout=output,
                 stderr=output,
             )
@@ -82,8 +82,8 @@ def postgres(**configuration: str) -> Iterator[Postgres]:
     home.chmod(0o755)
     server = Postgres(home / "data", free_port())
     server.folder.mkdir(mode=0o700)
-    if user := _user():
-        shutil.chown(server.folder, user, user)
+    if owner := user():
+        shutil.chown(server.folder, owner, owner)
     try:
         run("initdb", "-D", server.folder, "-U", USER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
         lines = [f"{name} = '{value}'\n" for name, value in {**CONFIGURATION, **configuration}.items()]
@@ -99,7 +99,7 @@ def postgres(**configuration: str) -> Iterator[Postgres]:
 def run(name: str, *arguments: str | Path) -> None:
     """Run a program of PostgreSQL's to its end, as the user that its servers run as."""
     done = subprocess.run(
-        [binary(name), *arguments], cwd="/", user=_user(), group=_user(), capture_output=True, text=True, check=False
+        [binary(name), *arguments], cwd="/", user=user(), group=user(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -111,6 +111,6 @@ def binary(name: str) -> str:
     return str(versions[-1])
 
 
-def _user() -> str | None:
+def user() -> str | None:
     """PostgreSQL does not run as root: then Debian's own user."""
     return pwd.getpwnam(USER).pw_name if os.getuid() == 0 else None
