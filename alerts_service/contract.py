@@ -44,7 +44,9 @@ async def _problems(connection: Connection, queries: Mapping[str, Query]) -> Asy
         yield f"{name}: " + ("no such file" if name in Statement.declared else "no statement runs this file")
     for name in Statement.declared.keys() & queries.keys():
         try:
-            prepared = await connection.prepare(queries[name].sql, name="")  # a name would stay behind in a pooler's session
+            prepared = await connection.prepare(
+                queries[name].sql, name=""
+            )  # a name would stay behind in a pooler's session
             await prepared.explain(*[None] * len(prepared.get_parameters()))  # which asks for the rights to run it
         except asyncpg.PostgresError as error:
             yield f"{name}: {error}"
