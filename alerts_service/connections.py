@@ -151,3 +151,9 @@ def unreachable(error: Exception) -> DatabaseUnreachable:
     """Log why, which the caller need not know."""
     logger.error("No connection to the database: %s", str(error) or type(error).__name__)
     return DatabaseUnreachable()
+
+
+def no_room(error: Exception) -> DatabaseBusy:
+    """Log what there is too little of, which the caller need not know."""
+    logger.error("The database has no room: %s", error)
+    return DatabaseBusy("the database has no room")

@@ -1,7 +1,6 @@
 """The corridor between a controller and its .sql file: the files, their calls, and rows that become Structs."""
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,11 +10,9 @@ from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.connections import LOST, NO_CONNECTION, Connections, Pool, no_start, unreachable
+from alerts_service.connections import LOST, NO_CONNECTION, Connections, Pool, no_room, no_start, unreachable
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, StartError
 from alerts_service.grouping import Full, Group, Late
-
-logger = logging.getLogger(__name__)
 
 # After these nothing was done, so what was asked in vain with others may be asked alone.
 UNDONE = (
@@ -171,8 +168,7 @@ class Database:
         except asyncpg.DataError as error:
             raise Invalid("the database cannot hold a value of this request") from error
         except asyncpg.InsufficientResourcesError as error:
-            logger.error("The database has no room: %s", error)
-            raise DatabaseBusy("the database has no room") from None
+            raise no_room(error) from None
         except LOST as error:
             raise unreachable(error) from error
 

@@ -48,7 +48,7 @@ class Group(Generic[Ask, Answer]):
         *,
         flights: int = 2,
         seats: int = 64,
-        waiting: int = 1000,
+        waiting: int = 4000,
         patience: float = 2.0,
         alone: tuple[type[Exception], ...] = (),
     ) -> None:
@@ -57,6 +57,7 @@ class Group(Generic[Ask, Answer]):
         self._free, self._seats, self._room, self._alone = flights, seats, waiting, alone
         self._patience = patience
         self._queues: OrderedDict[Hashable, deque[Call[Ask, Answer]]] = OrderedDict()
+        self._most = 0  # no key has more calls waiting
         self._clock: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -79,15 +80,21 @@ class Group(Generic[Ask, Answer]):
         self._room -= 1
         loop = asyncio.get_running_loop()
         call: Call[Ask, Answer] = Call(ask, loop.create_future(), loop.time() + self._patience)
-        self._queues.setdefault(key, deque()).append(call)
+        queue = self._queues.setdefault(key, deque())
+        queue.append(call)
+        self._most = max(self._most, len(queue))
         if self._clock is None:
             self._clock = loop.call_at(call.deadline, self._expire)
         return await call.future
 
     def _make_room(self, key: Hashable) -> bool:
         """Refuse the last call of the key that has most of them waiting, unless it is this one or nobody's."""
+        enough = len(self._queues.get(key, ())) + 1
+        if self._most <= enough:  # who is refused when there are many must cost little
+            return False
         longest = max(self._queues, key=lambda each: len(self._queues[each]))
-        if longest is None or len(self._queues[longest]) <= len(self._queues.get(key, ())) + 1:
+        self._most = len(self._queues[longest])
+        if longest is None or self._most <= enough:
             return False
         _fail([self._queues[longest].pop()], Full())
         self._room += 1

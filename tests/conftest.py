@@ -28,7 +28,7 @@ KEY = "a-key-for-tests"
 # Whether TEST_DATABASE_URL is PgBouncer's: then what the tests connect themselves keeps nothing prepared either.
 POOLER = "TEST_POOLER" in os.environ
 if POOLER:
-    asyncpg.connect = partial(asyncpg.connect, statement_cache_size=0)
+    pytest.MonkeyPatch().setattr(asyncpg, "connect", partial(asyncpg.connect, statement_cache_size=0))
 
 
 @pytest.fixture(scope="session", autouse=True)

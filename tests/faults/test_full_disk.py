@@ -32,6 +32,10 @@ def small_disk() -> Iterator[Path]:
             subprocess.run(["umount", "-l", folder], check=True)
 
 
+def _enlarge(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+
+
 async def _database_on(disk: Path, server: Postgres) -> str:
     admin = await asyncpg.connect(server.dsn)
     await admin.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
@@ -63,7 +67,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
                 assert refused.headers["retry-after"] == "1"
                 assert (await client.get(f"/alerts/{first['id']}")).json() == first
                 assert (await client.get("/health")).status_code == 200
-                subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+                _enlarge(disk)
                 await _raise_alerts(client, 201)
             lines = service.stop()
     assert any("No space left on device" in line["message"] for line in lines)

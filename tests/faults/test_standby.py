@@ -50,7 +50,6 @@ async def test_the_standby_of_a_killed_primary_takes_over(tmp_path: Path, report
                 await load.answered(500)
             report("the primary killed (`kill -9`), its standby promoted", 1, await load.check(follower.dsn))
     assert found < SECONDS, found
-    print(f"found after {found:.3f} s")
 
 
 async def test_a_primary_that_takes_no_more_writes_is_let_go(tmp_path: Path, report: Report) -> None:
@@ -68,7 +67,6 @@ async def test_a_primary_that_takes_no_more_writes_is_let_go(tmp_path: Path, rep
                 await load.answered(500)
             report("the primary made read-only, its standby promoted", 1, await load.check(follower.dsn))
     assert found < SECONDS, found
-    print(f"found after {found:.3f} s")
 
 
 async def test_a_database_that_is_read_only_for_a_while(tmp_path: Path, report: Report) -> None:
