@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
@@ -124,7 +125,7 @@ class World:
 async def side(client: httpx.AsyncClient, tenant: UUID, message: str) -> Side:
     body = {"tenant_id": str(tenant), "rule_name": "r", "message": message, "severity": "high"}
     made = [(await client.post("/alerts", json=body, headers=bearer(token("HS256", tenant)))).json() for _ in range(3)]
-    return Side(tenant, UUID(made[1]["id"]), datetime.fromisoformat(made[1]["created_at"]))
+    return Side(tenant, UUID(made[1]["id"]), msgspec.convert(made[1]["created_at"], datetime))
 
 
 @pytest.fixture
