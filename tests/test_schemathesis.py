@@ -55,7 +55,7 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_the_service_does_what_the_document_says(service: ServiceProcess, tmp_path: Path) -> None:
     """Good requests are answered, bad ones refused, one by one and in sequences, always as the document describes."""
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
-    options = ["--checks=all", "--seed=1", "--max-examples=20", "--generation-database=none", "--no-color"]
+    options = ["--checks=all", "--seed=1", "--max-examples=10", "--generation-database=none", "--no-color"]
     run = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", *options, f"{service.url}/openapi.json"],
         cwd=tmp_path,
