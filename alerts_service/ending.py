@@ -38,9 +38,9 @@ class LastingServer(Server):
 def _accept_all(listening: socket.socket) -> list[socket.socket]:
     accepted = []
     with socket.fromfd(listening.fileno(), listening.family, listening.type) as own, suppress(BlockingIOError):
-        own.setblocking(False)  # noqa: FBT003 - the only parameter
+        own.settimeout(0)
         while True:
             connection, _ = own.accept()
-            connection.setblocking(False)  # noqa: FBT003 - the only parameter
+            connection.settimeout(0)
             accepted.append(connection)
     return accepted

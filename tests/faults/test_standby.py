@@ -35,6 +35,17 @@ async def read_only(server: Postgres, *, is_: bool) -> None:
     await admin.close()
 
 
+async def promoted_and_found(follower: Postgres, load: Load) -> float:
+    """Promote the standby, and tell how many seconds later the first request was answered again."""
+    await asyncio.sleep(0.5)
+    await promote(follower)
+    promoted = time.monotonic()
+    await load.answered(1)
+    found = time.monotonic() - promoted
+    await load.answered(500)
+    return found
+
+
 async def test_the_standby_of_a_killed_primary_takes_over(tmp_path: Path, report: Report) -> None:
     """Whatever was answered is on the promoted standby, which the service finds by itself."""
     async with pair() as (primary, follower):
@@ -42,12 +53,7 @@ async def test_the_standby_of_a_killed_primary_takes_over(tmp_path: Path, report
             async with Load(service.url) as load:
                 await load.answered(500)
                 await asyncio.to_thread(primary.kill)
-                await asyncio.sleep(0.5)
-                await promote(follower)
-                promoted = time.monotonic()
-                await load.answered(1)
-                found = time.monotonic() - promoted
-                await load.answered(500)
+                found = await promoted_and_found(follower, load)
             report("the primary killed (`kill -9`), its standby promoted", 1, await load.check(follower.dsn))
     assert found < SECONDS, found
 
@@ -59,12 +65,7 @@ async def test_a_primary_that_takes_no_more_writes_is_let_go(tmp_path: Path, rep
             async with Load(service.url) as load:
                 await load.answered(500)
                 await read_only(primary, is_=True)
-                await asyncio.sleep(0.5)
-                await promote(follower)
-                promoted = time.monotonic()
-                await load.answered(1)
-                found = time.monotonic() - promoted
-                await load.answered(500)
+                found = await promoted_and_found(follower, load)
             report("the primary made read-only, its standby promoted", 1, await load.check(follower.dsn))
     assert found < SECONDS, found
 
