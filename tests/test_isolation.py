@@ -55,8 +55,9 @@ def named(route: Route) -> str:
     return f"{route[0]} {route[1]}"
 
 
-INTERNAL = [route for route in routes() if route[1].startswith("/internal")]
-PUBLIC = [route for route in routes() if not route[1].startswith("/internal")]
+ROUTES = sorted(routes(), key=named)
+INTERNAL = [route for route in ROUTES if route[1].startswith("/internal")]
+PUBLIC = [route for route in ROUTES if route not in INTERNAL]
 
 
 class Parts(Struct, frozen=True):
