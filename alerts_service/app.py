@@ -16,6 +16,8 @@ from alerts_service.database import Database
 from alerts_service.exchange import Service
 from alerts_service.guards import requires_service_key, requires_tenant_token
 from alerts_service.health.controller import HealthController
+from alerts_service.history.controller import EXAMPLE as EVENT_EXAMPLE
+from alerts_service.history.controller import HistoryController
 from alerts_service.rates import limited_requests, limits_service_key
 from alerts_service.requests import Request, check_query
 from alerts_service.responses import JSONResponse
@@ -29,7 +31,7 @@ logger = logging.getLogger(__name__)
 # what two thousand waiting requests hold, all of it in use, that each of them costs twice as much.
 YOUNG_OBJECTS = 50_000
 
-EXPOSED = ["Link", "Retry-After", "X-Request-ID"]
+EXPOSED = ["ETag", "Link", "Retry-After", "X-Request-ID"]
 
 
 def create_app(settings: Settings, database: Database | None = None) -> Service:
@@ -51,7 +53,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
     verify = _verifier(settings)
     public = Router(
         "/",
-        route_handlers=[AlertsController, StatsController],
+        route_handlers=[AlertsController, HistoryController, StatsController],
         guards=[requires_tenant_token(verify)] if verify else [],
         security=openapi.TENANT_TOKEN if verify else None,
     )
@@ -82,7 +84,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         request_class=Request if settings.rate_limit_tenant is None else limited_requests(settings.rate_limit_tenant),
     )
     app.state.database = database
-    openapi.correct(app, EXAMPLE)
+    openapi.correct(app, EXAMPLE, EVENT_EXAMPLE)
     return app
 
 
@@ -95,7 +97,7 @@ def _cors(origins: str | None) -> CORSConfig | None:
     )
 
 
-def _verifier(settings: Settings) -> Callable[[str], UUID] | None:
+def _verifier(settings: Settings) -> Callable[[str], tuple[UUID, str]] | None:
     if settings.tenant_jwt_secret is None and settings.tenant_jwt_public_key is None:
         return None
     from alerts_service import tokens  # noqa: PLC0415 - who asks for no token does not wait for cryptography

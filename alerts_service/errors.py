@@ -119,6 +119,13 @@ class Conflict(Refusal):
     error = "Conflict"
 
 
+class PreconditionFailed(Refusal):
+    """The alert is no longer as the caller knows it."""
+
+    status = HTTPStatus.PRECONDITION_FAILED
+    error = "Precondition failed"
+
+
 class TooManyRequests(Refusal):
     """A tenant or a service key has called too often; the detail names the limit."""
 

@@ -26,20 +26,22 @@ def requires_service_key(keys: Sequence[str]) -> Guard:
         given = connection.headers.get(SERVICE_KEY_HEADER, "").encode("latin-1")
         if sum(hmac.compare_digest(given, key) for key in expected) == 0:  # which compares each
             raise Unauthorized(f"the header {SERVICE_KEY_HEADER} must hold the internal service key")
+        connection.scope["user"] = "service"
 
     return guard
 
 
-def requires_tenant_token(verify: Callable[[str], UUID]) -> Guard:
-    """Make a guard that raises TokenRefused unless `verify` finds a tenant in the request's bearer token.
+def requires_tenant_token(verify: Callable[[str], tuple[UUID, str]]) -> Guard:
+    """Make a guard that raises TokenRefused unless `verify` finds a tenant and a subject in the request's bearer token.
 
-    The tenant is then the request's `tenant`.
+    These are then the request's `tenant` and `actor`.
     """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         scheme, _blank, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise TokenRefused("the header authorization must hold Bearer and a tenant's token")
-        connection.scope["auth"] = verify(token)
+        connection.scope["auth"], subject = verify(token)
+        connection.scope["user"] = f"token:{subject}" if subject else "token"
 
     return guard

@@ -45,6 +45,7 @@ ERRORS = {
     403: "The tenant is another than the token's",
     404: "There is no such alert, or it is another tenant's",
     409: "The workflow does not allow this move",
+    412: "The alert has changed: it has none of the tags in `If-Match`",
     413: "The body is larger than 1 MiB",
     415: "The body is declared to be something else than JSON, or compressed",
     422: "The request breaks the contract: the detail names the field and the reason",
@@ -59,6 +60,7 @@ EXAMPLES = {
     "409": ErrorResponse(
         "Conflict", "the alert is resolved since 2026-01-05T09:30:00+00:00, and its note stays as it is"
     ),
+    "412": ErrorResponse("Precondition failed", 'the alert has changed: its tag is "2026-01-05T09:30:00+00:00"'),
     "413": ErrorResponse("Body too large", "a body may have 1 MiB"),
     "415": ErrorResponse("Unsupported media type", "Content-Type: must be application/json"),
     "422": ErrorResponse("Validation error", "tenant_id: Invalid UUID"),
@@ -79,6 +81,10 @@ POLICY = (
 NEXT_PAGE = ResponseHeader(
     name="Link", documentation_only=True, description='`<…>; rel="next"`: the next page, while there is one', value=""
 )
+ETAG = ResponseHeader(
+    name="ETag", documentation_only=True, description="Tells this state of the alert from any other.", value=""
+)
+UNCHANGED = ResponseSpec(None, description="The alert still has one of the tags in `If-None-Match`")
 
 ABOUT = """Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.
 

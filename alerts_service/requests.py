@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, overload
+from urllib.parse import quote
 from uuid import UUID
 
 import litestar
@@ -16,9 +18,11 @@ from uuid_utils.compat import uuid4
 from alerts_service.complaints import about_body
 from alerts_service.database import Database
 from alerts_service.errors import Invalid, NotJSON, Unfinished
+from alerts_service.logs import request_id
 
 MAX_BODY_BYTES = 1024 * 1024
 JSON = re.compile(rb"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
+CURSOR = re.compile(r"(?:^|&)cursor=[^&]*")
 
 decoder_for = lru_cache(msgspec.json.Decoder)
 
@@ -40,6 +44,17 @@ class Request(litestar.Request[Any, Any, Any]):
         tenant: UUID | None = self.scope.get("auth")
         return tenant
 
+    @property
+    def actor(self) -> str:
+        """Who calls, as the history tells it."""
+        actor: str = self.scope.get("user", "anonymous")
+        return actor
+
+    @property
+    def id(self) -> str | None:
+        """The request's id, which its log lines carry."""
+        return request_id.get()
+
     @overload
     def sees(self, tenant_id: UUID) -> UUID: ...
 
@@ -56,6 +71,12 @@ class Request(litestar.Request[Any, Any, Any]):
         if own is None or tenant_id == own:
             return tenant_id
         return own if tenant_id is None else uuid4()
+
+    def next_page(self, cursor: str) -> dict[str, str]:
+        """Make the header that names the page behind `cursor` of what this request asks for."""
+        query = CURSOR.sub("", self.scope["query_string"].decode("latin-1"))
+        path = f"{self.scope['root_path']}{self.scope['path']}"
+        return {"Link": f'<{path}?{quote(query, safe="%&=+,:")}&cursor={cursor}>; rel="next"'}
 
     async def body(self) -> bytes:
         """Read the body, at a fraction of what Litestar's stream of it costs.
@@ -130,8 +151,20 @@ async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
         seen.add(name)
 
 
+def check_zones(**moments: datetime | None) -> None:
+    """Refuse a time that does not say in which zone it is.
+
+    Raises:
+        Invalid: there is one.
+    """
+    for name, moment in moments.items():
+        if moment is not None and moment.tzinfo is None:
+            raise Invalid(f"{name}: must end in Z or an offset from UTC")
+
+
 @lru_cache
 def query_parameters(handler: BaseRouteHandler) -> frozenset[str]:
     """Name the query parameters that a handler declares."""
     parameters = handler.parsed_fn_signature.parameters
-    return frozenset(name for name, it in parameters.items() if isinstance(it.kwarg_definition, QueryParameter))
+    definitions = [(name, it.kwarg_definition) for name, it in parameters.items()]
+    return frozenset(it.name or name for name, it in definitions if isinstance(it, QueryParameter))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Annotated
 from uuid import UUID
 
 import jwt
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from alerts_service.errors import StartError, TokenRefused
 
@@ -22,19 +23,23 @@ MAX_TOKEN_CHARACTERS = 8192
 KEPT = 1024
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
-Verify = Callable[[str], UUID]
 
 
 class Claims(Struct, frozen=True):
-    """What a token must say; times are in seconds since 1970."""
+    """What a token says: all but the subject it must; times are in seconds since 1970."""
 
     tenant_id: UUID
     exp: float
+    sub: Annotated[str, Meta(max_length=255, pattern="^[^\\x00]*$")] = ""
+
+
+Verify = Callable[[str], tuple[UUID, str]]
 
 
 def verifier(secret: str | None, public_key: str | None) -> Verify | None:
-    """Make what tells a token's tenant, or raises TokenRefused; without a secret or a key there is nothing to verify.
+    """Make what tells a token's tenant and subject, or raises TokenRefused.
 
+    Without a secret or a key there is nothing to verify.
     The algorithm is the key's own and never the token's choice. A good token is remembered until it expires.
 
     Raises:
@@ -53,14 +58,14 @@ def _verify_with(key: PublicKey | bytes, algorithm: str) -> Verify:
         claims = jwt.decode(token, key, algorithms=[algorithm], options={"require": ["exp"]})
         return msgspec.convert(claims, Claims)
 
-    def verify(token: str) -> UUID:
+    def verify(token: str) -> tuple[UUID, str]:
         try:
             claims = claims_of(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             claims = None
         if claims is None or claims.exp <= time.time():
             raise TokenRefused("the token has expired, or is none of a tenant")
-        return claims.tenant_id
+        return claims.tenant_id, claims.sub
 
     return verify
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts_service.alerts import cursor
+from alerts_service import cursor
 from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.exchange import Service

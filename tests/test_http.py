@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service.alerts.controller import ACKNOWLEDGE
+from alerts_service.alerts.controller import MOVES
 from alerts_service.app import create_app
 from alerts_service.connections import Connections
 from alerts_service.database import Database, Query, load_queries, open_database
@@ -145,7 +145,15 @@ async def test_a_value_that_only_the_database_refuses(settings: Settings) -> Non
     """What slips through the contract and the database cannot hold is the caller's mistake, not a 500."""
     async with open_database(str(settings.database_url), pool_size=1, pool_timeout=1, statement_timeout=1) as database:
         with pytest.raises(Invalid):
-            await database.one_or_none(ACKNOWLEDGE, id=ID, tenant_id=None, note="nul \0 inside")
+            await database.one_or_none(
+                MOVES["resolved"],
+                id=ID,
+                tenant_id=None,
+                note="nul \0 inside",
+                if_match=None,
+                actor="anonymous",
+                request_id=None,
+            )
 
 
 def answers_to_a_lost_database(tenant: UUID) -> list[tuple[str, str, object]]:

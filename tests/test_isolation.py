@@ -11,12 +11,12 @@ import httpx
 import msgspec
 import pytest
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import QueryParameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.routes import HTTPRoute
 from msgspec import Struct, structs
 from msgspec.structs import replace
 
-from alerts_service.alerts import cursor
+from alerts_service import cursor
 from alerts_service.app import create_app
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
@@ -34,6 +34,11 @@ HARMLESS = {
     "rule_name": "attack",
     "message": "attack",
     "note": "attack",
+    "type": "created",
+    "since": "2026-01-01T00:00:00Z",
+    "until": "2999-01-01T00:00:00Z",
+    "If-Match": "*",
+    "If-None-Match": '"attack"',
 }
 MARK = "for the owner's eyes only"
 
@@ -65,6 +70,7 @@ class Parts(Struct, frozen=True):
 
     path: list[str]
     query: list[str]
+    header: list[str]
     body: list[str]
 
 
@@ -76,9 +82,18 @@ def parts(route: Route) -> Parts:
         given.pop(name, None)
     data = given.pop("data", None)
     in_path = [name for name in given if f"{{{name}}}" in path]
-    in_query = [n for n, it in given.items() if isinstance(it.kwarg_definition, QueryParameter)]
-    assert given.keys() == {*in_path, *in_query}, f"nobody knows how to attack {named(route)}"
-    return Parts(in_path, in_query, [field.encode_name for field in structs.fields(data.annotation)] if data else [])
+    definitions = {name: it.kwarg_definition for name, it in given.items()}
+    in_query = {name: it.name or name for name, it in definitions.items() if isinstance(it, QueryParameter)}
+    in_header = {name: it.name or name for name, it in definitions.items() if isinstance(it, HeaderParameter)}
+    assert given.keys() == {*in_path, *in_query, *in_header}, f"nobody knows how to attack {named(route)}"
+    if path.endswith("/history") and "cursor" in in_query:
+        in_query["cursor"] = "history cursor"
+    return Parts(
+        in_path,
+        [*in_query.values()],
+        [*in_header.values()],
+        [field.encode_name for field in structs.fields(data.annotation)] if data else [],
+    )
 
 
 class Side:
@@ -90,6 +105,7 @@ class Side:
             "tenant_id": str(tenant),
             "alert_id": str(alert),
             "cursor": cursor.encode(created_at, alert),
+            "history cursor": cursor.encode_event(created_at, alert, 0),
         }
 
 
@@ -106,9 +122,10 @@ class World:
         method, path, _ = route
         for (place, name), value in values.items():
             path = path.replace(f"{{{name}}}", value) if place == "path" else path
-        query = {name: value for (place, name), value in values.items() if place == "query"}
+        query = {name.split()[-1]: value for (place, name), value in values.items() if place == "query"}
         body = {name: value for (place, name), value in values.items() if place == "body"}
-        headers = bearer(token("HS256", tenant))
+        given = {name: value for (place, name), value in values.items() if place == "header"}
+        headers = {**bearer(token("HS256", tenant)), **given}
         return await self.client.request(method, path, params=query, json=body or None, headers=headers)
 
     async def kept(self) -> list[Any]:
@@ -141,12 +158,12 @@ async def world(app: Service, settings: Settings) -> AsyncIterator[World]:
 
 def choices(route: Route, world: World) -> Iterator[dict[tuple[str, str], Side | str | None]]:
     """Every way to fill in a request with things of the victim and of the attacker, and to leave a query out."""
-    places = [(place, name) for place in ("path", "query", "body") for name in getattr(parts(route), place)]
+    places = [(place, name) for place in ("path", "query", "header", "body") for name in getattr(parts(route), place)]
     options: list[tuple[Side | str | None, ...]] = []
     for place, name in places:
         known = name in world.victim.values or name in HARMLESS
         assert known, f"nobody knows how to attack {named(route)}: what is {name}?"
-        left_out = (None,) if place == "query" else ()
+        left_out = (None,) if place in {"query", "header"} else ()
         options.append((HARMLESS[name], *left_out) if name in HARMLESS else (world.victim, world.attacker, *left_out))
     for values in product(*options):
         if world.victim in values:

@@ -100,13 +100,13 @@ async def test_by_ids(connection: Connection, name: str) -> None:
     """A statement by ids reads the alerts of these ids and, where it counts, their tenants' counts."""
     ids = [row["id"] for row in await connection.fetch("SELECT id FROM alerts WHERE tenant_id = $1 LIMIT 60", BIG)]
     nothing: list[object] = [None] * len(ids)
-    arguments = [ids, nothing] if name == "alerts/get" else [ids, nothing, nothing]
-    assert await rows_read(connection, name, *arguments) <= 60
+    change = [nothing, nothing, ["anonymous"] * len(ids), nothing]
+    assert await rows_read(connection, name, ids, nothing, *(() if name == "alerts/get" else change)) <= 60
 
 
 async def test_create(connection: Connection) -> None:
     """Recording an alert reads no other."""
-    assert await rows_read(connection, "alerts/create", UUID(int=7), BIG, "r", "m", "low") == 0
+    assert await rows_read(connection, "alerts/create", UUID(int=7), BIG, "r", "m", "low", "anonymous", None) == 0
 
 
 async def test_stats(connection: Connection) -> None:

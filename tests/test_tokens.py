@@ -167,7 +167,7 @@ def test_the_document_asks_for_tokens_where_the_service_does() -> None:
     assert asking["components"]["securitySchemes"]["bearerAuth"]["scheme"] == "bearer"
     for path, item in asking["paths"].items():
         for operation in item.values():
-            tenants = path.startswith(("/alerts", "/stats"))
+            tenants = path.startswith(("/alerts", "/history", "/stats"))
             assert (operation.get("security") == [{"bearerAuth": []}]) == tenants
             if tenants:
                 assert operation["responses"]["401"]["headers"].keys() == {"WWW-Authenticate"}

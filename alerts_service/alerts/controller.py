@@ -1,18 +1,20 @@
 """The alert routes: recording, finding, acknowledging, resolving."""
 
+import re
 from typing import Annotated, Any
 from uuid import UUID
 
 from litestar import Controller, Response, get, post, put
-from litestar.params import JSONBody, PathParameter, QueryParameter
+from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
+from litestar.status_codes import HTTP_304_NOT_MODIFIED
 from msgspec import Raw
 from uuid_utils.compat import uuid7
 
-from alerts_service.alerts import cursor as cursors
+from alerts_service import cursor as cursors
 from alerts_service.alerts.structs import Alert, CreateAlert, NoteRequest, Page, Recorded, Severity, Status
-from alerts_service.database import Database, Statement
-from alerts_service.errors import AlertNotFound, Conflict, Forbidden
-from alerts_service.openapi import NEXT_PAGE, errors
+from alerts_service.database import Statement
+from alerts_service.errors import AlertNotFound, Conflict, Forbidden, PreconditionFailed
+from alerts_service.openapi import ETAG, NEXT_PAGE, UNCHANGED, errors
 from alerts_service.requests import Request
 from alerts_service.responses import JSONResponse
 
@@ -21,14 +23,21 @@ NO_NOTE = NoteRequest()
 CREATE = Statement("alerts/create", Recorded)
 GET = Statement("alerts/get", Alert)
 LIST = Statement("alerts/list", Page)
-ACKNOWLEDGE = Statement("alerts/acknowledge", Alert)
-RESOLVE = Statement("alerts/resolve", Alert)
+MOVES: dict[Status, Statement[Alert]] = {
+    "acknowledged": Statement("alerts/acknowledge", Alert),
+    "resolved": Statement("alerts/resolve", Alert),
+}
 
 AlertId = Annotated[UUID, PathParameter(description="The id that the alert got when it was recorded.")]
 Owner = Annotated[
     UUID | None,
     QueryParameter(description="When given, the alert must be this tenant's; any other is answered with 404."),
 ]
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(name="If-Match", description="Change the alert only if it still has one of these tags."),
+]
+WEAK_TAG = re.compile(r'W/"[^"]*"')
 
 
 class AlertsController(Controller):
@@ -40,13 +49,14 @@ class AlertsController(Controller):
     @post(
         summary="Record an alert",
         response_description="The alert, recorded",
+        response_headers=[ETAG],
         responses=errors(401, 403, 413, 415, 422, 429, 500, 503),
     )
-    async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Alert:
+    async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """The alert is committed when this answers 201."""
         if request.tenant not in (None, data.tenant_id):
             raise Forbidden("tenant_id: must be the token's own tenant")
-        return await _create(request.database, data)
+        return await _create(request, data)
 
     @get(
         summary="List a tenant's alerts",
@@ -75,60 +85,69 @@ class AlertsController(Controller):
         alerts = Raw(page.alerts.encode())
         if page.last_created_at is None or page.last_id is None:
             return JSONResponse[Any](alerts)
-        filters = (f"&status={status}" if status else "") + (f"&severity={severity}" if severity else "")
         following = cursors.encode(page.last_created_at, page.last_id)
-        target = (
-            f"{request.scope['root_path']}{request.scope['path']}?tenant_id={tenant_id}{filters}&cursor={following}"
-        )
-        return JSONResponse[Any](alerts, headers={"Link": f'<{target}>; rel="next"'})
+        return JSONResponse[Any](alerts, headers=request.next_page(following))
 
     @get(
         "/{alert_id:str}",
         summary="Get one alert",
         response_description="The alert",
-        responses=errors(401, 404, 422, 429, 500, 503),
+        response_headers=[ETAG],
+        responses={304: UNCHANGED, **errors(401, 404, 422, 429, 500, 503)},
     )
-    async def get_alert(self, request: Request, alert_id: AlertId, tenant_id: Owner = None) -> Alert:
-        """The alert as it stands now."""
-        return await _get(request.database, alert_id, request.sees(tenant_id))
+    async def get_alert(
+        self,
+        request: Request,
+        alert_id: AlertId,
+        tenant_id: Owner = None,
+        if_none_match: Annotated[
+            str | None,
+            HeaderParameter(name="If-None-Match", description="Answer 304 if the alert still has one of these tags."),
+        ] = None,
+    ) -> Response[Alert]:
+        """The alert as it stands now. Its `ETag` is another after every change."""
+        alert = await _get(request, alert_id, request.sees(tenant_id))
+        if if_none_match is not None and (if_none_match == "*" or _tag(alert) in if_none_match):
+            return Response[Any](None, status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": _tag(alert)})
+        return _answer(alert)
 
     @put(
         "/{alert_id:str}/acknowledge",
         summary="Acknowledge an alert",
         response_description="The alert, acknowledged",
-        responses=errors(401, 404, 409, 413, 415, 422, 429, 500, 503),
+        response_headers=[ETAG],
+        responses=errors(401, 404, 409, 412, 413, 415, 422, 429, 500, 503),
     )
     async def acknowledge_alert(
-        self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
-    ) -> Alert:
+        self,
+        request: Request,
+        alert_id: AlertId,
+        data: JSONBody[NoteRequest] = NO_NOTE,
+        tenant_id: Owner = None,
+        if_match: IfMatch = None,
+    ) -> Response[Alert]:
         """From `triggered`. The same call again changes nothing and answers 200; with another note it is a conflict."""
-        tenant_id = request.sees(tenant_id)
-        changed = await request.database.one_or_none(ACKNOWLEDGE, id=alert_id, tenant_id=tenant_id, note=data.note)
-        if changed is not None:
-            return changed
-        alert = await _get(request.database, alert_id, tenant_id)
-        if alert.status == "acknowledged" and data.note in (None, alert.acknowledgment_note):
-            return alert
-        raise Conflict(_stand(alert))
+        return await _move(
+            request, "acknowledged", alert_id, request.sees(tenant_id), note=data.note, if_match=if_match
+        )
 
     @put(
         "/{alert_id:str}/resolve",
         summary="Resolve an alert",
         response_description="The alert, resolved",
-        responses=errors(401, 404, 409, 413, 415, 422, 429, 500, 503),
+        response_headers=[ETAG],
+        responses=errors(401, 404, 409, 412, 413, 415, 422, 429, 500, 503),
     )
     async def resolve_alert(
-        self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
-    ) -> Alert:
+        self,
+        request: Request,
+        alert_id: AlertId,
+        data: JSONBody[NoteRequest] = NO_NOTE,
+        tenant_id: Owner = None,
+        if_match: IfMatch = None,
+    ) -> Response[Alert]:
         """From `triggered` or `acknowledged`. The same call again answers 200; with another note it is a conflict."""
-        tenant_id = request.sees(tenant_id)
-        changed = await request.database.one_or_none(RESOLVE, id=alert_id, tenant_id=tenant_id, note=data.note)
-        if changed is not None:
-            return changed
-        alert = await _get(request.database, alert_id, tenant_id)
-        if alert.status == "resolved" and data.note in (None, alert.resolution_note):
-            return alert
-        raise Conflict(_stand(alert))
+        return await _move(request, "resolved", alert_id, request.sees(tenant_id), note=data.note, if_match=if_match)
 
 
 class InternalAlertsController(Controller):
@@ -140,44 +159,83 @@ class InternalAlertsController(Controller):
     @post(
         summary="Record an alert, as a service",
         response_description="The alert, recorded",
+        response_headers=[ETAG],
         responses=errors(401, 413, 415, 422, 429, 500, 503),
     )
-    async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Alert:
+    async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """As `POST /alerts`, for callers that hold the internal service key."""
-        return await _create(request.database, data)
+        return await _create(request, data)
 
 
-async def _create(database: Database, alert: CreateAlert) -> Alert:
+async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
     id_ = uuid7()
-    recorded = await database.one(
+    recorded = await request.database.one(
         CREATE,
         id=id_,
         tenant_id=alert.tenant_id,
         rule_name=alert.rule_name,
         message=alert.message,
         severity=alert.severity,
+        actor=request.actor,
+        request_id=request.id,
     )
-    return Alert(
-        id=id_,
-        tenant_id=alert.tenant_id,
-        rule_name=alert.rule_name,
-        message=alert.message,
-        severity=alert.severity,
-        status="triggered",
-        created_at=recorded.created_at,
-        updated_at=recorded.created_at,
-        acknowledged_at=None,
-        acknowledgment_note=None,
-        resolved_at=None,
-        resolution_note=None,
+    return _answer(
+        Alert(
+            id=id_,
+            tenant_id=alert.tenant_id,
+            rule_name=alert.rule_name,
+            message=alert.message,
+            severity=alert.severity,
+            status="triggered",
+            created_at=recorded.created_at,
+            updated_at=recorded.created_at,
+            acknowledged_at=None,
+            acknowledgment_note=None,
+            resolved_at=None,
+            resolution_note=None,
+        )
     )
 
 
-async def _get(database: Database, alert_id: UUID, tenant_id: UUID | None) -> Alert:
-    alert = await database.one_or_none(GET, id=alert_id, tenant_id=tenant_id)
+async def _get(request: Request, alert_id: UUID, tenant_id: UUID | None) -> Alert:
+    alert = await request.database.one_or_none(GET, id=alert_id, tenant_id=tenant_id)
     if alert is None:
         raise AlertNotFound
     return alert
+
+
+async def _move(
+    request: Request, to: Status, alert_id: UUID, tenant_id: UUID | None, *, note: str | None, if_match: str | None
+) -> Response[Alert]:
+    if if_match is not None:
+        if_match = None if if_match == "*" else WEAK_TAG.sub("", if_match)
+    changed = await request.database.one_or_none(
+        MOVES[to],
+        id=alert_id,
+        tenant_id=tenant_id,
+        note=note,
+        if_match=if_match,
+        actor=request.actor,
+        request_id=request.id,
+    )
+    if changed is not None:
+        return _answer(changed)
+    alert = await _get(request, alert_id, tenant_id)
+    if if_match is not None and _tag(alert) not in if_match:
+        raise PreconditionFailed(f"the alert has changed: its tag is {_tag(alert)}")
+    said = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
+    if alert.status == to and note in (None, said):
+        return _answer(alert)
+    raise Conflict(_stand(alert))
+
+
+def _answer(alert: Alert) -> JSONResponse[Alert]:
+    return JSONResponse(alert, headers={"ETag": _tag(alert)})
+
+
+def _tag(alert: Alert) -> str:
+    """Tell one state of an alert from another: no two of them have the same time."""
+    return f'"{alert.updated_at}"'
 
 
 def _stand(alert: Alert) -> str:

@@ -1,9 +1,11 @@
--- Record new alerts, a row for each of the arrays' places, and count them.
+-- Record new alerts, a row for each of the arrays' places, each with its first event, and count them.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]
 -- $3 rule_name text[]
 -- $4 message text[]
 -- $5 severity text[]
+-- $6 actor text[]
+-- $7 request_id text[]?
 
 WITH asked AS MATERIALIZED (
     SELECT
@@ -12,9 +14,11 @@ WITH asked AS MATERIALIZED (
         tenant_id,
         rule_name,
         message,
-        severity
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
-        WITH ORDINALITY AS asked (id, tenant_id, rule_name, message, severity, place)
+        severity,
+        actor,
+        request_id
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+        WITH ORDINALITY AS asked (id, tenant_id, rule_name, message, severity, actor, request_id, place)
 ),
 recorded AS (
     INSERT INTO alerts (
@@ -35,6 +39,28 @@ recorded AS (
         severity,
         'triggered',
         now(),
+        now()
+    FROM asked
+),
+logged AS (
+    INSERT INTO alert_events (
+        alert_id,
+        sequence,
+        tenant_id,
+        type,
+        to_status,
+        actor,
+        request_id,
+        occurred_at
+    )
+    SELECT
+        id,
+        1,
+        tenant_id,
+        'created',
+        'triggered',
+        actor,
+        request_id,
         now()
     FROM asked
 ),

@@ -1,32 +1,44 @@
 -- Resolve alerts that are not resolved yet. No row: there is no such alert for this tenant, or it is resolved.
+-- Each is an event of its alert. A tag that it must still have, as If-Match names it, is the time of its last change.
 -- The condition stands in the UPDATE, so of racing callers exactly one finds it true. Rows are locked in the order of
 -- their ids, then of the counts' keys, so that statements that overlap wait for each other and never in a circle.
 -- The times tell the status, and no index knows them: so no plan looks for it but in the alerts that are asked for.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]?
 -- $3 note text[]?
+-- $4 if_match text[]?
+-- $5 actor text[]
+-- $6 request_id text[]?
 
 WITH asked AS MATERIALIZED (
     SELECT
         place,
         id,
         tenant_id,
-        note
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY AS asked (id, tenant_id, note, place)
+        note,
+        if_match,
+        actor,
+        request_id
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+        WITH ORDINALITY AS asked (id, tenant_id, note, if_match, actor, request_id, place)
     ORDER BY id
 ),
 moved AS (
     UPDATE alerts
     SET status = 'resolved',
-        resolved_at = greatest(now(), alerts.updated_at),
+        resolved_at = greatest(now(), alerts.updated_at + interval '1 microsecond'),
         resolution_note = asked.note,
-        updated_at = greatest(now(), alerts.updated_at)
+        updated_at = greatest(now(), alerts.updated_at + interval '1 microsecond'),
+        version = alerts.version + 1
     FROM asked
     WHERE alerts.id = asked.id
         AND (asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id)
         AND alerts.resolved_at IS NULL
+        AND (asked.if_match IS NULL OR strpos(asked.if_match, '"' || rfc3339(alerts.updated_at) || '"') > 0)
     RETURNING
         asked.place,
+        asked.actor,
+        asked.request_id,
         alerts.id,
         alerts.tenant_id,
         alerts.rule_name,
@@ -38,7 +50,34 @@ moved AS (
         alerts.acknowledged_at,
         alerts.acknowledgment_note,
         alerts.resolved_at,
-        alerts.resolution_note
+        alerts.resolution_note,
+        alerts.version
+),
+logged AS (
+    INSERT INTO alert_events (
+        alert_id,
+        sequence,
+        tenant_id,
+        type,
+        from_status,
+        to_status,
+        note,
+        actor,
+        request_id,
+        occurred_at
+    )
+    SELECT
+        id,
+        version,
+        tenant_id,
+        status,
+        CASE WHEN acknowledged_at IS NULL THEN 'triggered' ELSE 'acknowledged' END,
+        status,
+        resolution_note,
+        actor,
+        request_id,
+        updated_at
+    FROM moved
 ),
 counted AS (
     INSERT INTO alert_counts (

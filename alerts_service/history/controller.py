@@ -1,0 +1,147 @@
+"""The history routes: what an alert, and what all of a tenant's alerts went through."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from litestar import Controller, Response, get
+from litestar.params import PathParameter, QueryParameter
+from msgspec import Meta, Raw, Struct
+
+from alerts_service import cursor as cursors
+from alerts_service.database import Statement
+from alerts_service.errors import AlertNotFound
+from alerts_service.openapi import NEXT_PAGE, errors
+from alerts_service.requests import Request, check_zones
+from alerts_service.responses import JSONResponse
+
+EventType = Literal["created", "acknowledged", "resolved", "repeated", "escalated"]
+Status = Literal["triggered", "acknowledged", "resolved"]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class Event(Struct, frozen=True):
+    """One change of an alert. It stays as it is."""
+
+    id: UUID
+    alert_id: UUID
+    tenant_id: UUID
+    sequence: Annotated[int, Meta(description="Counts the alert's events, from 1, without gaps.")]
+    type: EventType
+    from_status: Annotated[Status | None, Meta(description="Null where there was none before.")]
+    to_status: Status
+    note: Annotated[str | None, Meta(description="What was said on acknowledging or resolving, if anything.")]
+    actor: Annotated[
+        str,
+        Meta(
+            description="Who did it: `token:` and the token's subject, `service` with the service key, `anonymous` "
+            "where nobody asks; `unknown` of what is older than the history."
+        ),
+    ]
+    request_id: Annotated[str | None, Meta(description="The `X-Request-ID` of the request that did it.")]
+    occurred_at: Time
+
+
+EXAMPLE = Event(
+    id=UUID("7d0f7f1e-2d8f-4b5e-9c61-7a8f0e4f2f10"),
+    alert_id=UUID("0f8fad5b-d9cb-469f-a165-70867728950e"),
+    tenant_id=UUID("123e4567-e89b-12d3-a456-426614174000"),
+    sequence=2,
+    type="acknowledged",
+    from_status="triggered",
+    to_status="acknowledged",
+    note="Calling the customer back",
+    actor="token:dispatcher@example.com",
+    request_id="b9f455429e654012aa64634d3270b310",
+    occurred_at="2026-01-05T09:30:00+00:00",
+)
+
+
+class Page(Struct, frozen=True):
+    """A page of events: their JSON, and the place of the last where more follow."""
+
+    events: str
+    last_occurred_at: datetime | None
+    last_alert_id: UUID | None
+    last_sequence: int | None
+
+
+LIST = Statement("history/list", Page)
+LIST_OF_ALERT = Statement("history/list_of_alert", Page)
+
+Cursor = Annotated[str | None, QueryParameter(description="Where to go on: from a `Link` header.")]
+
+
+class HistoryController(Controller):
+    """The history routes."""
+
+    tags = ("history",)
+
+    @get(
+        "/alerts/{alert_id:str}/history",
+        summary="Show what an alert went through",
+        response_description="One page of events",
+        responses=errors(401, 404, 422, 429, 500, 503),
+        response_headers=[NEXT_PAGE],
+    )
+    async def get_alert_history(
+        self,
+        request: Request,
+        alert_id: Annotated[UUID, PathParameter(description="The alert.")],
+        tenant_id: Annotated[
+            UUID | None,
+            QueryParameter(description="When given, the alert must be this tenant's; any other is answered with 404."),
+        ] = None,
+        cursor: Cursor = None,
+    ) -> Response[list[Event]]:
+        """Oldest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page."""
+        sequence = cursors.decode_event(cursor)[2] if cursor is not None else None
+        page = await request.database.one_or_none(
+            LIST_OF_ALERT, alert_id=alert_id, tenant_id=request.sees(tenant_id), after_sequence=sequence
+        )
+        if page is None:
+            raise AlertNotFound
+        return _answer(request, page)
+
+    @get(
+        "/history",
+        summary="Show what a tenant's alerts went through",
+        response_description="One page of events",
+        responses=errors(401, 422, 429, 500, 503),
+        response_headers=[NEXT_PAGE],
+    )
+    async def list_history(
+        self,
+        request: Request,
+        tenant_id: Annotated[UUID, QueryParameter(description="The tenant whose log to show.")],
+        *,
+        type_: Annotated[EventType | None, QueryParameter(name="type", description="Only events of this type.")] = None,
+        since: Annotated[datetime | None, QueryParameter(description="Only events from this time on.")] = None,
+        until: Annotated[datetime | None, QueryParameter(description="Only events before this time.")] = None,
+        cursor: Cursor = None,
+    ) -> Response[list[Event]]:
+        """Oldest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page.
+
+        An event is seen once it is committed, up to a few seconds after its time: whoever follows the log asks again
+        from a little before the last event that it has.
+        """
+        check_zones(since=since, until=until)
+        occurred_at, alert_id, sequence = cursors.decode_event(cursor) if cursor is not None else (None, None, None)
+        page = await request.database.one(
+            LIST,
+            tenant_id=request.sees(tenant_id),
+            type=type_,
+            since=since,
+            until=until,
+            after_occurred_at=occurred_at,
+            after_alert_id=alert_id,
+            after_sequence=sequence,
+        )
+        return _answer(request, page)
+
+
+def _answer(request: Request, page: Page) -> Response[list[Event]]:
+    headers = {}
+    if page.last_occurred_at is not None and page.last_alert_id is not None and page.last_sequence is not None:
+        headers = request.next_page(cursors.encode_event(page.last_occurred_at, page.last_alert_id, page.last_sequence))
+    return JSONResponse[Any](Raw(page.events.encode()), headers=headers)

@@ -1,0 +1,42 @@
+-- Pages of alerts' histories, oldest first, each from behind its cursor's event on: up to 50 events as JSON, and the place
+-- of the last where more follow. No row: there is no such alert for this tenant. The tenant is null where none was named.
+-- $1 alert_id uuid[]
+-- $2 tenant_id uuid[]?
+-- $3 after_sequence int4[]?
+
+SELECT
+    asked.place,
+    page.events,
+    page.last_occurred_at,
+    page.last_alert_id,
+    page.last_sequence
+FROM unnest($1::uuid[], $2::uuid[], $3::integer[])
+    WITH ORDINALITY AS asked (alert_id, tenant_id, after_sequence, place)
+JOIN alerts ON alerts.id = asked.alert_id
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(array_to_json((array_agg(found))[:50])::text, '[]') AS events,
+        CASE WHEN count(*) > 50 THEN (array_agg(found.occurred_at))[50] END AS last_occurred_at,
+        CASE WHEN count(*) > 50 THEN (array_agg(found.alert_id))[50] END AS last_alert_id,
+        CASE WHEN count(*) > 50 THEN (array_agg(found.sequence))[50] END AS last_sequence
+    FROM (
+        SELECT
+            id,
+            alert_id,
+            tenant_id,
+            sequence,
+            type,
+            from_status,
+            to_status,
+            note,
+            actor,
+            request_id,
+            occurred_at
+        FROM alert_events
+        WHERE alert_id = asked.alert_id
+            AND sequence > coalesce(asked.after_sequence, 0)
+        ORDER BY sequence
+        LIMIT 51
+    ) AS found
+) AS page
+WHERE asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id;
