@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -130,9 +131,7 @@ async def test_a_race(client: httpx.AsyncClient, tenant: UUID) -> None:
             ["created", "acknowledged", "resolved"],
             ["created", "resolved"],
         )
-        assert all(
-            event["from_status"] == before["to_status"] for before, event in zip(events[:-1], events[1:], strict=True)
-        )
+        assert all(event["from_status"] == before["to_status"] for before, event in pairwise(events))
 
 
 @pytest.mark.parametrize(
