@@ -36,12 +36,12 @@ class Service(Litestar):
             await super().__call__(scope, receive, _first_the_log(send) if scope["type"] == "lifespan" else send)
             return
         started = perf_counter()
-        line = RequestLine(datetime.now(timezone.utc), scope["method"], scope["path"], _request_id(scope["headers"]))
+        line = request_line(scope)
         request_id.set(line.request_id)
 
         def respond(message: Any) -> Any:
             if message["type"] == "http.response.start":
-                line.status = message["status"]
+                line.status = line.status or message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, line.request_id.encode())]
             return send(message)
 
@@ -54,6 +54,15 @@ class Service(Litestar):
                 await super().__call__(scope, receive, respond)
         finally:
             access_log.write(line, perf_counter() - started)
+
+
+def request_line(scope: Any) -> RequestLine:
+    """Begin the line of a request, or find it begun, with a status where the server answered in our place."""
+    line: RequestLine | None = scope.get("line")
+    if line is None:
+        now = datetime.now(timezone.utc)
+        line = scope["line"] = RequestLine(now, scope["method"], scope["path"], _request_id(scope["headers"]))
+    return line
 
 
 def _is_preflight(scope: Any) -> bool:
