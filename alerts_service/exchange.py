@@ -4,6 +4,7 @@ Litestar's middleware does not see unknown paths, and its handlers cannot answer
 application.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -14,13 +15,20 @@ from typing import Any
 from litestar import Litestar
 from uuid_utils import uuid4
 
-from alerts_service.errors import StartError
+from alerts_service.errors import ErrorResponse, OutcomeUnknown, StartError
 from alerts_service.logs import AccessLog, RequestLine, request_id
+from alerts_service.responses import JSONResponse
 
 access_log = AccessLog()
 
 REQUEST_ID_HEADER = b"x-request-id"
 ACCEPTABLE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
+
+# What is left to say to a request that the server gives up because it stops.
+STOPPED = JSONResponse(
+    ErrorResponse(OutcomeUnknown.error, "the service stops; a change may still have been made"),
+    status_code=OutcomeUnknown.status,
+).to_asgi_response()
 
 # HEAD is GET without the body. No route takes the method ALLOW, so its 405 lists all that the path does take, which
 # is what OPTIONS asks for.
@@ -52,6 +60,10 @@ class Service(Litestar):
                 await super().__call__(inner, receive, _without_body(line.method, respond))
             else:
                 await super().__call__(scope, receive, respond)
+        except asyncio.CancelledError:
+            if line.status is not None:
+                raise
+            await STOPPED(scope, receive, respond)
         finally:
             access_log.write(line, perf_counter() - started)
 

@@ -72,19 +72,27 @@ async def test_a_stop_under_load(tmp_path: Path, report: Report) -> None:
 
 
 async def test_a_stop_with_half_a_request(tmp_path: Path) -> None:
-    """Half a head and half a body do not hold a stop up for longer than its grace, and the exit code is 0."""
+    """Half a head and half a body hold a stop up for no longer than its grace; what can be answered is, and logged."""
     grace = str(GRACE)
     with postgres() as database:
         with serving(tmp_path, DATABASE_URL=database.dsn, AS_ALERTS_SHUTDOWN_TIMEOUT=grace) as service:
             head = connected(service, "GET /health/live HTTP/1.1\r\n")
-            body = connected(service, "POST /alerts HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+            body = connected(service, "POST /alerts HTTP/1.1\r\nX-Request-ID: the-half\r\nContent-Length: 100\r\n\r\n{")
             await asyncio.sleep(0.2)
             stopped = time.monotonic()
             service.process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(service.process.wait, 10) == 0
             assert GRACE - 0.1 < time.monotonic() - stopped < GRACE + 1
         assert head.recv(100) == b""
-        assert body.recv(100).startswith(b"HTTP/1.1 500 ")
+        answer = body.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(
+            b'{"error":"Service unavailable","detail":"the service stops; a change may still have been made"}'
+        )
+        assert b"\r\nx-request-id: the-half\r\n" in answer
+        assert b"retry-after" not in answer
+        lines = [line for line in service.lines() if line.get("request_id") == "the-half"]
+        assert [(line["path"], line["status"]) for line in lines] == [("/alerts", 503)]
         head.close()
         body.close()
 
