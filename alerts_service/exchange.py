@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from uuid_utils import uuid4
 
 from alerts_service.errors import ErrorResponse, OutcomeUnknown, StartError
@@ -22,6 +23,7 @@ from alerts_service.responses import JSONResponse
 access_log = AccessLog()
 
 REQUEST_ID_HEADER = b"x-request-id"
+PREFLIGHT_HEADERS = (b"origin", b"access-control-request-method")
 ACCEPTABLE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 
 # What is left to say to a request that the server gives up because it stops.
@@ -55,7 +57,7 @@ class Service(Litestar):
 
         try:
             inner_method = INNER_METHOD.get(line.method)
-            if inner_method and not (self.cors_config and _is_preflight(scope)):
+            if inner_method and not (self.cors_config and _is_good_preflight(scope, self.cors_config)):
                 inner: Any = {**scope, "method": inner_method}
                 await super().__call__(inner, receive, _without_body(line.method, respond))
             else:
@@ -77,11 +79,14 @@ def request_line(scope: Any) -> RequestLine:
     return line
 
 
-def _is_preflight(scope: Any) -> bool:
-    """Whether a browser asks if a page of another origin may send a request."""
-    return (
-        scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= dict(scope["headers"]).keys()
-    )
+def _is_good_preflight(scope: Any, cors: CORSConfig) -> bool:
+    """Whether a browser asks if a page of another origin may send a request, and it may.
+
+    Else it is an OPTIONS like any other, whose answer allows the browser nothing.
+    """
+    headers = dict(scope["headers"])
+    origin, method = (headers.get(name, b"").decode("latin-1") for name in PREFLIGHT_HEADERS)
+    return scope["method"] == "OPTIONS" and cors.is_origin_allowed(origin) and method in cors.allow_methods
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
