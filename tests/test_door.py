@@ -13,7 +13,7 @@ from uuid import UUID
 import psutil
 import pytest
 
-from alerts_service.settings import Settings
+from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from tests.processes import ServiceProcess, serving
 
 HEAD = b"POST /alerts HTTP/1.1\r\nHost: alerts.test\r\nContent-Type: application/json\r\n"
@@ -275,6 +275,14 @@ def test_a_body_without_end(service: ServiceProcess, caller: Caller, head: bytes
         assert caller.answer()[0] == status
         assert caller.send_on(chunk, 128 * MIB) < 48 * MIB
     assert caller.closed()
+
+
+def test_trailers(caller: Caller) -> None:
+    """Headers that come behind a body do not count."""
+    key = b"X-Service-Key: %s\r\n" % PUBLISHED_SERVICE_KEY.encode()
+    head = HEAD.replace(b"/alerts", b"/internal/alerts") + b"Transfer-Encoding: chunked\r\n"
+    caller.send(head + key + b"\r\n2\r\n{}\r\n0\r\n\r\n" + head + b"\r\n2\r\n{}\r\n0\r\n" + key + b"\r\n")
+    assert [caller.answer()[0] for _ in range(2)] == [422, 401]
 
 
 def test_trailers_without_end(service: ServiceProcess, caller: Caller) -> None:
