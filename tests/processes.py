@@ -35,6 +35,10 @@ class ServiceProcess:
         """End the service and return the lines of its log."""
         self.process.send_signal(number)
         self.process.wait(timeout=20)
+        return self.lines()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Read what the log holds."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def wait(self, seconds: float = 20) -> None:

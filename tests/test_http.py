@@ -1,6 +1,7 @@
 """What holds for every route: errors of one shape, methods, request ids, failing databases."""
 
 import asyncio
+import gzip
 import re
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +24,7 @@ from alerts_service.settings import Settings
 from alerts_service.startup import ready_database
 from alerts_service.stats.controller import GET
 from tests.calls import assert_error, create
-from tests.conftest import client_of
+from tests.conftest import KEY, client_of
 
 pytestmark = pytest.mark.anyio
 
@@ -462,27 +463,74 @@ async def test_a_locked_row_holds_up_nobody_else(settings: Settings) -> None:
 
 
 ORIGIN = "https://app.example.com"
-PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
 
 
 @pytest.mark.parametrize(
-    ("origins", "origin", "allowed"),
+    ("origins", "origin", "method", "allowed"),
     [
-        (None, ORIGIN, None),
-        (f"https://a.example, {ORIGIN}", ORIGIN, ORIGIN),
-        (ORIGIN, "https://evil.example", None),
-        (ORIGIN, ORIGIN + ".evil.example", None),
+        (None, ORIGIN, "PUT", None),
+        (f"https://a.example, {ORIGIN}", ORIGIN, "PUT", ORIGIN),
+        (ORIGIN, ORIGIN, "DELETE", None),
+        (ORIGIN, "https://evil.example", "PUT", None),
+        (ORIGIN, ORIGIN + ".evil.example", "PUT", None),
+        (ORIGIN, ORIGIN.replace(".", "x"), "PUT", None),
     ],
 )
-async def test_pages_of_other_origins(origins: str | None, origin: str, allowed: str | None) -> None:
-    """A browser lets pages of the origins that are set call, and of no other."""
+async def test_pages_of_other_origins(origins: str | None, origin: str, method: str, allowed: str | None) -> None:
+    """A browser lets pages of the origins that are set call, and of no other, whose preflights are any OPTIONS."""
+    path, preflight = f"/alerts/{ID}/resolve", {"Origin": origin, "Access-Control-Request-Method": method}
     async with client_of(create_app(Settings(cors_origins=origins))) as client:
-        asked = await client.options(f"/alerts/{ID}/resolve", headers={"Origin": origin, **PREFLIGHT})
+        asked = await client.options(path, headers={**preflight, "Access-Control-Request-Headers": "content-type"})
         called = await client.get("/health/live", headers={"Origin": origin})
-        plain = await client.options("/alerts", headers={"Origin": origin})
-    assert [it.headers.get("access-control-allow-origin") for it in (asked, called)] == [allowed] * 2
+        plain = await client.options(path, headers={"Origin": origin})
+    assert asked.status_code == 204
+    assert asked.headers.get("access-control-allow-origin") == allowed
+    assert called.headers.get("access-control-allow-origin") == (
+        origin if origin in (origins or "").split(", ") else None
+    )
     assert ("PUT" in asked.headers.get("access-control-allow-methods", "")) == (allowed is not None)
-    assert plain.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert plain.headers["allow"] == "OPTIONS, PUT"
+    if allowed is None:
+        assert asked.headers.keys() == plain.headers.keys()
+
+
+def routes_with_a_body(app: Service) -> list[tuple[str, str]]:
+    paths = app.openapi_schema.to_schema()["paths"]
+    return [
+        (method, path.format(alert_id=ID))
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if "requestBody" in operation
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Content-Type", "text/plain"),
+        ("Content-Type", "application/jsonp"),
+        ("Content-Encoding", "gzip"),
+    ],
+)
+async def test_a_body_that_is_declared_something_else(
+    app: Service, client: httpx.AsyncClient, name: str, value: str
+) -> None:
+    """A body that is declared to be no JSON, as a browser's form is, or compressed, is not read: 415 says why."""
+    routes = routes_with_a_body(app)
+    assert len(routes) >= 4
+    for method, path in routes:
+        headers = {name: value, "X-Service-Key": KEY}
+        response = await client.request(method, path, content=gzip.compress(bytes(1 << 24)), headers=headers)
+        assert_error(response, 415, "Unsupported media type", f"{name}: must")
+        assert response.headers["accept-encoding"] == "identity"
+
+
+async def test_a_body_that_is_not_declared(app: Service, client: httpx.AsyncClient) -> None:
+    """A body that is not declared at all is read as JSON."""
+    for method, path in routes_with_a_body(app):
+        response = await client.request(method, path, content=b'{"no": 1}', headers={"X-Service-Key": KEY})
+        assert_error(response, 422, "Validation error", "unknown field `no`")
 
 
 async def test_pages_say_how_they_may_be_used(client: httpx.AsyncClient) -> None:
