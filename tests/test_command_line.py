@@ -142,7 +142,9 @@ SERVING = [pytest.param(arguments, marks=not_pooled) for arguments in ((), ("--w
 @pytest.mark.parametrize("arguments", [*SERVING, ("migrate",), ("check",)])
 def test_a_database_that_does_not_exist(tmp_path: Path, server_url: str, arguments: tuple[str, ...]) -> None:
     """What waiting cannot mend, here a wrong name, ends every command at once with one line."""
-    ended = run(tmp_path, *arguments, DATABASE_URL=urlsplit(server_url)._replace(path=f"/absent_{uuid4().hex}").geturl())
+    ended = run(
+        tmp_path, *arguments, DATABASE_URL=urlsplit(server_url)._replace(path=f"/absent_{uuid4().hex}").geturl()
+    )
     assert ended.returncode != 0
     (line,) = [line for line in ended.stderr.splitlines() if "DATABASE_URL: no connection to the database" in line]
     assert "does not exist" in line

@@ -38,13 +38,16 @@ async def test_details(client: httpx.AsyncClient) -> None:
 
 
 async def test_health_gives_up_after_a_second(client: httpx.AsyncClient, settings: Settings) -> None:
-    """When the database does not get round to the query, health is 503 after a second; the process still lives."""
+    """When the database does not get round to the query, health is 503 after a second; the process still lives.
+
+    A pooler tells its sessions to wait for a lock as short as all others do.
+    """
     locker = await asyncpg.connect(settings.database_url)
     async with locker.transaction():
         await locker.execute("LOCK TABLE alerts_service_migrations")
         started = time.monotonic()
         assert_error(await client.get("/health"), 503, "Service unavailable", "the database does not answer")
-        assert 0.9 < time.monotonic() - started < 1.5
+        assert (0.2 if POOLER else 0.9) < time.monotonic() - started < 1.5
         assert (await client.get("/health/live")).status_code == 200
     await locker.close()
     assert (await client.get("/health")).status_code == 200
