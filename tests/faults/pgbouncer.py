@@ -24,6 +24,7 @@ listen_port = {listen_port}
 unix_socket_dir =
 auth_type = any
 default_pool_size = {pool_size}
+server_round_robin = 1
 max_client_conn = 500
 """
 
