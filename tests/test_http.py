@@ -17,14 +17,14 @@ import pytest
 from alerts_service.alerts.controller import ACKNOWLEDGE
 from alerts_service.app import create_app
 from alerts_service.connections import Connections
-from alerts_service.database import Database, Query, load_queries, open_database
+from alerts_service.database import Database, Query, load_queries, options
 from alerts_service.errors import DatabaseBusy, Invalid
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 from alerts_service.startup import ready_database
 from alerts_service.stats.controller import GET
 from tests.calls import assert_error, create
-from tests.conftest import KEY, client_of
+from tests.conftest import KEY, POOLER, client_of, open_database, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +172,7 @@ async def close_database(server_url: str, database_url: str) -> None:
 
 async def test_a_lost_database(server_url: str, empty_database: str, tenant: UUID) -> None:
     """Without its database every data route is 500, "Database connection error", and health is 503; only live lives."""
-    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    app = create_app(settings_for(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_of(app) as client:
         await create(client, tenant)
         await close_database(server_url, empty_database)
@@ -256,7 +256,7 @@ async def until_cut(client: httpx.AsyncClient, url: str, alert: dict[str, Any], 
 )
 async def test_a_statement_that_the_server_cuts_off(empty_database: str, tenant: UUID, act: str, detail: str) -> None:
     """A statement that an administrator cancels, or that waits too long for a lock, is 503 and changes nothing."""
-    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    app = create_app(settings_for(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_of(app) as client:
         alert = await create(client, tenant)
         response = await until_cut(client, empty_database, alert, act)
@@ -267,7 +267,7 @@ async def test_a_statement_that_the_server_cuts_off(empty_database: str, tenant:
 
 async def test_a_connection_lost_in_the_midst_is_replaced(empty_database: str, tenant: UUID) -> None:
     """When the only connection is lost under a statement that request is 500, and the next ones get a new one."""
-    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    app = create_app(settings_for(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_of(app) as client:
         alert = await create(client, tenant)
         lost = await until_cut(client, empty_database, alert, "pg_terminate_backend(pid)")
@@ -278,7 +278,7 @@ async def test_a_connection_lost_in_the_midst_is_replaced(empty_database: str, t
 
 async def test_connections_lost_while_idle_are_replaced(empty_database: str, tenant: UUID) -> None:
     """When the server ends connections that have nothing to do, no request notices."""
-    app = create_app(Settings(database_url=empty_database, pool_size=2))
+    app = create_app(settings_for(database_url=empty_database, pool_size=2))
     async with app.lifespan(), client_of(app) as client:
         await asyncio.gather(*(create(client, tenant) for _ in range(5)))
         admin = await asyncpg.connect(empty_database)
@@ -320,7 +320,7 @@ async def test_the_end_waits_for_a_statement_and_no_longer(settings: Settings) -
 
 async def test_the_pools_settings_count(empty_database: str, tenant: UUID) -> None:
     """The pool is as large, waits for a connection as long, and lets a statement take as long as the settings say."""
-    settings = Settings(database_url=empty_database, pool_size=1, pool_timeout=0.2, statement_timeout=0.3)
+    settings = settings_for(database_url=empty_database, pool_size=1, pool_timeout=0.2, statement_timeout=0.3)
     async with ready_database(settings) as database, database.connections.one() as connection:
         assert database.connections.limit == 1
         started = time.monotonic()
@@ -376,7 +376,7 @@ async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID)
 @asynccontextmanager
 async def one_connection(url: str | None, kind: type[asyncpg.Connection]) -> AsyncIterator[Database]:
     """A database with one connection, of this kind."""
-    pool = await asyncpg.create_pool(url, min_size=1, max_size=1, connection_class=kind)
+    pool = await asyncpg.create_pool(url, min_size=1, max_size=1, connection_class=kind, **options(pooler=POOLER))
     connections = Connections(pool, 2)
     try:
         yield Database(load_queries(), connections, 2)
