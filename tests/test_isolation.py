@@ -93,6 +93,17 @@ class Side:
         }
 
 
+async def call(
+    client: httpx.AsyncClient, route: Route, values: dict[tuple[str, str], str], headers: dict[str, str]
+) -> httpx.Response:
+    method, path, _ = route
+    for (place, name), value in values.items():
+        path = path.replace(f"{{{name}}}", value) if place == "path" else path
+    query = {name: value for (place, name), value in values.items() if place == "query"}
+    body = {name: value for (place, name), value in values.items() if place == "body"}
+    return await client.request(method, path, params=query, json=body or None, headers=headers)
+
+
 class World:
     """An attacker and a victim, each with alerts, and somebody who does not exist."""
 
@@ -103,13 +114,7 @@ class World:
         self.nobody = Side(uuid4(), uuid4(), moment)
 
     async def call(self, route: Route, values: dict[tuple[str, str], str], tenant: UUID) -> httpx.Response:
-        method, path, _ = route
-        for (place, name), value in values.items():
-            path = path.replace(f"{{{name}}}", value) if place == "path" else path
-        query = {name: value for (place, name), value in values.items() if place == "query"}
-        body = {name: value for (place, name), value in values.items() if place == "body"}
-        headers = bearer(token("HS256", tenant))
-        return await self.client.request(method, path, params=query, json=body or None, headers=headers)
+        return await call(self.client, route, values, bearer(token("HS256", tenant)))
 
     async def kept(self) -> list[Any]:
         """All that the database keeps of the victim."""
