@@ -197,6 +197,23 @@ async def test_the_owner_is_served(world: World, route: Route) -> None:
     assert response.content not in {b"[]", b"null"}
 
 
+@pytest.mark.parametrize("route", ROUTES, ids=named)
+async def test_options_tell_nothing(world: World, route: Route) -> None:
+    """OPTIONS, which asks for no token, is answered alike for one's own, another's and what is not there."""
+    _, path, handler = route
+
+    def naming(side: Side) -> dict[tuple[str, str], str]:
+        places = [(place, name) for place in ("path", "query") for name in getattr(parts(route), place)]
+        return {(place, name): side.values[name] for place, name in places if name in side.values}
+
+    for headers in ({}, bearer(token("HS256", world.victim.tenant))):
+        answers = [
+            seen(await call(world.client, ("OPTIONS", path, handler), naming(side), headers))
+            for side in (world.victim, world.attacker, world.nobody)
+        ]
+        assert answers == answers[:1] * 3
+
+
 @pytest.mark.parametrize("route", PUBLIC, ids=named)
 async def test_every_route_of_a_tenant_asks_for_a_token(world: World, route: Route) -> None:
     """Without a token every route outside health and documentation is 401, and the service key is none."""
