@@ -107,6 +107,19 @@ def test_every_error_is_the_same_kind(operations: dict[str, dict[str, Any]]) -> 
             msgspec.convert(body["example"], ErrorResponse)
 
 
+def test_each_route_shows_its_own_refusals(operations: dict[str, dict[str, Any]]) -> None:
+    """A route shows the limit and the lack of a database that it knows itself."""
+    for name, operation in operations.items():
+        shown = {
+            status: answer["content"]["application/json"].get("example", {}).get("detail")
+            for status, answer in operation["responses"].items()
+        }
+        health, internal = "/health" in name, "/internal" in name
+        assert ("does not answer" in shown.get("503", "does not answer")) == health
+        assert ("service key" in shown.get("429", "")) == internal
+        assert ("a tenant" in shown.get("429", "")) == (not health and not internal)
+
+
 def test_health_routes_take_no_wrong_input(operations: dict[str, dict[str, Any]]) -> None:
     """A route that takes no input documents no validation error."""
     healths = [operation for name, operation in operations.items() if name.startswith("get /health")]
