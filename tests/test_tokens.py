@@ -25,7 +25,7 @@ from tests.processes import run
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "a-secret-for-tests-of-32-bytes-or-more"
+SECRET = "a-secret-for-tests-" * 4
 PRIVATE: dict[str, Any] = {
     "RS256": rsa.generate_private_key(65537, 2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
@@ -120,6 +120,11 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
                 token(algorithm, tenant, tenant_id=None),
                 token(algorithm, tenant, tenant_id="everybody"),
                 token(algorithm, tenant, tenant_id=[str(tenant)]),
+                token(algorithm, tenant, more="x" * 9_000),
+                *(
+                    jwt.encode({**claims, name: None}, PRIVATE.get(algorithm, SECRET), algorithm=algorithm)
+                    for name in claims
+                ),
             ),
         ),
     ]
@@ -127,6 +132,16 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
         response = await guarded.post("/alerts", content=b"x" * (2 << 20), headers=headers)  # type: ignore[arg-type] # bytes are headers too
         assert_error(response, 401, "Unauthorized")
         assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("algorithm", "other"), [("HS256", "HS512"), ("RS256", "RS512"), ("RS256", "PS256")])
+async def test_another_algorithm_of_the_same_key(
+    guarded: httpx.AsyncClient, algorithm: str, other: str, tenant: UUID
+) -> None:
+    """A token signed with the right key, but by another algorithm that it is good for, is 401."""
+    claims = {"tenant_id": str(tenant), "exp": int(time.time()) + 600}
+    signed = jwt.encode(claims, PRIVATE.get(algorithm, SECRET), algorithm=other)
+    assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer(signed)), 401, "Unauthorized")
 
 
 async def test_the_public_key_is_no_secret(app: Service, settings: Settings, tenant: UUID) -> None:
@@ -190,7 +205,7 @@ def test_the_document_asks_for_tokens_where_the_service_does() -> None:
 def test_settings_that_cannot_be(settings: dict[str, str], complaint: str) -> None:
     """A secret or key that will not do is refused in one line that names the setting and not its value."""
     with pytest.raises(StartError, match=f"^{complaint}") as refused:
-        create_app(Settings(**settings))
+        create_app(replace(Settings(), **settings))
     assert len(str(refused.value).splitlines()) == 1
     assert not any(value[:20] in str(refused.value) for value in settings.values())
 
