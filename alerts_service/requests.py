@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypeVar
 from uuid import UUID
 
 import litestar
@@ -19,6 +19,9 @@ from alerts_service.errors import Invalid, NotJSON, Unfinished
 
 MAX_BODY_BYTES = 1024 * 1024
 JSON = re.compile(rb"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
+
+# A tenant, or on some routes perhaps none.
+Named = TypeVar("Named", UUID, UUID | None)
 
 decoder_for = lru_cache(msgspec.json.Decoder)
 
@@ -40,13 +43,7 @@ class Request(litestar.Request[Any, Any, Any]):
         tenant: UUID | None = self.scope.get("auth")
         return tenant
 
-    @overload
-    def sees(self, tenant_id: UUID) -> UUID: ...
-
-    @overload
-    def sees(self, tenant_id: UUID | None) -> UUID | None: ...
-
-    def sees(self, tenant_id: UUID | None) -> UUID | None:
+    def admit(self, tenant_id: Named) -> Named:
         """Turn the tenant that a request names into the one that a statement may look at.
 
         With a token that is the token's own, named or not. Any other becomes a tenant that nobody is, so that it is

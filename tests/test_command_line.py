@@ -36,21 +36,23 @@ def requests(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_every_line_is_json(tmp_path: Path, empty_database: str) -> None:
     """Every line of the log is JSON, uvicorn's too, each request has one, and none holds a secret or a note."""
     with serving(tmp_path, DATABASE_URL=empty_database, INTERNAL_SERVICE_KEY="geheim") as service:
-        with service.client(**{"X-Request-ID": "call-1"}) as client:
+        with service.client(**{"X-Request-ID": "call-1", "Authorization": "Bearer geheim"}) as client:
             alert = client.post("/alerts", json={**BODY, "message": "geheim"}).json()
             client.put(f"/alerts/{alert['id']}/acknowledge?tenant_id={TENANT}", json={"note": "geheim"})
-            client.post("/internal/alerts", headers={"x-service-key": "geheim?"})
+            refusals = [
+                client.post("/internal/alerts", headers={"x-service-key": key}) for key in ("geheim", "geheim?")
+            ]
         lines = service.stop()
     assert all(line.keys() >= LINE_KEYS for line in lines)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", line["time"]) for line in lines)
     loggers = {line["logger"] for line in lines}
     assert loggers >= {"uvicorn.error", "alerts_service.migrations", "alerts_service.access"}
-    assert "geheim" not in str(lines)
-    created, acknowledged, refused = [line for line in requests(lines) if line["request_id"] == "call-1"]
+    assert "geheim" not in str(lines) + "".join(refusal.text for refusal in refusals)
+    created, acknowledged, invalid, refused = [line for line in requests(lines) if line["request_id"] == "call-1"]
     assert created.keys() == LINE_KEYS | REQUEST_KEYS
     assert (created["method"], created["path"], created["status"]) == ("POST", "/alerts", 201)
     assert (acknowledged["path"], acknowledged["status"]) == (f"/alerts/{alert['id']}/acknowledge", 200)
-    assert refused["status"] == 401
+    assert (invalid["status"], refused["status"]) == (422, 401)
 
 
 def test_the_default_key_is_warned_of(tmp_path: Path, empty_database: str) -> None:

@@ -44,7 +44,7 @@ class AlertsController(Controller):
     )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Alert:
         """The alert is committed when this answers 201."""
-        if request.tenant not in (None, data.tenant_id):
+        if request.admit(data.tenant_id) != data.tenant_id:
             raise Forbidden("tenant_id: must be the token's own tenant")
         return await _create(request.database, data)
 
@@ -66,7 +66,7 @@ class AlertsController(Controller):
         created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)
         page = await request.database.one(
             LIST,
-            tenant_id=request.sees(tenant_id),
+            tenant_id=request.admit(tenant_id),
             status=status,
             severity=severity,
             before_created_at=created_at,
@@ -90,7 +90,7 @@ class AlertsController(Controller):
     )
     async def get_alert(self, request: Request, alert_id: AlertId, tenant_id: Owner = None) -> Alert:
         """The alert as it stands now."""
-        return await _get(request.database, alert_id, request.sees(tenant_id))
+        return await _get(request.database, alert_id, request.admit(tenant_id))
 
     @put(
         "/{alert_id:str}/acknowledge",
@@ -102,7 +102,7 @@ class AlertsController(Controller):
         self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
     ) -> Alert:
         """From `triggered`. The same call again changes nothing and answers 200; with another note it is a conflict."""
-        tenant_id = request.sees(tenant_id)
+        tenant_id = request.admit(tenant_id)
         changed = await request.database.one_or_none(ACKNOWLEDGE, id=alert_id, tenant_id=tenant_id, note=data.note)
         if changed is not None:
             return changed
@@ -121,7 +121,7 @@ class AlertsController(Controller):
         self, request: Request, alert_id: AlertId, data: JSONBody[NoteRequest] = NO_NOTE, tenant_id: Owner = None
     ) -> Alert:
         """From `triggered` or `acknowledged`. The same call again answers 200; with another note it is a conflict."""
-        tenant_id = request.sees(tenant_id)
+        tenant_id = request.admit(tenant_id)
         changed = await request.database.one_or_none(RESOLVE, id=alert_id, tenant_id=tenant_id, note=data.note)
         if changed is not None:
             return changed
