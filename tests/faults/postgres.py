@@ -76,8 +76,8 @@ class Postgres:
 
 
 @contextmanager
-def postgres(**configuration: str) -> Iterator[Postgres]:
-    """Make a cluster, start it, and remove it in the end."""
+def postgres(*, log_folder: Path | None = None, **configuration: str) -> Iterator[Postgres]:
+    """Make a cluster, its write-ahead log in a folder apart if need be, start it, and remove it in the end."""
     home = Path(tempfile.mkdtemp(prefix="faults-"))
     home.chmod(0o755)
     server = Postgres(home / "data", free_port())
@@ -85,7 +85,8 @@ def postgres(**configuration: str) -> Iterator[Postgres]:
     if owner := user():
         shutil.chown(server.folder, owner, owner)
     try:
-        run("initdb", "-D", server.folder, "-U", USER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+        options = ("-U", USER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+        run("initdb", "-D", server.folder, *options, *(("-X", log_folder) if log_folder else ()))
         lines = [f"{name} = '{value}'\n" for name, value in {**CONFIGURATION, **configuration}.items()]
         with (server.folder / "postgresql.conf").open("a") as file:
             file.writelines(lines)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from alerts_service.migrations import LOCK
 from tests.calls import assert_error, create
 from tests.faults.postgres import Postgres, postgres
-from tests.processes import SERVE, ServiceProcess, serving
+from tests.processes import SERVE, ServiceProcess, run, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
@@ -65,21 +66,48 @@ async def test_a_database_that_comes_late_is_awaited(tmp_path: Path, tenant: UUI
     assert all("Waiting for the database" in text for level, text in said if level == "WARNING")
 
 
+async def absent_database(database: Postgres) -> tuple[str, str]:
+    """Return an address that leads nowhere, and why."""
+    return urlsplit(database.dsn)._replace(path="/absent").geturl(), 'database "absent" does not exist'
+
+
+async def wrong_password(database: Postgres) -> tuple[str, str]:
+    """Let one user in by a password only, and return an address with another password, and why that is none."""
+    admin = await asyncpg.connect(database.dsn)
+    await admin.execute("CREATE ROLE alerts LOGIN PASSWORD 'right'")
+    await admin.close()
+    rules = database.folder / "pg_hba.conf"
+    rules.write_text("host all alerts 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
+    url = urlsplit(database.dsn)._replace(netloc=f"alerts:geheim@127.0.0.1:{database.port}").geturl()
+    return url, 'password authentication failed for user "alerts"'
+
+
 @WORKERS
-async def test_what_waiting_does_not_mend_ends_the_process(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("mistake", [absent_database, wrong_password])
+async def test_what_waiting_does_not_mend_ends_the_process(
+    tmp_path: Path, mistake: Callable[[Postgres], Awaitable[tuple[str, str]]], workers: int
+) -> None:
     """Where the database that came is none to serve from, the process ends by itself, not with 0, and says why."""
     with postgres() as database:
+        url, reason = await mistake(database)
         database.stop()
-        url = urlsplit(database.dsn)._replace(path="/absent").geturl()
         with serving(tmp_path, command(workers), DATABASE_URL=url) as service:
             await asyncio.sleep(1)
             assert service.process.poll() is None
             await asyncio.to_thread(database.start)
             assert await asyncio.to_thread(service.process.wait, 10) == 3
-            lines = service.log.read_text().splitlines()
-    why = [line for line in lines if 'database \\"absent\\" does not exist' in line]
-    assert len(why) in range(1, workers + 1)
-    assert not [line for line in lines if "Traceback" in line]
+            waited = service.log.read_text()
+        at_once = run(tmp_path, "--workers", str(workers), DATABASE_URL=url)
+    assert at_once.returncode != 0
+    assert len(lines_with(reason, at_once.stderr)) == 1
+    assert len(lines_with(reason, waited)) in range(1, workers + 1)
+    for text in (waited, at_once.stderr):
+        assert "Traceback" not in text
+        assert "geheim" not in text
+
+
+def lines_with(reason: str, text: str) -> list[str]:
+    return [line for line in text.replace('\\"', '"').splitlines() if reason in line]
 
 
 async def held_back(database: Postgres, starts: "asyncio.Future[list[ServiceProcess]]") -> None:
