@@ -37,7 +37,7 @@ class ServiceProcess:
         self.process.wait(timeout=20)
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def wait(self, seconds: float = 20) -> None:
+    def wait(self, seconds: float = 60) -> None:
         """Return when the service answers, or raise with what it wrote instead."""
         deadline = time.monotonic() + seconds
         with self.client() as client:

@@ -28,9 +28,14 @@ def command(workers: int) -> tuple[str, ...]:
     return (*SERVE, "--workers", str(workers))
 
 
-async def start(database: Postgres, *services: ServiceProcess) -> float:
-    """Start the database, and return how many seconds later every service is healthy."""
+async def start(database: Postgres, service: ServiceProcess) -> float:
+    """Start the database, and return how many seconds later the service is healthy."""
     await asyncio.to_thread(database.start)
+    return await healthy(service)
+
+
+async def healthy(*services: ServiceProcess) -> float:
+    """Return how many seconds later every service is healthy."""
     started = time.monotonic()
     for service in services:
         async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
@@ -110,14 +115,24 @@ def lines_with(reason: str, text: str) -> list[str]:
     return [line for line in text.replace('\\"', '"').splitlines() if reason in line]
 
 
-async def held_back(database: Postgres, starts: "asyncio.Future[list[ServiceProcess]]") -> None:
-    """Let every process come as far as the migrations, and then all of them go on at the same instant."""
+async def hold_back(database: Postgres) -> None:
+    """Let no process come further than to the migrations, also after the database has started again."""
     connection = await asyncpg.connect(database.dsn)
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    await connection.execute("BEGIN")
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+    await connection.execute("PREPARE TRANSACTION 'held'")
+    await connection.close()
+
+
+async def let_go(database: Postgres, seconds: float = 60) -> None:
+    """Let every process come that far, and then all of them go on at the same instant."""
+    connection = await asyncpg.connect(database.dsn)
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    deadline = time.monotonic() + seconds
     while await connection.fetchval(waiting) < PROCESSES:
-        assert not starts.done()
+        assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
+    await connection.execute("COMMIT PREPARED 'held'")
     await connection.close()
 
 
@@ -127,17 +142,19 @@ async def test_several_processes_start_on_one_empty_database(tmp_path: Path, *, 
     folders = [tmp_path / str(number) for number in range(PROCESSES)]
     for folder in folders:
         folder.mkdir()
-    with postgres() as database, ExitStack() as stack:
+    with postgres(max_prepared_transactions="1") as database, ExitStack() as stack:
+        await hold_back(database)
         if late:
             database.stop()
         starts = asyncio.gather(
             *(asyncio.to_thread(stack.enter_context, serving(each, DATABASE_URL=database.dsn)) for each in folders)
         )
-        if not late:
-            await held_back(database, starts)
-        services = await starts
         if late:
-            await start(database, *services)
+            await starts
+            await asyncio.to_thread(database.start)
+        await let_go(database)
+        services = await starts
+        await healthy(*services)
         for service in services:
             async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
                 await create(client, uuid4())
