@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -65,10 +65,13 @@ class Postgres:
             self.process = None
 
     def kill(self) -> None:
-        """Kill the postmaster with -9, and return when its children have noticed and gone too."""
+        """Kill the postmaster and its children, whatever they are at, with -9, and return when all are gone."""
         assert self.process is not None
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         self.process.wait()
         self.process = None
         _, alive = psutil.wait_procs(children, timeout=SECONDS)

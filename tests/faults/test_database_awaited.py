@@ -124,7 +124,7 @@ async def hold_back(database: Postgres) -> None:
     await connection.close()
 
 
-async def let_go(database: Postgres, seconds: float = 60) -> None:
+async def let_go(database: Postgres, seconds: float = 40) -> None:
     """Let every process come that far, and then all of them go on at the same instant."""
     connection = await asyncpg.connect(database.dsn)
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
