@@ -40,7 +40,9 @@ async def _caller(port: int, until: float, answers: list[Answer]) -> None:
         body
     )
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while time.monotonic() < until:
+    asked = False
+    while not asked or time.monotonic() < until:
+        asked = True
         writer.write(head + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         length = int(answer.split(b"content-length: ")[1].split(b"\r\n")[0])
