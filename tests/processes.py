@@ -41,7 +41,7 @@ class ServiceProcess:
         """Read what the log holds."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def wait(self, seconds: float = 20) -> None:
+    def wait(self, seconds: float = 60) -> None:
         """Return when the service answers, or raise with what it wrote instead."""
         deadline = time.monotonic() + seconds
         with self.client() as client:

@@ -57,6 +57,13 @@ def connected(service: ServiceProcess, request: str) -> socket.socket:
     return connection
 
 
+async def said(service: ServiceProcess, words: str) -> None:
+    deadline = time.monotonic() + 10
+    while words not in service.log.read_text():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
 async def test_a_stop_under_load(tmp_path: Path, report: Report) -> None:
     """Whatever was answered is there, no answer is cut, and the process ends with 0 long before its grace is over."""
     with postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
@@ -114,7 +121,7 @@ async def test_who_was_connected_is_served(tmp_path: Path, workers: str) -> None
         waiting = [connected(service, "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(200)]
         for server in servers:
             server.resume()
-        await asyncio.sleep(0.3)
+        await said(service, "Shutting down")
         accepted.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         for connection in (accepted, *waiting):
             answer = await asyncio.to_thread(connection.recv, 1000)
