@@ -11,12 +11,11 @@ from importlib.metadata import version
 
 import uvicorn
 from msgspec import structs
-from uvicorn.supervisors import Multiprocess
 
 from alerts_service import contract
 from alerts_service.app import create_app
 from alerts_service.database import load_queries
-from alerts_service.ending import LastingServer
+from alerts_service.ending import LastingMultiprocess, LastingServer
 from alerts_service.errors import NotYet, StartError
 from alerts_service.logs import configure_logging
 from alerts_service.migrations import alone, migrate, pending
@@ -92,7 +91,7 @@ def _serve(settings: Settings) -> None:
         sys.exit(None if server.started else FAILED)
     with suppress(NotYet):  # the workers wait
         asyncio.run(_rehearse(settings))
-    supervisor = Multiprocess(config, [config.bind_socket()])
+    supervisor = LastingMultiprocess(config, [config.bind_socket()])
     supervisor.run()
     if FAILED in [process.exitcode for process in supervisor.processes]:
         sys.exit(FAILED)

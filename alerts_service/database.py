@@ -219,7 +219,7 @@ async def open_database(
             **options(pooler=pooler),
         )
 
-    many = pool(pool_size, {name: SESSION[name] for name in POOLED} if pooler else SESSION)
+    many = pool(pool_size, session(pooler=pooler))
     apart = pool(1, {"application_name": SESSION["application_name"]} if pooler else APART)
     for outcome in await asyncio.gather(many, apart, return_exceptions=True):
         if isinstance(outcome, BaseException):
@@ -237,6 +237,11 @@ async def open_database(
         except (asyncio.TimeoutError, *LOST):
             many.terminate()
             apart.terminate()
+
+
+def session(*, pooler: bool) -> dict[str, str]:
+    """What a connection is told when it is made."""
+    return {name: SESSION[name] for name in POOLED} if pooler else SESSION
 
 
 def options(*, pooler: bool) -> dict[str, Any]:

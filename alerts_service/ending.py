@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from uvicorn import Server
+from uvicorn.supervisors import Multiprocess, multiprocess
 
 
 class LastingServer(Server):
@@ -33,6 +34,30 @@ class LastingServer(Server):
         make: Any = self.config.http_protocol_class
         protocol: asyncio.Protocol = make(self.config, self.server_state, self.lifespan.state)
         return protocol
+
+
+class LastingProcess(multiprocess.Process):
+    """A worker that serves so, also one that takes the place of another."""
+
+    @property
+    def server(self) -> Server:
+        """The server of this process."""
+        if self._server is None:
+            self._server = LastingServer(self.config)
+        return self._server
+
+
+multiprocess.Process = LastingProcess  # type: ignore[misc] # Multiprocess takes its workers from there, in four places
+
+
+class LastingMultiprocess(Multiprocess):
+    """Workers, the last of which to stop accepts whoever is left to wait."""
+
+    def terminate_all(self) -> None:
+        """Stop listening here first: what would still come in nobody would accept."""
+        for each in self.sockets:
+            each.close()
+        super().terminate_all()
 
 
 def _accept_all(listening: socket.socket) -> list[socket.socket]:

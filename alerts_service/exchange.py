@@ -4,6 +4,7 @@ Litestar's middleware does not see unknown paths, and its handlers cannot answer
 application.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -12,15 +13,24 @@ from time import perf_counter
 from typing import Any
 
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from uuid_utils import uuid4
 
-from alerts_service.errors import StartError
+from alerts_service.errors import ErrorResponse, OutcomeUnknown, StartError
 from alerts_service.logs import AccessLog, RequestLine, request_id
+from alerts_service.responses import JSONResponse
 
 access_log = AccessLog()
 
 REQUEST_ID_HEADER = b"x-request-id"
+PREFLIGHT_HEADERS = (b"origin", b"access-control-request-method")
 ACCEPTABLE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
+
+# What is left to say to a request that the server gives up because it stops.
+STOPPED = JSONResponse(
+    ErrorResponse(OutcomeUnknown.error, "the service stops; a change may still have been made"),
+    status_code=OutcomeUnknown.status,
+).to_asgi_response()
 
 # HEAD is GET without the body. No route takes the method ALLOW, so its 405 lists all that the path does take, which
 # is what OPTIONS asks for.
@@ -36,31 +46,47 @@ class Service(Litestar):
             await super().__call__(scope, receive, _first_the_log(send) if scope["type"] == "lifespan" else send)
             return
         started = perf_counter()
-        line = RequestLine(datetime.now(timezone.utc), scope["method"], scope["path"], _request_id(scope["headers"]))
+        line = request_line(scope)
         request_id.set(line.request_id)
 
         def respond(message: Any) -> Any:
             if message["type"] == "http.response.start":
-                line.status = message["status"]
+                line.status = line.status or message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, line.request_id.encode())]
             return send(message)
 
         try:
             inner_method = INNER_METHOD.get(line.method)
-            if inner_method and not (self.cors_config and _is_preflight(scope)):
+            if inner_method and not (self.cors_config and _is_good_preflight(scope, self.cors_config)):
                 inner: Any = {**scope, "method": inner_method}
                 await super().__call__(inner, receive, _without_body(line.method, respond))
             else:
                 await super().__call__(scope, receive, respond)
+        except asyncio.CancelledError:
+            if line.status is not None:
+                raise
+            await STOPPED(scope, receive, respond)
         finally:
             access_log.write(line, perf_counter() - started)
 
 
-def _is_preflight(scope: Any) -> bool:
-    """Whether a browser asks if a page of another origin may send a request."""
-    return (
-        scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= dict(scope["headers"]).keys()
-    )
+def request_line(scope: Any) -> RequestLine:
+    """Begin the line of a request, or find it begun, with a status where the server answered in our place."""
+    line: RequestLine | None = scope.get("line")
+    if line is None:
+        now = datetime.now(timezone.utc)
+        line = scope["line"] = RequestLine(now, scope["method"], scope["path"], _request_id(scope["headers"]))
+    return line
+
+
+def _is_good_preflight(scope: Any, cors: CORSConfig) -> bool:
+    """Whether a browser asks if a page of another origin may send a request, and it may.
+
+    Else it is an OPTIONS like any other, whose answer allows the browser nothing.
+    """
+    headers = dict(scope["headers"])
+    origin, method = (headers.get(name, b"").decode("latin-1") for name in PREFLIGHT_HEADERS)
+    return scope["method"] == "OPTIONS" and cors.is_origin_allowed(origin) and method in cors.allow_methods
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

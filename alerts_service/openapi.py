@@ -49,7 +49,7 @@ ERRORS = {
     413: "The body is larger than 1 MiB",
     415: "The body is declared to be something else than JSON, or compressed",
     422: "The request breaks the contract: the detail names the field and the reason",
-    429: "This tenant or this service key has called too often, where there are such limits",
+    429: "This tenant has called too often, where there is such a limit",
     500: "Database connection error, or an unforeseen one",
     503: "The database does not answer, or had no time for this request",
 }
@@ -71,6 +71,8 @@ EXAMPLES = {
 SERVICE_KEY: list[SecurityRequirement] = [{"serviceKey": []}]
 TENANT_TOKEN: list[SecurityRequirement] = [{"bearerAuth": []}]
 NO_TOKEN = ErrorResponse("Unauthorized", "the header authorization must hold Bearer and a tenant's token")
+NO_TIME = ErrorResponse("Service unavailable", "the database did not get round to this in time")
+KEY_LIMIT = ErrorResponse("Too many requests", "the limit of a service key is 1000/minute")
 STATIC = "/docs/static"
 INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<text>.+?)</script>", re.DOTALL)
 # Swagger UI styles itself by script, which a policy allows; its icons are pictures inside its style sheet.
@@ -91,7 +93,10 @@ ABOUT = """Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.
 Every answer that is no success is `{"error": …, "detail": …}`. A list holds 50 alerts; a `Link` header leads on.
 The `internal` routes want the service key; """
 OPEN = "the others ask nobody who they are, so keep them inside your network."
-GUARDED = "those of alerts and statistics want a tenant's token, and see that tenant only."
+GUARDED = (
+    "those of alerts and statistics want a tenant's token, and see that tenant only: what they name of another is "
+    "answered as if it did not exist, and to record an alert for another is 403."
+)
 BEARER = SecurityScheme(
     type="http",
     scheme="bearer",
@@ -99,8 +104,10 @@ BEARER = SecurityScheme(
     description="A tenant's token: it holds the `tenant_id`, and an `exp` that is not past.",
 )
 WWW_AUTHENTICATE = OpenAPIHeader(description="`Bearer`", schema=Schema(type=OpenAPIType.STRING))
-RETRY_AFTER = OpenAPIHeader(
-    description="Seconds after which to try again. Missing where a change may have been made all the same.",
+SECONDS = "Seconds after which to try again."
+RETRY_AFTER = OpenAPIHeader(description=SECONDS, schema=Schema(type=OpenAPIType.INTEGER), required=True)
+PERHAPS_RETRY_AFTER = OpenAPIHeader(
+    description=f"{SECONDS} Missing where a change may have been made all the same.",
     schema=Schema(type=OpenAPIType.INTEGER),
 )
 
@@ -173,7 +180,8 @@ def correct(app: Litestar, *examples: Struct) -> None:
         responses: dict[str, Any] = operation.responses or {}
         _keep_what_is_answered(responses, operation.security)
         if "503" in responses and "500" in responses:
-            responses["503"].headers = {"Retry-After": RETRY_AFTER}
+            responses["503"].headers = {"Retry-After": PERHAPS_RETRY_AFTER}
+            responses["503"].content["application/json"].example = _verbatim(NO_TIME)
         if "429" in responses:
             responses["429"].headers = {"Retry-After": RETRY_AFTER}
         if data and isinstance(operation.request_body, RequestBody):
@@ -196,12 +204,19 @@ def _keep_what_is_answered(responses: dict[str, Any], security: list[SecurityReq
         responses[status].content["application/json"].example = _verbatim(EXAMPLES[status])
     if security == TENANT_TOKEN:
         _ask_for_token(responses["401"])
+    if security == SERVICE_KEY:
+        _count_the_key(responses["429"])
 
 
 def _ask_for_token(unauthorized: Any) -> None:
     unauthorized.description = "The token is missing, has expired, or is none of a tenant"
     unauthorized.headers = {"WWW-Authenticate": WWW_AUTHENTICATE}
     unauthorized.content["application/json"].example = _verbatim(NO_TOKEN)
+
+
+def _count_the_key(too_many: Any) -> None:
+    too_many.description = "This service key has called too often, where there is such a limit"
+    too_many.content["application/json"].example = _verbatim(KEY_LIMIT)
 
 
 def _operations(app: Litestar) -> Iterator[tuple[HTTPRouteHandler, Operation]]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from alerts_service.errors import ErrorResponse
+from alerts_service.exchange import access_log, request_line
 from alerts_service.responses import encode
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -20,6 +21,7 @@ LAST_REQUEST_SECONDS = 0.5  # for a request that was on its way when the service
 LINGER_SECONDS = 1.0  # for a caller that still writes to come to read the answer
 MAX_DROPPED = 1024 * 1024  # bytes that it may write meanwhile
 
+HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
 WORDS = {
     HTTPStatus.BAD_REQUEST: "Bad request",
     HTTPStatus.REQUEST_TIMEOUT: "Request timeout",
@@ -171,7 +173,9 @@ class Protocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, detail)
 
     def _head_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        """Count a head as it is usually written, `name: value` on a line each."""
+        lines = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n\r\n")
+        return lines + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
 
     def _drop(self, data: bytes) -> None:
         self._size += len(data)
@@ -223,12 +227,28 @@ class Protocol(HttpToolsProtocol):
 
     def _say(self, status: HTTPStatus, detail: str) -> None:
         self._deaf, self._size = True, 0
-        self.logger.info("Refused a request with %d: %s", status, detail)
         body = encode(ErrorResponse(WORDS[status], detail))
-        headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[status] + headers + body)
+        head = HEAD % (len(body), self._log(status).encode())
+        self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _log(self, status: HTTPStatus) -> str:
+        """Log what is known of the request that is refused, and return its id; one with a body the application logs."""
+        if self._stage == "body":
+            line = request_line(self.cycle.scope)
+            line.status = status
+        else:
+            line = request_line(self._known())
+            line.status = status
+            access_log.write(line, self.loop.time() - self._since)
+        return line.request_id
+
+    def _known(self) -> dict[str, Any]:
+        if self._stage == "blank":
+            return {"method": "", "path": "", "headers": []}
+        method = self.parser.get_method().decode() if self.url else ""
+        return {"method": method, "path": self.url.partition(b"?")[0].decode("latin-1"), "headers": self.headers}
 
 
 def protocol(request_timeout: float) -> type[asyncio.Protocol]:

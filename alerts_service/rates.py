@@ -8,10 +8,9 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Guard
 from throttled import MemoryStore, Quota, Throttled, rate_limiter
 
-from alerts_service.database import Database, Row, Statement
 from alerts_service.errors import TooManyRequests
 from alerts_service.guards import SERVICE_KEY_HEADER
-from alerts_service.requests import Request
+from alerts_service.requests import Named, Request
 
 # Callers name tenants as they like: those that have been silent for longest are forgotten.
 REMEMBERED = 100_000
@@ -43,50 +42,20 @@ def _quota(rate: str) -> Quota:
     return QUOTAS[period](int(count), burst=int(count))
 
 
-class LimitedDatabase:
-    """The database for one request, which counts as one call of its tenant whatever it takes to answer it.
-
-    Every statement that is a tenant's is told so: so no route can be forgotten.
-    """
-
-    def __init__(self, database: Database, limit: RateLimit) -> None:
-        self._database, self._limit = database, limit
-        self._counted = False
-
-    def __getattr__(self, name: str) -> Any:
-        """Be the database in all else."""
-        return getattr(self._database, name)
-
-    async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
-        """Run a statement if its tenant may call."""
-        self._count(arguments)
-        return await self._database.one_or_none(statement, **arguments)
-
-    async def one(self, statement: Statement[Row], /, **arguments: object) -> Row:
-        """Run a statement if its tenant may call."""
-        self._count(arguments)
-        return await self._database.one(statement, **arguments)
-
-    def _count(self, arguments: dict[str, object]) -> None:
-        tenant = arguments.get("tenant_id")
-        if tenant is not None and not self._counted:
-            self._counted = True
-            self._limit.count(str(tenant))
-
-
 def limited_requests(rate: str) -> type[Request]:
-    """Make a request class whose requests count as calls of their tenants."""
+    """Make a request class whose requests count as calls of their tenants.
+
+    That is the token's, whomever the request names, and without tokens the one that it names, if any.
+    """
     limit = RateLimit("tenant", rate)
 
     class LimitedRequest(Request):
-        _limited: LimitedDatabase | None = None
-
-        @property
-        def database(self) -> Any:
-            """The database, once this tenant may call."""
-            if self._limited is None:
-                self._limited = LimitedDatabase(super().database, limit)
-            return self._limited
+        def admit(self, tenant_id: Named) -> Named:
+            """Count a call of the tenant, if it may call."""
+            caller = self.tenant or tenant_id
+            if caller is not None:
+                limit.count(str(caller))
+            return super().admit(tenant_id)
 
     return LimitedRequest
 

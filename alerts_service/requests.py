@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -23,6 +23,9 @@ from alerts_service.logs import request_id
 MAX_BODY_BYTES = 1024 * 1024
 JSON = re.compile(rb"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
 CURSOR = re.compile(r"(?:^|&)cursor=[^&]*")
+
+# A tenant, or on some routes perhaps none.
+Named = TypeVar("Named", UUID, UUID | None)
 
 decoder_for = lru_cache(msgspec.json.Decoder)
 
@@ -55,13 +58,7 @@ class Request(litestar.Request[Any, Any, Any]):
         """The request's id, which its log lines carry."""
         return request_id.get()
 
-    @overload
-    def sees(self, tenant_id: UUID) -> UUID: ...
-
-    @overload
-    def sees(self, tenant_id: UUID | None) -> UUID | None: ...
-
-    def sees(self, tenant_id: UUID | None) -> UUID | None:
+    def admit(self, tenant_id: Named) -> Named:
         """Turn the tenant that a request names into the one that a statement may look at.
 
         With a token that is the token's own, named or not. Any other becomes a tenant that nobody is, so that it is

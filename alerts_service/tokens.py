@@ -55,7 +55,7 @@ def verifier(secret: str | None, public_key: str | None) -> Verify | None:
 def _verify_with(key: PublicKey | bytes, algorithm: str) -> Verify:
     @lru_cache(KEPT)
     def claims_of(token: str) -> Claims:
-        claims = jwt.decode(token, key, algorithms=[algorithm], options={"require": ["exp"]})
+        claims = jwt.decode(token, key, algorithms=[algorithm])
         return msgspec.convert(claims, Claims)
 
     def verify(token: str) -> tuple[UUID, str]:

@@ -35,9 +35,13 @@ class ServiceProcess:
         """End the service and return the lines of its log."""
         self.process.send_signal(number)
         self.process.wait(timeout=20)
+        return self.lines()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Read what the log holds."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def wait(self, seconds: float = 20) -> None:
+    def wait(self, seconds: float = 60) -> None:
         """Return when the service answers, or raise with what it wrote instead."""
         deadline = time.monotonic() + seconds
         with self.client() as client:

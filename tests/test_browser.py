@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from alerts_service.alerts.structs import EXAMPLE
 from alerts_service.settings import Settings
 from tests.conftest import KEY
 from tests.processes import ServiceProcess, serving
+from tests.test_tokens import SECRET, token
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'as-alerts-service[dev]'")
 
@@ -65,6 +68,14 @@ class Visit:
         block.get_by_role("button", name="Execute").click()
         return block.locator(".live-responses-table tbody .response-col_status").inner_text().split()[0]
 
+    def authorize(self, scheme: str, value: str) -> None:
+        """Give the page a key or a token."""
+        self.page.get_by_role("button", name="Authorize").first.click()
+        form = self.page.locator(".auth-container", has_text=scheme)
+        form.locator("input").fill(value)
+        form.get_by_role("button", name="Apply credentials").click()
+        form.get_by_role("button", name="Close").click()
+
 
 @pytest.fixture
 def visit(browser: Browser, service: ServiceProcess) -> Iterator[Visit]:
@@ -112,9 +123,22 @@ def test_the_service_key_can_be_given(visit: Visit) -> None:
     block.get_by_role("button", name="Try it out").click()
     assert visit.execute(block) == "401"
     block.get_by_role("button", name="Clear").click()
-    visit.page.get_by_role("button", name="Authorize").click()
-    form = visit.page.locator(".auth-container")
-    form.locator("input").fill(KEY)
-    form.get_by_role("button", name="Apply credentials").click()
-    form.get_by_role("button", name="Close").click()
+    visit.authorize("serviceKey", KEY)
     assert visit.execute(block) == "201"
+
+
+def test_a_token_can_be_given(browser: Browser, settings: Settings, tmp_path: Path) -> None:
+    """Where tokens are asked for, a list is refused until a tenant's is given to the page."""
+    database = str(settings.database_url)
+    with (
+        serving(tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY, TENANT_JWT_SECRET=SECRET) as service,
+        browser.new_page() as page,
+    ):
+        visit = Visit(page, service.url)
+        block = visit.operation("list_alerts")
+        block.get_by_role("button", name="Try it out").click()
+        block.locator("tr[data-param-name=tenant_id] input").fill(str(EXAMPLE.tenant_id))
+        assert visit.execute(block) == "401"
+        block.get_by_role("button", name="Clear").click()
+        visit.authorize("bearerAuth", token("HS256", EXAMPLE.tenant_id))
+        assert visit.execute(block) == "200"

@@ -19,6 +19,7 @@ import pytest
 
 from alerts_service.migrations import LOCK
 from tests.calls import assert_error
+from tests.conftest import not_pooled
 from tests.processes import SERVE, environment, run, serving
 from tests.test_http import answers_to_a_lost_database
 
@@ -35,21 +36,23 @@ def requests(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_every_line_is_json(tmp_path: Path, empty_database: str) -> None:
     """Every line of the log is JSON, uvicorn's too, each request has one, and none holds a secret or a note."""
     with serving(tmp_path, DATABASE_URL=empty_database, INTERNAL_SERVICE_KEY="geheim") as service:
-        with service.client(**{"X-Request-ID": "call-1"}) as client:
+        with service.client(**{"X-Request-ID": "call-1", "Authorization": "Bearer geheim"}) as client:
             alert = client.post("/alerts", json={**BODY, "message": "geheim"}).json()
             client.put(f"/alerts/{alert['id']}/acknowledge?tenant_id={TENANT}", json={"note": "geheim"})
-            client.post("/internal/alerts", headers={"x-service-key": "geheim?"})
+            refusals = [
+                client.post("/internal/alerts", headers={"x-service-key": key}) for key in ("geheim", "geheim?")
+            ]
         lines = service.stop()
     assert all(line.keys() >= LINE_KEYS for line in lines)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", line["time"]) for line in lines)
     loggers = {line["logger"] for line in lines}
     assert loggers >= {"uvicorn.error", "alerts_service.migrations", "alerts_service.access"}
-    assert "geheim" not in str(lines)
-    created, acknowledged, refused = [line for line in requests(lines) if line["request_id"] == "call-1"]
+    assert "geheim" not in str(lines) + "".join(refusal.text for refusal in refusals)
+    created, acknowledged, invalid, refused = [line for line in requests(lines) if line["request_id"] == "call-1"]
     assert created.keys() == LINE_KEYS | REQUEST_KEYS
     assert (created["method"], created["path"], created["status"]) == ("POST", "/alerts", 201)
     assert (acknowledged["path"], acknowledged["status"]) == (f"/alerts/{alert['id']}/acknowledge", 200)
-    assert refused["status"] == 401
+    assert (invalid["status"], refused["status"]) == (422, 401)
 
 
 def test_the_default_key_is_warned_of(tmp_path: Path, empty_database: str) -> None:
@@ -89,6 +92,7 @@ def test_several_workers(tmp_path: Path, data_dir: Path) -> None:
     assert sum("Started server process" in line["message"] for line in lines) == 2
 
 
+@not_pooled
 @pytest.mark.anyio
 async def test_too_few_connections_for_all_workers(tmp_path: Path, empty_database: str) -> None:
     """Where the server does not give all workers their connections, the start is one line and exit code 1."""
@@ -134,13 +138,15 @@ async def test_an_absent_database_is_awaited(tmp_path: Path, tenant: UUID) -> No
     assert "geheim" not in str(lines)
 
 
-EVERY_COMMAND = ((), ("--workers", "2"), ("migrate",), ("check",))
+SERVING = [pytest.param(arguments, marks=not_pooled) for arguments in ((), ("--workers", "2"))]
 
 
-@pytest.mark.parametrize("arguments", EVERY_COMMAND)
+@pytest.mark.parametrize("arguments", [*SERVING, ("migrate",), ("check",)])
 def test_a_database_that_does_not_exist(tmp_path: Path, server_url: str, arguments: tuple[str, ...]) -> None:
     """What waiting cannot mend, here a wrong name, ends every command at once with one line."""
-    ended = run(tmp_path, *arguments, DATABASE_URL=urlsplit(server_url)._replace(path="/absent").geturl())
+    ended = run(
+        tmp_path, *arguments, DATABASE_URL=urlsplit(server_url)._replace(path=f"/absent_{uuid4().hex}").geturl()
+    )
     assert ended.returncode != 0
     (line,) = [line for line in ended.stderr.splitlines() if "DATABASE_URL: no connection to the database" in line]
     assert "does not exist" in line
@@ -200,15 +206,16 @@ def test_migrate_and_check(tmp_path: Path, data_dir: Path) -> None:
 async def test_a_command_that_is_stopped_has_not_succeeded(tmp_path: Path, empty_database: str) -> None:
     """SIGTERM ends `migrate` at once and not with 0: what it waited for is not done."""
     connection = await asyncpg.connect(empty_database)
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
-    given = environment(DATABASE_URL=empty_database)
-    process = await asyncio.create_subprocess_exec(*SERVE, "migrate", cwd=tmp_path, env=given, stderr=DEVNULL)
-    for _ in range(500):
-        if await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
-            break
-        await asyncio.sleep(0.02)
-    process.terminate()
-    assert await asyncio.wait_for(process.wait(), 10) == 143
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        given = environment(DATABASE_URL=empty_database)
+        process = await asyncio.create_subprocess_exec(*SERVE, "migrate", cwd=tmp_path, env=given, stderr=DEVNULL)
+        for _ in range(500):
+            if await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+                break
+            await asyncio.sleep(0.02)
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 10) == 143
     await connection.close()
 
 

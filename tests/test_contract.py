@@ -14,8 +14,8 @@ from alerts_service import contract
 from alerts_service.database import Connection, Parameter, Query, Statement, load_queries
 from alerts_service.errors import StartError
 from alerts_service.migrations import migrate
-from alerts_service.settings import Settings
 from alerts_service.startup import ready_database
+from tests.conftest import settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +62,7 @@ async def test_a_start_on_a_changed_schema(
     """A schema that somebody changed after it was brought up to date stops the start, which says what does not fit."""
     await connection.execute(f"ALTER TABLE alerts {change}")
     with pytest.raises(StartError, match="the SQL files do not fit the database: ") as refused:
-        async with ready_database(Settings(database_url=empty_database)):
+        async with ready_database(settings_for(database_url=empty_database)):
             pass
     assert complaint in str(refused.value)
 

@@ -4,14 +4,16 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psutil
 import pytest
 
-from alerts_service.settings import Settings
+from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from tests.processes import ServiceProcess, serving
 
 HEAD = b"POST /alerts HTTP/1.1\r\nHost: alerts.test\r\nContent-Type: application/json\r\n"
@@ -50,13 +52,14 @@ class Caller:
         except ConnectionResetError:
             return True
 
-    def assert_refused(self, status: int, error: str, detail: str) -> None:
-        """The service says why, and closes."""
+    def assert_refused(self, status: int, error: str, detail: str) -> str:
+        """The service says why, and closes; return the id of the request."""
         given, headers, body = self.answer()
         assert given == status, body
         assert (headers["content-type"], headers["connection"]) == ("application/json", "close")
         assert json.loads(body) == {"error": error, "detail": detail}
         assert self.closed()
+        return headers["x-request-id"]
 
     def send_on(self, data: bytes, limit: int) -> int:
         """Send the same again and again until the service has had enough, and return how many bytes it took."""
@@ -96,26 +99,26 @@ def bounded(service: ServiceProcess, mib: int) -> Iterator[None]:
 LATE = (408, "Request timeout", "a request may take 0.5 s to come in")
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        b"G",
-        b"POST /alerts HTTP/1.1\r\nHost: alerts.test\r\nX-Half",
-        HEAD + b"Content-Length: 100\r\n\r\n",
-        HEAD + b'Content-Length: 100\r\n\r\n{"tenant_id"',
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n",
-        LIVE[:-2] + b"Content-Length: 100\r\n\r\n",
-    ],
-)
-def test_half_a_request(caller: Caller, part: bytes) -> None:
+HALVES = [
+    b"G",
+    b"POST /alerts HTTP/1.1\r\nHost: alerts.test\r\nX-Half",
+    HEAD + b"Content-Length: 100\r\n\r\n",
+    HEAD + b'Content-Length: 100\r\n\r\n{"tenant_id"',
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n",
+]
+
+
+def test_half_a_request(service: ServiceProcess) -> None:
     """A request that stops half way is refused with 408 when its time is over, and the connection closed."""
-    started = time.monotonic()
-    caller.send(part)
-    if part.startswith(b"GET"):
-        assert caller.answer()[0] == 200
-        assert caller.closed()
-    else:
-        caller.assert_refused(*LATE)
+    with calling(service, len(HALVES) + 1) as (answered, *callers):
+        started = time.monotonic()
+        answered.send(LIVE[:-2] + b"Content-Length: 100\r\n\r\n")
+        for caller, part in zip(callers, HALVES, strict=True):
+            caller.send(part)
+        for caller in callers:
+            caller.assert_refused(*LATE)
+        assert answered.answer()[0] == 200
+        assert answered.closed()
     assert 0.4 < time.monotonic() - started < 3
 
 
@@ -129,51 +132,55 @@ def test_drops_of_a_request(caller: Caller) -> None:
     caller.assert_refused(*LATE)
 
 
-@pytest.mark.parametrize("nothing", [b"", b"\r\n"])
-def test_no_request_at_all(caller: Caller, nothing: bytes) -> None:
+def test_no_request_at_all(service: ServiceProcess) -> None:
     """A connection on which no request begins is closed, without a word."""
-    caller.send(nothing)
-    assert caller.closed()
+    with calling(service, 2) as (silent, blank):
+        blank.send(b"\r\n")
+        assert silent.closed()
+        assert blank.closed()
 
 
 def test_time_is_counted_for_each_request(caller: Caller) -> None:
     """A connection may stay in use for longer than a request may take."""
-    for _ in range(8):
+    for _ in range(6):
         caller.send(LIVE[:20])
         time.sleep(0.1)
         caller.send(LIVE[20:])
         assert caller.answer()[0] == 200
 
 
-@pytest.mark.parametrize(
-    ("start", "more"),
-    [
-        (b"GET /", b"a" * 8192),
-        (b"GET / HTTP/1.1\r\nX-Long: ", b"a" * 8192),
-        (b"GET / HTTP/1.1\r\n", b"X-Many: a\r\n" * 500),
-        (b"", b"\r\n" * 4096),
-    ],
-)
-def test_a_head_without_end(service: ServiceProcess, caller: Caller, start: bytes, more: bytes) -> None:
+ENDLESS = [
+    (b"GET /", b"a" * 8192),
+    (b"GET / HTTP/1.1\r\nX-Long: ", b"a" * 8192),
+    (b"GET / HTTP/1.1\r\n", b"X-Many: a\r\n" * 500),
+    (b"", b"\r\n" * 4096),
+]
+TOO_LONG = (431, "Head too large", "the request line and the headers may have 64 KiB")
+
+
+def test_a_head_without_end(service: ServiceProcess) -> None:
     """A request line or headers without end are cut, with 431, and nothing is kept of them."""
-    with bounded(service, 8):
-        caller.send(start)
-        assert caller.send_on(more, 128 * MIB) < 48 * MIB  # most of it the kernels' buffers
-    caller.assert_refused(431, "Head too large", "the request line and the headers may have 64 KiB")
+
+    def send_on(start: bytes, more: bytes) -> None:
+        with calling(service, 1) as (caller,):
+            caller.send(start)
+            assert caller.send_on(more, 128 * MIB) < 48 * MIB  # most of it the kernels' buffers
+            caller.assert_refused(*TOO_LONG)
+
+    with bounded(service, 16), ThreadPoolExecutor() as pool:
+        list(pool.map(send_on, *zip(*ENDLESS, strict=True)))
 
 
-@pytest.mark.parametrize(("before", "size", "status"), [(b"", 60, 200), (LIVE * 95, 60, 200), (b"", 70, 431)])
-def test_a_long_head_at_once(caller: Caller, before: bytes, size: int, status: int) -> None:
-    """What counts is the size of a head, not what came before it."""
-    caller.send(before + LIVE[:-2] + b"X-Long: " + b"a" * size * 1024 + b"\r\n\r\n")
+@pytest.mark.parametrize(("before", "over", "status"), [(b"", 0, 200), (LIVE * 95, 0, 200), (b"", 1, 431)])
+def test_a_long_head_at_once(caller: Caller, before: bytes, over: int, status: int) -> None:
+    """A head may have 64 KiB and not one byte more, whatever came before it."""
+    head = LIVE[:-2] + b"X-Many: a\r\n" * 3000 + b"X-Long: \r\n\r\n"
+    caller.send(before + head[:-4] + b"a" * (64 * 1024 + over - len(head)) + head[-4:])
     statuses = [caller.answer()[0] for _ in range(len(before) // len(LIVE) + 1)]
     assert statuses[-1] == status
 
 
-def test_what_is_no_http(caller: Caller) -> None:
-    """Bytes that are no HTTP are 400 in the one shape."""
-    caller.send(b"\x16\x03\x01 hello\r\n\r\n")
-    caller.assert_refused(400, "Bad request", "Invalid HTTP request received.")
+NO_HTTP = (400, "Bad request", "Invalid HTTP request received.")
 
 
 def test_no_http_behind_a_request(caller: Caller) -> None:
@@ -183,10 +190,42 @@ def test_no_http_behind_a_request(caller: Caller) -> None:
     assert caller.closed()
 
 
-def test_a_body_that_is_no_chunk(caller: Caller) -> None:
-    """A body that breaks off into what is no HTTP is 400, and the application lets go of it."""
-    caller.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\nnot a size\r\n")
-    caller.assert_refused(400, "Bad request", "Invalid HTTP request received.")
+CHUNK = b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "refusal", "known"),
+    [
+        ([b"\x16\x03\x01 hello\r\n\r\n"], NO_HTTP, ("", "")),
+        ([b"GET /stats/1?secret HTTP/1.1\r\nno colon\r\n\r\n"], NO_HTTP, ("GET", "/stats/1")),
+        ([HEAD + CHUNK + b"no size\r\n"], NO_HTTP, ("POST", "/alerts")),
+        ([HEAD + CHUNK, b"no size\r\n"], NO_HTTP, ("POST", "/alerts")),
+        ([b"\r\n" * 40_000], TOO_LONG, ("", "")),
+        ([HEAD, b"X-Long: " + b"a" * 70_000], TOO_LONG, ("POST", "/alerts")),
+        ([HEAD + b"X-Half"], LATE, ("POST", "/alerts")),
+        ([HEAD + CHUNK], LATE, ("POST", "/alerts")),
+    ],
+)
+def test_what_is_refused_is_logged(
+    service: ServiceProcess, caller: Caller, parts: list[bytes], refusal: tuple[int, str, str], known: tuple[str, str]
+) -> None:
+    """A request that is refused before it is whole has an id, and one line in the log says what is known of it."""
+    for part in parts:
+        caller.send(part)
+        time.sleep(0.05)
+    id_ = caller.assert_refused(*refusal)
+    lines: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 5
+    while not lines and time.monotonic() < deadline:
+        time.sleep(0.1)
+        lines = [line for line in service.lines() if line.get("request_id") == id_]
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [(*known, refusal[0])]
+
+
+def test_a_refusal_carries_the_callers_request_id(caller: Caller) -> None:
+    """What is refused half way carries the request id of its caller, if that has come in already."""
+    caller.send(HEAD.replace(b"Host", b"X-Request-ID: call-42\r\nHost") + b"no colon\r\n\r\n")
+    assert caller.assert_refused(*NO_HTTP) == "call-42"
 
 
 def create(tenant: UUID, message: str) -> bytes:
@@ -238,6 +277,14 @@ def test_a_body_without_end(service: ServiceProcess, caller: Caller, head: bytes
     assert caller.closed()
 
 
+def test_trailers(caller: Caller) -> None:
+    """Headers that come behind a body do not count."""
+    key = b"X-Service-Key: %s\r\n" % PUBLISHED_SERVICE_KEY.encode()
+    head = HEAD.replace(b"/alerts", b"/internal/alerts") + b"Transfer-Encoding: chunked\r\n"
+    caller.send(head + key + b"\r\n2\r\n{}\r\n0\r\n\r\n" + head + b"\r\n2\r\n{}\r\n0\r\n" + key + b"\r\n")
+    assert [caller.answer()[0] for _ in range(2)] == [422, 401]
+
+
 def test_trailers_without_end(service: ServiceProcess, caller: Caller) -> None:
     """Headers that come behind a body are dropped, and cut when they do not end."""
     with bounded(service, 16):
@@ -253,16 +300,21 @@ def test_callers_that_do_not_read(service: ServiceProcess, caller: Caller, tenan
     with bounded(service, 80), calling(service, 20) as callers:
         for idle in callers:
             idle.send(b"GET /alerts?tenant_id=%s HTTP/1.1\r\n\r\n" % str(tenant).encode() * 100)
-        time.sleep(2)
         caller.send(LIVE)
         assert caller.answer()[0] == 200
-        left = psutil.Process(service.process.pid).net_connections("tcp")
-        assert len([each for each in left if each.raddr]) < 5 + 6  # the pool's, and this caller's
+        deadline = time.monotonic() + 10
+        while len(connections(service)) >= 5 + 6:  # the pool's, and this caller's
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def connections(service: ServiceProcess) -> list[object]:
+    return [each for each in psutil.Process(service.process.pid).net_connections("tcp") if each.raddr]
 
 
 def test_half_requests_do_not_hold_up_the_end(settings: Settings, tmp_path: Path) -> None:
     """A service that is told to end does not wait for requests that stay half."""
-    with serving(tmp_path, DATABASE_URL=str(settings.database_url), AS_ALERTS_REQUEST_TIMEOUT="1") as service:
+    with serving(tmp_path, DATABASE_URL=str(settings.database_url), AS_ALERTS_REQUEST_TIMEOUT="0.3") as service:
         with calling(service, 3) as callers:
             for caller, part in zip(callers, [b"", LIVE[:20], HEAD + b"Content-Length: 9\r\n\r\n"], strict=True):
                 caller.send(part)

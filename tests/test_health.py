@@ -11,7 +11,7 @@ from alerts_service.app import create_app
 from alerts_service.migrations import load_migrations
 from alerts_service.settings import Settings
 from tests.calls import assert_error
-from tests.conftest import client_of
+from tests.conftest import POOLER, client_of, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -38,13 +38,16 @@ async def test_details(client: httpx.AsyncClient) -> None:
 
 
 async def test_health_gives_up_after_a_second(client: httpx.AsyncClient, settings: Settings) -> None:
-    """When the database does not get round to the query, health is 503 after a second; the process still lives."""
+    """When the database does not get round to the query, health is 503 after a second; the process still lives.
+
+    A pooler tells its sessions to wait for a lock as short as all others do.
+    """
     locker = await asyncpg.connect(settings.database_url)
     async with locker.transaction():
         await locker.execute("LOCK TABLE alerts_service_migrations")
         started = time.monotonic()
         assert_error(await client.get("/health"), 503, "Service unavailable", "the database does not answer")
-        assert 0.9 < time.monotonic() - started < 1.5
+        assert (0.2 if POOLER else 0.9) < time.monotonic() - started < 1.5
         assert (await client.get("/health/live")).status_code == 200
     await locker.close()
     assert (await client.get("/health")).status_code == 200
@@ -52,7 +55,7 @@ async def test_health_gives_up_after_a_second(client: httpx.AsyncClient, setting
 
 async def test_a_ledger_that_cannot_be_read(empty_database: str) -> None:
     """Where the service may not read, or does not find, how far the schema is, health is 503; the process lives."""
-    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    app = create_app(settings_for(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_of(app) as client:
         connection = await asyncpg.connect(empty_database)
         await connection.execute("ALTER TABLE alerts_service_migrations RENAME TO elsewhere")

@@ -1,6 +1,7 @@
 """What holds for every route: errors of one shape, methods, request ids, failing databases."""
 
 import asyncio
+import gzip
 import re
 import time
 from collections.abc import AsyncIterator
@@ -16,14 +17,14 @@ import pytest
 from alerts_service.alerts.controller import MOVES
 from alerts_service.app import create_app
 from alerts_service.connections import Connections
-from alerts_service.database import Database, Query, load_queries, open_database
+from alerts_service.database import Database, Query, load_queries, options
 from alerts_service.errors import DatabaseBusy, Invalid
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 from alerts_service.startup import ready_database
 from alerts_service.stats.controller import GET
 from tests.calls import assert_error, create
-from tests.conftest import client_of
+from tests.conftest import KEY, POOLER, client_of, open_database, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -179,7 +180,7 @@ async def close_database(server_url: str, database_url: str) -> None:
 
 async def test_a_lost_database(server_url: str, empty_database: str, tenant: UUID) -> None:
     """Without its database every data route is 500, "Database connection error", and health is 503; only live lives."""
-    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    app = create_app(settings_for(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_of(app) as client:
         await create(client, tenant)
         await close_database(server_url, empty_database)
@@ -263,7 +264,7 @@ async def until_cut(client: httpx.AsyncClient, url: str, alert: dict[str, Any], 
 )
 async def test_a_statement_that_the_server_cuts_off(empty_database: str, tenant: UUID, act: str, detail: str) -> None:
     """A statement that an administrator cancels, or that waits too long for a lock, is 503 and changes nothing."""
-    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    app = create_app(settings_for(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_of(app) as client:
         alert = await create(client, tenant)
         response = await until_cut(client, empty_database, alert, act)
@@ -274,7 +275,7 @@ async def test_a_statement_that_the_server_cuts_off(empty_database: str, tenant:
 
 async def test_a_connection_lost_in_the_midst_is_replaced(empty_database: str, tenant: UUID) -> None:
     """When the only connection is lost under a statement that request is 500, and the next ones get a new one."""
-    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    app = create_app(settings_for(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_of(app) as client:
         alert = await create(client, tenant)
         lost = await until_cut(client, empty_database, alert, "pg_terminate_backend(pid)")
@@ -285,7 +286,7 @@ async def test_a_connection_lost_in_the_midst_is_replaced(empty_database: str, t
 
 async def test_connections_lost_while_idle_are_replaced(empty_database: str, tenant: UUID) -> None:
     """When the server ends connections that have nothing to do, no request notices."""
-    app = create_app(Settings(database_url=empty_database, pool_size=2))
+    app = create_app(settings_for(database_url=empty_database, pool_size=2))
     async with app.lifespan(), client_of(app) as client:
         await asyncio.gather(*(create(client, tenant) for _ in range(5)))
         admin = await asyncpg.connect(empty_database)
@@ -327,7 +328,7 @@ async def test_the_end_waits_for_a_statement_and_no_longer(settings: Settings) -
 
 async def test_the_pools_settings_count(empty_database: str, tenant: UUID) -> None:
     """The pool is as large, waits for a connection as long, and lets a statement take as long as the settings say."""
-    settings = Settings(database_url=empty_database, pool_size=1, pool_timeout=0.2, statement_timeout=0.3)
+    settings = settings_for(database_url=empty_database, pool_size=1, pool_timeout=0.2, statement_timeout=0.3)
     async with ready_database(settings) as database, database.connections.one() as connection:
         assert database.connections.limit == 1
         started = time.monotonic()
@@ -383,7 +384,7 @@ async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID)
 @asynccontextmanager
 async def one_connection(url: str | None, kind: type[asyncpg.Connection]) -> AsyncIterator[Database]:
     """A database with one connection, of this kind."""
-    pool = await asyncpg.create_pool(url, min_size=1, max_size=1, connection_class=kind)
+    pool = await asyncpg.create_pool(url, min_size=1, max_size=1, connection_class=kind, **options(pooler=POOLER))
     connections = Connections(pool, 2)
     try:
         yield Database(load_queries(), connections, 2)
@@ -470,27 +471,74 @@ async def test_a_locked_row_holds_up_nobody_else(settings: Settings) -> None:
 
 
 ORIGIN = "https://app.example.com"
-PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
 
 
 @pytest.mark.parametrize(
-    ("origins", "origin", "allowed"),
+    ("origins", "origin", "method", "allowed"),
     [
-        (None, ORIGIN, None),
-        (f"https://a.example, {ORIGIN}", ORIGIN, ORIGIN),
-        (ORIGIN, "https://evil.example", None),
-        (ORIGIN, ORIGIN + ".evil.example", None),
+        (None, ORIGIN, "PUT", None),
+        (f"https://a.example, {ORIGIN}", ORIGIN, "PUT", ORIGIN),
+        (ORIGIN, ORIGIN, "DELETE", None),
+        (ORIGIN, "https://evil.example", "PUT", None),
+        (ORIGIN, ORIGIN + ".evil.example", "PUT", None),
+        (ORIGIN, ORIGIN.replace(".", "x"), "PUT", None),
     ],
 )
-async def test_pages_of_other_origins(origins: str | None, origin: str, allowed: str | None) -> None:
-    """A browser lets pages of the origins that are set call, and of no other."""
+async def test_pages_of_other_origins(origins: str | None, origin: str, method: str, allowed: str | None) -> None:
+    """A browser lets pages of the origins that are set call, and of no other, whose preflights are any OPTIONS."""
+    path, preflight = f"/alerts/{ID}/resolve", {"Origin": origin, "Access-Control-Request-Method": method}
     async with client_of(create_app(Settings(cors_origins=origins))) as client:
-        asked = await client.options(f"/alerts/{ID}/resolve", headers={"Origin": origin, **PREFLIGHT})
+        asked = await client.options(path, headers={**preflight, "Access-Control-Request-Headers": "content-type"})
         called = await client.get("/health/live", headers={"Origin": origin})
-        plain = await client.options("/alerts", headers={"Origin": origin})
-    assert [it.headers.get("access-control-allow-origin") for it in (asked, called)] == [allowed] * 2
+        plain = await client.options(path, headers={"Origin": origin})
+    assert asked.status_code == 204
+    assert asked.headers.get("access-control-allow-origin") == allowed
+    assert called.headers.get("access-control-allow-origin") == (
+        origin if origin in (origins or "").split(", ") else None
+    )
     assert ("PUT" in asked.headers.get("access-control-allow-methods", "")) == (allowed is not None)
-    assert plain.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert plain.headers["allow"] == "OPTIONS, PUT"
+    if allowed is None:
+        assert asked.headers.keys() == plain.headers.keys()
+
+
+def routes_with_a_body(app: Service) -> list[tuple[str, str]]:
+    paths = app.openapi_schema.to_schema()["paths"]
+    return [
+        (method, path.format(alert_id=ID))
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if "requestBody" in operation
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Content-Type", "text/plain"),
+        ("Content-Type", "application/jsonp"),
+        ("Content-Encoding", "gzip"),
+    ],
+)
+async def test_a_body_that_is_declared_something_else(
+    app: Service, client: httpx.AsyncClient, name: str, value: str
+) -> None:
+    """A body that is declared to be no JSON, as a browser's form is, or compressed, is not read: 415 says why."""
+    routes = routes_with_a_body(app)
+    assert len(routes) >= 4
+    for method, path in routes:
+        headers = {name: value, "X-Service-Key": KEY}
+        response = await client.request(method, path, content=gzip.compress(bytes(1 << 24)), headers=headers)
+        assert_error(response, 415, "Unsupported media type", f"{name}: must")
+        assert response.headers["accept-encoding"] == "identity"
+
+
+async def test_a_body_that_is_not_declared(app: Service, client: httpx.AsyncClient) -> None:
+    """A body that is not declared at all is read as JSON."""
+    for method, path in routes_with_a_body(app):
+        response = await client.request(method, path, content=b'{"no": 1}', headers={"X-Service-Key": KEY})
+        assert_error(response, 422, "Validation error", "unknown field `no`")
 
 
 async def test_pages_say_how_they_may_be_used(client: httpx.AsyncClient) -> None:

@@ -109,6 +109,18 @@ class Side:
         }
 
 
+async def call(
+    client: httpx.AsyncClient, route: Route, values: dict[tuple[str, str], str], headers: dict[str, str]
+) -> httpx.Response:
+    method, path, _ = route
+    for (place, name), value in values.items():
+        path = path.replace(f"{{{name}}}", value) if place == "path" else path
+    query = {name.split()[-1]: value for (place, name), value in values.items() if place == "query"}
+    given = {name: value for (place, name), value in values.items() if place == "header"}
+    body = {name: value for (place, name), value in values.items() if place == "body"}
+    return await client.request(method, path, params=query, json=body or None, headers={**headers, **given})
+
+
 class World:
     """An attacker and a victim, each with alerts, and somebody who does not exist."""
 
@@ -119,14 +131,7 @@ class World:
         self.nobody = Side(uuid4(), uuid4(), moment)
 
     async def call(self, route: Route, values: dict[tuple[str, str], str], tenant: UUID) -> httpx.Response:
-        method, path, _ = route
-        for (place, name), value in values.items():
-            path = path.replace(f"{{{name}}}", value) if place == "path" else path
-        query = {name.split()[-1]: value for (place, name), value in values.items() if place == "query"}
-        body = {name: value for (place, name), value in values.items() if place == "body"}
-        given = {name: value for (place, name), value in values.items() if place == "header"}
-        headers = {**bearer(token("HS256", tenant)), **given}
-        return await self.client.request(method, path, params=query, json=body or None, headers=headers)
+        return await call(self.client, route, values, bearer(token("HS256", tenant)))
 
     async def kept(self) -> list[Any]:
         """All that the database keeps of the victim."""
@@ -207,6 +212,23 @@ async def test_the_owner_is_served(world: World, route: Route) -> None:
     response = await world.call(route, filled(owned, {}), world.victim.tenant)
     assert response.status_code in {200, 201}, response.text
     assert response.content not in {b"[]", b"null"}
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=named)
+async def test_options_tell_nothing(world: World, route: Route) -> None:
+    """OPTIONS, which asks for no token, is answered alike for one's own, another's and what is not there."""
+    _, path, handler = route
+
+    def naming(side: Side) -> dict[tuple[str, str], str]:
+        places = [(place, name) for place in ("path", "query") for name in getattr(parts(route), place)]
+        return {(place, name): side.values[name] for place, name in places if name in side.values}
+
+    for headers in ({}, bearer(token("HS256", world.victim.tenant))):
+        answers = [
+            seen(await call(world.client, ("OPTIONS", path, handler), naming(side), headers))
+            for side in (world.victim, world.attacker, world.nobody)
+        ]
+        assert answers == answers[:1] * 3
 
 
 @pytest.mark.parametrize("route", PUBLIC, ids=named)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -12,9 +13,8 @@ from alerts_service import database
 from alerts_service.app import create_app
 from alerts_service.errors import StartError
 from alerts_service.migrations import load_migrations, migrate, pending
-from alerts_service.settings import Settings
 from tests.calls import create, move
-from tests.conftest import client_of
+from tests.conftest import client_of, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -60,14 +60,19 @@ async def test_an_empty_database(empty_database: str) -> None:
     await connection.close()
 
 
+async def set_in_sessions(server_url: str, database_url: str, setting: str, value: str) -> None:
+    """Let every session of a database start with a setting."""
+    admin = await asyncpg.connect(server_url)
+    name = urlsplit(database_url).path[1:]
+    await admin.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+    await admin.execute("SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = $1", name)
+    await admin.close()
+
+
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
-async def test_an_existing_table_is_adopted(empty_database: str, zone: str) -> None:
+async def test_an_existing_table_is_adopted(server_url: str, empty_database: str, zone: str) -> None:
     """A table of the specification's own SQL keeps its rows; times in the server's zone and nulls come out right."""
-    connection = await asyncpg.connect(empty_database)
-    await connection.execute(
-        f"ALTER DATABASE {await connection.fetchval('SELECT current_database()')} SET timezone = '{zone}'"
-    )
-    await connection.close()
+    await set_in_sessions(server_url, empty_database, "timezone", zone)
     connection = await asyncpg.connect(empty_database)
     await connection.execute(SPECIFIED_TABLE)
     await connection.execute(f"INSERT INTO alerts (tenant_id, rule_name, message) VALUES ('{TENANT}', 'new', 'm')")
@@ -88,7 +93,7 @@ async def test_an_existing_table_is_adopted(empty_database: str, zone: str) -> N
     now = await connection.fetchval("SELECT now()")
     await connection.close()
 
-    app = create_app(Settings(database_url=empty_database, pool_size=1))
+    app = create_app(settings_for(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_of(app) as client:
         counts = (await client.get(f"/stats/{TENANT}")).json()
         assert counts == {"total": 2, "triggered": 1, "acknowledged": 1, "resolved": 0}
@@ -164,21 +169,24 @@ async def test_all_or_nothing(empty_database: str, sql: Path) -> None:
     await connection.close()
 
 
-async def test_a_role_that_may_not_change_the_schema(empty_database: str, tenant: UUID) -> None:
+async def test_a_role_that_may_not_change_the_schema(server_url: str, empty_database: str, tenant: UUID) -> None:
     """Where the schema is up to date, a role with no more than the rights that the README names can start and serve."""
     (grant,) = re.findall(r"`(GRANT [^`]* TO) …`", README.read_text())
     connection = await asyncpg.connect(empty_database)
     await migrate(connection)
     role = f"role_{tenant.hex}"
     await connection.execute(f"CREATE ROLE {role}; {grant} {role}")
-    app = create_app(Settings(database_url=f"{empty_database}{'&' if '?' in empty_database else '?'}role={role}"))
+    await connection.close()
+    await set_in_sessions(server_url, empty_database, "role", role)
+    app = create_app(settings_for(database_url=empty_database))
     async with app.lifespan(), client_of(app) as client:
         alert = await create(client, tenant)
         assert (await move(client, alert, "acknowledge")).status_code == 200
         assert (await move(client, alert, "resolve")).status_code == 200
         assert (await client.get(f"/stats/{tenant}")).json()["resolved"] == 1
         assert (await client.get("/health")).status_code == 200
-    await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(f"SET ROLE none; DROP OWNED BY {role}; DROP ROLE {role}")
     await connection.close()
 
 

@@ -8,9 +8,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from alerts_service.database import SESSION, Connection, load_queries
+from alerts_service.database import Connection, load_queries, session
 from alerts_service.migrations import migrate
-from tests.conftest import fresh_database
+from tests.conftest import POOLER, fresh_database
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ ALIKE = "planned while all was alike"
 async def connection(server_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
     """A connection like the pool's, whose plans were made for something else than what it has to read."""
     async with fresh_database(server_url) as url:
-        connection = await asyncpg.connect(url, server_settings=SESSION)
+        connection = await asyncpg.connect(url, server_settings=session(pooler=POOLER))
         await migrate(connection)
         await connection.execute("ALTER TABLE alerts SET (autovacuum_enabled = off)")
         if request.param == ALIKE:

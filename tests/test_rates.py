@@ -11,14 +11,20 @@ from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 from tests.calls import assert_error, create
 from tests.conftest import KEY, client_of
+from tests.test_isolation import HARMLESS, PUBLIC, Route, call, named, parts
+from tests.test_tokens import SECRET, bearer, token
 
 pytestmark = pytest.mark.anyio
 
 
-def limited(app: Service, *, tenant: str | None = None, key: str | None = None) -> httpx.AsyncClient:
+def limited(
+    app: Service, *, tenant: str | None = None, key: str | None = None, secret: str | None = None
+) -> httpx.AsyncClient:
     """Make a client of an application with limits, on the database of another."""
     database: Database = app.state.database
-    settings = Settings(internal_service_key=KEY, rate_limit_tenant=tenant, rate_limit_key=key)
+    settings = Settings(
+        internal_service_key=KEY, rate_limit_tenant=tenant, rate_limit_key=key, tenant_jwt_secret=secret
+    )
     return client_of(create_app(settings, database))
 
 
@@ -28,18 +34,67 @@ async def test_a_tenant_that_calls_too_often(app: Service, tenant: UUID) -> None
         alert = await create(client, tenant)
         for path in (f"/alerts?tenant_id={tenant}", f"/stats/{tenant}", f"/alerts/{alert['id']}?tenant_id={tenant}"):
             assert (await client.get(path)).status_code == 200
-        refused = await client.get(f"/stats/{tenant}")
-        assert_error(refused, 429, "Too many requests", "the limit of a tenant is 4/hour")
-        assert 890 <= int(refused.headers["retry-after"]) <= 900
+        late = await client.get(f"/stats/{tenant}")
+        assert_error(late, 429, "Too many requests", "the limit of a tenant is 4/hour")
+        assert 890 <= int(late.headers["retry-after"]) <= 900
         assert (await client.get(f"/stats/{uuid4()}")).status_code == 200
         assert (await client.get(f"/alerts/{alert['id']}")).status_code == 200
 
 
-async def test_a_request_counts_once(app: Service, tenant: UUID) -> None:
-    """A request that takes two statements is one call."""
+def naming(route: Route, tenant: UUID) -> dict[tuple[str, str], str]:
+    """Fill in a request that names a tenant, and else an alert that is not there."""
+    values = {**HARMLESS, "tenant_id": str(tenant), "alert_id": str(uuid4())}
+    places = [(place, name) for place in ("path", "query", "body") for name in getattr(parts(route), place)]
+    return {(place, name): values[name] for place, name in places if name in values}
+
+
+async def refused(client: httpx.AsyncClient, route: Route, tenant: UUID, token: str = "") -> bool:
+    response = await call(client, route, naming(route, tenant), bearer(token))
+    assert response.status_code < 500
+    return response.status_code == 429
+
+
+@pytest.mark.parametrize("route", PUBLIC, ids=named)
+async def test_every_route_counts(app: Service, route: Route) -> None:
+    """A call of any public route counts once, however many statements it takes, for the tenant that it names."""
+    one, other = uuid4(), uuid4()
+    async with limited(app, tenant="2/hour") as client:
+        assert [await refused(client, route, one) for _ in range(3)] == [False, False, True]
+        assert not await refused(client, route, other)
+
+
+@pytest.mark.parametrize("route", PUBLIC, ids=named)
+async def test_a_token_counts_for_its_own_tenant(app: Service, route: Route) -> None:
+    """With tokens a call counts for the token's tenant, whomever it names, and uses up nothing of theirs."""
+    one, other = uuid4(), uuid4()
+    its, others = token("HS256", one), token("HS256", other)
+    async with limited(app, tenant="2/hour", secret=SECRET) as client:
+        assert [await refused(client, route, other, its) for _ in range(3)] == [False, False, True]
+        assert [await refused(client, route, other, others) for _ in range(3)] == [False, False, True]
+
+
+async def test_a_request_of_two_statements_counts_once(app: Service, tenant: UUID) -> None:
+    """A change that was made before takes two statements, and is one call."""
     async with limited(app, tenant="4/hour") as client:
         path = f"/alerts/{(await create(client, tenant))['id']}/resolve?tenant_id={tenant}"
         assert [(await client.put(path)).status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+async def test_a_bad_request_does_not_count(app: Service, tenant: UUID) -> None:
+    """What is refused for what it says is no call of its tenant."""
+    async with limited(app, tenant="1/hour") as client:
+        path = f"/alerts?tenant_id={tenant}"
+        queries = ("&status=no", "&other=1", "&cursor=no", "", "")
+        assert [(await client.get(path + query)).status_code for query in queries] == [422, 422, 422, 200, 429]
+
+
+async def test_a_service_does_not_count_for_a_tenant(app: Service, tenant: UUID) -> None:
+    """A tenant that has called too often still gets the alerts that services record for it."""
+    async with limited(app, tenant="1/hour") as client:
+        assert [(await client.get(f"/stats/{tenant}")).status_code for _ in range(2)] == [200, 429]
+        body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+        answer = await client.post("/internal/alerts", json=body, headers={"X-Service-Key": KEY})
+        assert answer.status_code == 201
 
 
 async def test_a_service_key_that_calls_too_often(app: Service, tenant: UUID) -> None:
@@ -47,13 +102,13 @@ async def test_a_service_key_that_calls_too_often(app: Service, tenant: UUID) ->
     async with limited(app, key="2/minute") as client:
         body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
 
-        async def call(key: str) -> httpx.Response:
+        async def post(key: str) -> httpx.Response:
             return await client.post("/internal/alerts", json=body, headers={"X-Service-Key": key})
 
-        assert [(await call(key)).status_code for key in ("no", "no", "no", KEY, KEY)] == [401, 401, 401, 201, 201]
-        refused = await call(KEY)
-        assert_error(refused, 429, "Too many requests", "the limit of a service key is 2/minute")
-        assert 25 <= int(refused.headers["retry-after"]) <= 30
+        assert [(await post(key)).status_code for key in ("no", "no", "no", KEY, KEY)] == [401, 401, 401, 201, 201]
+        late = await post(KEY)
+        assert_error(late, 429, "Too many requests", "the limit of a service key is 2/minute")
+        assert 25 <= int(late.headers["retry-after"]) <= 30
         await create(client, tenant)
 
 

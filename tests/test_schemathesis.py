@@ -11,17 +11,19 @@ import msgspec
 import pytest
 import schemathesis
 
-from alerts_service.alerts.structs import Alert
+from alerts_service.alerts.structs import EXAMPLE, Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.settings import Settings
 from tests.conftest import KEY
 from tests.processes import ServiceProcess, serving
+from tests.test_tokens import SECRET, token
 
 ROOT = Path(__file__).parents[1]
 CONFIG = f"""
 warnings.fail-on = ["missing_auth"]
 auth.openapi.serviceKey.api_key = "{KEY}"
 """
+TOKENS = f'auth.openapi.bearerAuth.bearer = "{token("HS256", EXAMPLE.tenant_id)}"'
 
 
 @schemathesis.hook
@@ -53,19 +55,31 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_the_service_does_what_the_document_says(service: ServiceProcess, tmp_path: Path) -> None:
-    """Good requests are answered, bad ones refused, one by one and in sequences, always as the document describes."""
-    (tmp_path / "schemathesis.toml").write_text(CONFIG)
-    options = ["--checks=all", "--seed=1", "--max-examples=10", "--generation-database=none", "--no-color"]
+def hold(service: ServiceProcess, cwd: Path, config: str, examples: int) -> None:
+    """Hold a service against its document."""
+    (cwd / "schemathesis.toml").write_text(config)
+    options = ["--checks=all", "--seed=1", f"--max-examples={examples}", "--generation-database=none", "--no-color"]
     run = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", *options, f"{service.url}/openapi.json"],
-        cwd=tmp_path,
+        cwd=cwd,
         env={**os.environ, "SCHEMATHESIS_HOOKS": __name__, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_service_does_what_the_document_says(service: ServiceProcess, tmp_path: Path) -> None:
+    """Good requests are answered, bad ones refused, one by one and in sequences, always as the document describes."""
+    hold(service, tmp_path, CONFIG, examples=10)
+
+
+def test_the_service_does_what_the_document_says_with_tokens(settings: Settings, tmp_path: Path) -> None:
+    """The same holds where tenants' tokens are asked for."""
+    database = str(settings.database_url)
+    with serving(tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY, TENANT_JWT_SECRET=SECRET) as service:
+        hold(service, tmp_path, CONFIG + TOKENS, examples=2)
 
 
 def test_the_document_is_openapi(document: dict[str, Any]) -> None:
@@ -92,6 +106,19 @@ def test_every_error_is_the_same_kind(operations: dict[str, dict[str, Any]]) -> 
             body = answer["content"]["application/json"]
             assert body["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}
             msgspec.convert(body["example"], ErrorResponse)
+
+
+def test_each_route_shows_its_own_refusals(operations: dict[str, dict[str, Any]]) -> None:
+    """A route shows the limit and the lack of a database that it knows itself."""
+    for name, operation in operations.items():
+        shown = {
+            status: answer["content"]["application/json"].get("example", {}).get("detail")
+            for status, answer in operation["responses"].items()
+        }
+        health, internal = "/health" in name, "/internal" in name
+        assert ("does not answer" in shown.get("503", "does not answer")) == health
+        assert ("service key" in shown.get("429", "")) == internal
+        assert ("a tenant" in shown.get("429", "")) == (not health and not internal)
 
 
 def test_health_routes_take_no_wrong_input(operations: dict[str, dict[str, Any]]) -> None:

@@ -116,6 +116,17 @@ def test_the_readme_has_every_setting() -> None:
     assert [name for name in NAMES if f"| `{name}` |" not in readme] == []
 
 
+def test_compose_hands_on_every_setting() -> None:
+    """`docker compose up` hands on every setting but those that its own containers decide."""
+    decided = {"ENVIRONMENT", "AS_ALERTS_HOST", "AS_ALERTS_PORT", "AS_ALERTS_DATA_DIR", "AS_ALERTS_POOLER"}
+    decided |= {"AS_ALERTS_SHUTDOWN_TIMEOUT"}  # which its stop_grace_period goes with
+    lines = re.findall(r"^      ([A-Z_]+):(.*)$", (ROOT / "compose.yaml").read_text(), re.MULTILINE)
+    given = [name for name, value in lines if value and not name.startswith("POSTGRES_")]
+    handed_on = [name for name, value in lines if not value]
+    assert given == ["DATABASE_URL", "INTERNAL_SERVICE_KEY"]
+    assert sorted(handed_on + given) == sorted(set(NAMES) - decided)
+
+
 def test_only_the_settings_read_the_environment() -> None:
     """No other module looks into the environment, but for the two that hand it on to the processes they start."""
     readers = {path.name for path in (ROOT / "alerts_service").rglob("*.py") if "os.environ" in path.read_text()}

@@ -25,7 +25,7 @@ from tests.processes import run
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "a-secret-for-tests-of-32-bytes-or-more"
+SECRET = "a-secret-for-tests-" * 4
 PRIVATE: dict[str, Any] = {
     "RS256": rsa.generate_private_key(65537, 2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
@@ -120,6 +120,11 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
                 token(algorithm, tenant, tenant_id=None),
                 token(algorithm, tenant, tenant_id="everybody"),
                 token(algorithm, tenant, tenant_id=[str(tenant)]),
+                token(algorithm, tenant, more="x" * 9_000),
+                *(
+                    jwt.encode({**claims, name: None}, PRIVATE.get(algorithm, SECRET), algorithm=algorithm)
+                    for name in claims
+                ),
             ),
         ),
     ]
@@ -127,6 +132,16 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
         response = await guarded.post("/alerts", content=b"x" * (2 << 20), headers=headers)  # type: ignore[arg-type] # bytes are headers too
         assert_error(response, 401, "Unauthorized")
         assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("algorithm", "other"), [("HS256", "HS512"), ("RS256", "RS512"), ("RS256", "PS256")])
+async def test_another_algorithm_of_the_same_key(
+    guarded: httpx.AsyncClient, algorithm: str, other: str, tenant: UUID
+) -> None:
+    """A token signed with the right key, but by another algorithm that it is good for, is 401."""
+    claims = {"tenant_id": str(tenant), "exp": int(time.time()) + 600}
+    signed = jwt.encode(claims, PRIVATE.get(algorithm, SECRET), algorithm=other)
+    assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer(signed)), 401, "Unauthorized")
 
 
 async def test_the_public_key_is_no_secret(app: Service, settings: Settings, tenant: UUID) -> None:
@@ -141,6 +156,7 @@ async def test_the_public_key_is_no_secret(app: Service, settings: Settings, ten
             assert_error(await client.get(f"/stats/{tenant}", headers=bearer(forged)), 401, "Unauthorized")
 
 
+@pytest.mark.parametrize("algorithm", ["HS256"])  # what is remembered has none
 async def test_a_remembered_token_expires(guarded: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
     """A token that was good a moment ago is 401 from its very expiry on."""
     expires = int(time.time() + 0.4) + 1  # whole seconds, as a token's are
@@ -176,19 +192,47 @@ def test_the_document_asks_for_tokens_where_the_service_does() -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"TENANT_JWT_SECRET": "geheim"}, "TENANT_JWT_SECRET: must have 32 bytes at least"),
-        ({"TENANT_JWT_SECRET": pem(PRIVATE["RS256"])}, "TENANT_JWT_SECRET: is a public key"),
-        ({"TENANT_JWT_PUBLIC_KEY": "geheim"}, "TENANT_JWT_PUBLIC_KEY: cannot be read"),
-        ({"TENANT_JWT_SECRET": "geheim" * 6, "TENANT_JWT_PUBLIC_KEY": "k"}, "TENANT_JWT_SECRET, TENANT_JWT_PUBLIC_KEY"),
+        ({"tenant_jwt_secret": "geheim"}, "TENANT_JWT_SECRET: must have 32 bytes at least"),
+        ({"tenant_jwt_secret": "geheim" * 5 + "x"}, "TENANT_JWT_SECRET: must have 32 bytes at least"),
+        ({"tenant_jwt_secret": pem(PRIVATE["RS256"])}, "TENANT_JWT_SECRET: is a public key"),
+        ({"tenant_jwt_public_key": "geheim"}, "TENANT_JWT_PUBLIC_KEY: cannot be read"),
+        (
+            {"tenant_jwt_secret": "geheim" * 6, "tenant_jwt_public_key": pem(PRIVATE["RS256"])},
+            "TENANT_JWT_SECRET, TENANT_JWT_PUBLIC_KEY: only one",
+        ),
     ],
 )
-def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, str], complaint: str) -> None:
-    """A secret or key that will not do stops the start with one line that names the setting and not its value."""
-    ended = run(tmp_path, DATABASE_URL="postgresql://127.0.0.1:1/d", INTERNAL_SERVICE_KEY="k", **settings)
+def test_settings_that_cannot_be(settings: dict[str, str], complaint: str) -> None:
+    """A secret or key that will not do is refused in one line that names the setting and not its value."""
+    with pytest.raises(StartError, match=f"^{complaint}") as refused:
+        create_app(replace(Settings(), **settings))
+    assert len(str(refused.value).splitlines()) == 1
+    assert not any(value[:20] in str(refused.value) for value in settings.values())
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2"), ("check",)])
+def test_a_weak_secret_stops_the_start(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A secret that will not do stops the start, and is what `check` finds, before the database is looked for."""
+    ended = run(
+        tmp_path,
+        *arguments,
+        DATABASE_URL="postgresql://127.0.0.1:1/d",
+        INTERNAL_SERVICE_KEY="k",
+        TENANT_JWT_SECRET="geheim",
+    )
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
-    assert complaint in line
-    assert "geheim" not in line
+    assert line == "alerts-service: TENANT_JWT_SECRET: must have 32 bytes at least"
+
+
+@pytest.mark.parametrize("command", ["migrate", "recount"])
+def test_a_weak_secret_is_nothing_to_a_command_that_serves_nobody(
+    tmp_path: Path, empty_database: str, command: str
+) -> None:
+    """The schema can be brought up to date, and the counts corrected, without the tokens of those who are served."""
+    for name in ("migrate", command):
+        ended = run(tmp_path, name, DATABASE_URL=empty_database, TENANT_JWT_SECRET="geheim")
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class AlertsController(Controller):
     )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """The alert is committed when this answers 201."""
-        if request.tenant not in (None, data.tenant_id):
+        if request.admit(data.tenant_id) != data.tenant_id:
             raise Forbidden("tenant_id: must be the token's own tenant")
         return await _create(request, data)
 
@@ -76,7 +76,7 @@ class AlertsController(Controller):
         created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)
         page = await request.database.one(
             LIST,
-            tenant_id=request.sees(tenant_id),
+            tenant_id=request.admit(tenant_id),
             status=status,
             severity=severity,
             before_created_at=created_at,
@@ -106,7 +106,7 @@ class AlertsController(Controller):
         ] = None,
     ) -> Response[Alert]:
         """The alert as it stands now. Its `ETag` is another after every change."""
-        alert = await _get(request, alert_id, request.sees(tenant_id))
+        alert = await _get(request, alert_id, request.admit(tenant_id))
         if if_none_match is not None and (if_none_match == "*" or _tag(alert) in if_none_match):
             return Response[Any](None, status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": _tag(alert)})
         return _answer(alert)
@@ -128,7 +128,7 @@ class AlertsController(Controller):
     ) -> Response[Alert]:
         """From `triggered`. The same call again changes nothing and answers 200; with another note it is a conflict."""
         return await _move(
-            request, "acknowledged", alert_id, request.sees(tenant_id), note=data.note, if_match=if_match
+            request, "acknowledged", alert_id, request.admit(tenant_id), note=data.note, if_match=if_match
         )
 
     @put(
@@ -147,7 +147,7 @@ class AlertsController(Controller):
         if_match: IfMatch = None,
     ) -> Response[Alert]:
         """From `triggered` or `acknowledged`. The same call again answers 200; with another note it is a conflict."""
-        return await _move(request, "resolved", alert_id, request.sees(tenant_id), note=data.note, if_match=if_match)
+        return await _move(request, "resolved", alert_id, request.admit(tenant_id), note=data.note, if_match=if_match)
 
 
 class InternalAlertsController(Controller):

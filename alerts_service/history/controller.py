@@ -97,7 +97,7 @@ class HistoryController(Controller):
         """Oldest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page."""
         sequence = cursors.decode_event(cursor)[2] if cursor is not None else None
         page = await request.database.one_or_none(
-            LIST_OF_ALERT, alert_id=alert_id, tenant_id=request.sees(tenant_id), after_sequence=sequence
+            LIST_OF_ALERT, alert_id=alert_id, tenant_id=request.admit(tenant_id), after_sequence=sequence
         )
         if page is None:
             raise AlertNotFound
@@ -129,7 +129,7 @@ class HistoryController(Controller):
         occurred_at, alert_id, sequence = cursors.decode_event(cursor) if cursor is not None else (None, None, None)
         page = await request.database.one(
             LIST,
-            tenant_id=request.sees(tenant_id),
+            tenant_id=request.admit(tenant_id),
             type=type_,
             since=since,
             until=until,

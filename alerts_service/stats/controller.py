@@ -49,4 +49,4 @@ class StatsController(Controller):
         tenant_id: Annotated[UUID, PathParameter(description="The tenant whose alerts to count.")],
     ) -> Stats:
         """A tenant that has no alerts, known or not, counts zero."""
-        return await request.database.one(GET, tenant_id=request.sees(tenant_id))
+        return await request.database.one(GET, tenant_id=request.admit(tenant_id))

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +18,13 @@ PROGRAM = "/usr/sbin/pgbouncer"
 CONFIGURATION = """
 [databases]
 * = host=127.0.0.1 port={port} {connect_query}
-[pgbouncer]
+{settings}
 listen_addr = 127.0.0.1
 listen_port = {listen_port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
 default_pool_size = {pool_size}
+server_round_robin = 1
 max_client_conn = 500
 """
 
@@ -39,6 +40,7 @@ def pgbouncer(database: Postgres, *, pool_size: int = 20, told: bool = True) -> 
         pool_size=pool_size,
         # Any database, by any user of the address, unless a user is named.
         connect_query=f"user={USER} {connect_query() if told else ''}",
+        settings=settings(),
     )
     configuration.write_text(text)
     for path in (home, configuration):
@@ -60,6 +62,12 @@ def connect_query() -> str:
     """The setting as the README has it."""
     (line,) = re.findall(r"connect_query='[^']*'", README.read_text())
     return str(line)
+
+
+def settings() -> str:
+    """Find the section of PgBouncer's own settings as the README has it."""
+    (section,) = re.findall(r"^ *(\[pgbouncer\][^`]*)```", README.read_text(), re.MULTILINE)
+    return textwrap.dedent(f"  {section}")
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:

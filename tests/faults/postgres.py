@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -65,10 +65,13 @@ class Postgres:
             self.process = None
 
     def kill(self) -> None:
-        """Kill the postmaster with -9, and return when its children have noticed and gone too."""
+        """Kill the postmaster and its children, whatever they are at, with -9, and return when all are gone."""
         assert self.process is not None
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         self.process.wait()
         self.process = None
         _, alive = psutil.wait_procs(children, timeout=SECONDS)
@@ -76,8 +79,8 @@ class Postgres:
 
 
 @contextmanager
-def postgres(**configuration: str) -> Iterator[Postgres]:
-    """Make a cluster, start it, and remove it in the end."""
+def postgres(*, log_folder: Path | None = None, **configuration: str) -> Iterator[Postgres]:
+    """Make a cluster, its write-ahead log in a folder apart if need be, start it, and remove it in the end."""
     home = Path(tempfile.mkdtemp(prefix="faults-"))
     home.chmod(0o755)
     server = Postgres(home / "data", free_port())
@@ -85,7 +88,8 @@ def postgres(**configuration: str) -> Iterator[Postgres]:
     if owner := user():
         shutil.chown(server.folder, owner, owner)
     try:
-        run("initdb", "-D", server.folder, "-U", USER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+        options = ("-U", USER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+        run("initdb", "-D", server.folder, *options, *(("-X", log_folder) if log_folder else ()))
         lines = [f"{name} = '{value}'\n" for name, value in {**CONFIGURATION, **configuration}.items()]
         with (server.folder / "postgresql.conf").open("a") as file:
             file.writelines(lines)

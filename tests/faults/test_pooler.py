@@ -4,13 +4,16 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from alerts_service.migrations import LOCK
+from tests.calls import assert_error
 from tests.faults.conftest import Report
 from tests.faults.load import Load
 from tests.faults.pgbouncer import pgbouncer
@@ -20,7 +23,6 @@ from tests.processes import environment, run, serving
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 ROOT = Path(__file__).parents[2]
-SUITE = [f"tests/test_{name}.py" for name in ("create", "list", "workflow", "stats", "validation")]
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +31,14 @@ def database() -> Iterator[Postgres]:
         yield database
 
 
-def test_the_routes_through_a_pooler(database: Postgres) -> None:
-    """The tests of the routes pass through PgBouncer."""
-    with pgbouncer(database) as url:
+def test_the_suite_through_a_pooler() -> None:
+    """Every test that reaches the database passes through PgBouncer."""
+    with postgres(max_connections="300", fsync="off") as database, pgbouncer(database) as url:
         given = {**os.environ, "TEST_DATABASE_URL": url, "TEST_POOLER": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SUITE]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
 
 
 async def test_load_through_a_pooler(database: Postgres, tmp_path: Path, report: Report) -> None:
@@ -55,6 +58,28 @@ async def test_load_through_a_pooler(database: Postgres, tmp_path: Path, report:
     report("PgBouncer in transaction mode", 1, figures)
     assert (figures.refused, figures.unknown) == (0, 0)
     assert [line for line in lines if line["level"] in {"WARNING", "ERROR"} and "INTERNAL" not in line["message"]] == []
+
+
+def test_a_database_that_is_gone_behind_the_pooler(tmp_path: Path) -> None:
+    """Without the database a route is 500 in about two seconds, and a second or two after it is back all is well."""
+    with (
+        postgres() as database,
+        pgbouncer(database) as url,
+        serving(tmp_path, DATABASE_URL=url, AS_ALERTS_POOLER="true") as service,
+        service.client() as client,
+    ):
+        path = f"/stats/{UUID(int=0)}"
+        assert client.get(path).status_code == 200
+        database.kill()
+        for _ in range(2):
+            answer = client.get(path, timeout=4)
+            assert_error(answer, 500, "Database connection error")
+        time.sleep(4)
+        database.start()
+        deadline = time.monotonic() + 5
+        while client.get(path).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_a_pooler_that_tells_its_servers_nothing(database: Postgres, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.faults.conftest import Report
@@ -56,6 +57,13 @@ def connected(service: ServiceProcess, request: str) -> socket.socket:
     return connection
 
 
+async def said(service: ServiceProcess, words: str) -> None:
+    deadline = time.monotonic() + 10
+    while words not in service.log.read_text():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
 async def test_a_stop_under_load(tmp_path: Path, report: Report) -> None:
     """Whatever was answered is there, no answer is cut, and the process ends with 0 long before its grace is over."""
     with postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
@@ -72,40 +80,59 @@ async def test_a_stop_under_load(tmp_path: Path, report: Report) -> None:
 
 
 async def test_a_stop_with_half_a_request(tmp_path: Path) -> None:
-    """Half a head and half a body do not hold a stop up for longer than its grace, and the exit code is 0."""
+    """Half a head and half a body hold a stop up for no longer than its grace; what can be answered is, and logged."""
     grace = str(GRACE)
     with postgres() as database:
         with serving(tmp_path, DATABASE_URL=database.dsn, AS_ALERTS_SHUTDOWN_TIMEOUT=grace) as service:
             head = connected(service, "GET /health/live HTTP/1.1\r\n")
-            body = connected(service, "POST /alerts HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+            body = connected(service, "POST /alerts HTTP/1.1\r\nX-Request-ID: the-half\r\nContent-Length: 100\r\n\r\n{")
             await asyncio.sleep(0.2)
             stopped = time.monotonic()
             service.process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(service.process.wait, 10) == 0
             assert GRACE - 0.1 < time.monotonic() - stopped < GRACE + 1
         assert head.recv(100) == b""
-        assert body.recv(100).startswith(b"HTTP/1.1 500 ")
+        answer = body.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(
+            b'{"error":"Service unavailable","detail":"the service stops; a change may still have been made"}'
+        )
+        assert b"\r\nx-request-id: the-half\r\n" in answer
+        assert b"retry-after" not in answer
+        lines = [line for line in service.lines() if line.get("request_id") == "the-half"]
+        assert [(line["path"], line["status"]) for line in lines] == [("/alerts", 503)]
         head.close()
         body.close()
 
 
-async def test_who_was_connected_is_served(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_who_was_connected_is_served(tmp_path: Path, workers: str) -> None:
     """A connection that is accepted or waits for it when the stop comes has its request answered, as its last one."""
-    with postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
+    with postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn, AS_ALERTS_WORKERS=workers) as service:
         accepted = connected(service, "")
+        half = connected(service, "POST /alerts HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{")
         await asyncio.sleep(0.2)
-        service.process.send_signal(signal.SIGSTOP)
-        service.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.2)
+        process = psutil.Process(service.process.pid)
+        servers = process.children() or [process]
+        for server in servers:
+            server.suspend()
+        process.terminate()
+        await asyncio.sleep(1)
         waiting = [connected(service, "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(200)]
-        service.process.send_signal(signal.SIGCONT)
-        await asyncio.sleep(0.3)
+        for server in servers:
+            server.resume()
+        await said(service, "Shutting down")
         accepted.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         for connection in (accepted, *waiting):
             answer = await asyncio.to_thread(connection.recv, 1000)
             connection.close()
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert connection is not accepted or b"connection: close" in answer
+        with pytest.raises(ConnectionRefusedError):
+            connected(service, "")
+        half.sendall(b"}")
+        assert half.recv(1000).startswith(b"HTTP/1.1 422 ")
+        half.close()
         assert await asyncio.to_thread(service.process.wait, 10) == 0
 
 
