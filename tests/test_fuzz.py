@@ -7,6 +7,7 @@ each time.
 import json
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from random import Random
 from typing import Any
 from urllib.parse import quote, quote_from_bytes, unquote
@@ -21,6 +22,7 @@ from alerts_service import cursor
 from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.exchange import Service
+from alerts_service.history.controller import Event
 from alerts_service.stats.controller import Stats
 from tests.asgi import Input, answer
 from tests.conftest import KEY
@@ -39,6 +41,8 @@ SUCCESSES: dict[tuple[str, str], Any] = {
     ("GET", "/alerts/{alert_id}"): Alert,
     ("PUT", "/alerts/{alert_id}/acknowledge"): Alert,
     ("PUT", "/alerts/{alert_id}/resolve"): Alert,
+    ("GET", "/alerts/{alert_id}/history"): list[Event],
+    ("GET", "/history"): list[Event],
     ("GET", "/stats/{tenant_id}"): Stats,
 }
 
@@ -66,13 +70,20 @@ note_bodies = st.fixed_dictionaries({}, optional={"note": st.text() | long_texts
 
 
 bodies = (alert_bodies | good_bodies | note_bodies | values).map(lambda value: json.dumps(value).encode())
-cursors = st.builds(cursor.encode, st.datetimes(timezones=st.timezones()), st.uuids()) | st.text(max_size=40)
-names = st.sampled_from(["tenant_id", "status", "severity", "cursor", "limit"]) | st.text(max_size=5)
+moments = st.datetimes(timezones=st.timezones())
+cursors = (
+    st.builds(cursor.encode, moments, st.uuids())
+    | st.builds(cursor.encode_event, moments, st.uuids(), st.integers(-(2**31), 2**31 - 1))
+    | st.text(max_size=40)
+)
+times = moments.map(datetime.isoformat) | st.datetimes().map(datetime.isoformat)
+NAMES = ["tenant_id", "status", "severity", "type", "since", "until", "cursor", "limit"]
+names = st.sampled_from(NAMES) | st.text(max_size=5)
 statuses = st.sampled_from(["triggered", "acknowledged", "resolved", "null", ""])
-parameters = st.tuples(names, tenants | statuses | severities | cursors | st.text(max_size=9))
+parameters = st.tuples(names, tenants | statuses | severities | cursors | times | st.text(max_size=9))
 good_queries = st.tuples(
     tenants,
-    st.lists(st.tuples(st.sampled_from(["status", "severity", "cursor"]), statuses | severities | cursors), max_size=2),
+    st.lists(st.tuples(st.sampled_from(NAMES[1:]), statuses | severities | cursors | times), max_size=2),
 ).map(lambda it: [("tenant_id", it[0]), *it[1]])
 queries = (good_queries | st.lists(parameters, max_size=4)).map(
     lambda pairs: (
@@ -91,8 +102,19 @@ segments = (
 )
 headers = st.lists(
     st.tuples(
-        st.sampled_from([b"x-request-id", b"x-service-key", b"content-type", b"accept", b"cookie", b"x-y"]),
-        st.sampled_from([KEY.encode(), b"application/json", b"*/*"]) | st.binary(max_size=12),
+        st.sampled_from(
+            [
+                b"x-request-id",
+                b"x-service-key",
+                b"if-match",
+                b"if-none-match",
+                b"content-type",
+                b"accept",
+                b"cookie",
+                b"x-y",
+            ]
+        ),
+        st.sampled_from([KEY.encode(), b"application/json", b"*/*", b"*"]) | st.binary(max_size=12),
     ),
     max_size=3,
 )
@@ -149,7 +171,7 @@ def check(document: dict[str, Any], request: Input, status: int, headers: dict[b
     template = template_of(request.path)
     assert status != 500, body
     assert b"x-request-id" in headers
-    if request.method == "HEAD" or status == 204:
+    if request.method == "HEAD" or status in {204, 304}:
         assert body == b""
         return
     if status >= 400:
