@@ -24,6 +24,8 @@ from alerts_service.settings import Settings, load_settings
 from alerts_service.startup import FAILED, connected, ready_database, server
 from alerts_service.stats.controller import RECOUNT
 
+KEEP_ALIVE_SECONDS = 75  # longer than balancers keep theirs, so that they close first
+
 
 def main() -> None:
     """Do what the command line says; a failure that we know is one line and exit code 1.
@@ -82,6 +84,7 @@ def _serve(settings: Settings) -> None:
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     if settings.workers == 1:
