@@ -17,12 +17,8 @@ from uuid_utils.compat import uuid4
 
 from alerts_service.complaints import about_body
 from alerts_service.database import Database
-<<<<<<< HEAD
-from alerts_service.errors import Invalid, NotJSON, Unfinished
-from alerts_service.logs import request_id
-=======
 from alerts_service.errors import Crowded, Invalid, NotJSON, Unfinished
->>>>>>> main
+from alerts_service.logs import request_id
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_GATHERED_BYTES = 64 * 1024 * 1024
