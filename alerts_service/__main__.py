@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import secrets
 import signal
 import socket
@@ -32,14 +33,14 @@ def main() -> None:
 
     SIGTERM ends it at any time, for a container's first process would not hear it otherwise: serving with 0 (uvicorn
     finishes its requests first and raises it again in the end), another command with 143, as what it was to do is not
-    done.
+    done. An exception instead, raised wherever the program is at that moment, would leave asyncio in an unknown state.
     """
     arguments = _parser().parse_args()
     if arguments.command == "key":
         print(secrets.token_urlsafe(32))
         return
     done = 0 if arguments.command == "serve" else 128 + signal.SIGTERM
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(done))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(done))
     try:
         settings = load_settings(
             AS_ALERTS_HOST=arguments.host, AS_ALERTS_PORT=arguments.port, AS_ALERTS_WORKERS=arguments.workers
