@@ -22,6 +22,18 @@ SELECT CASE n % 2 WHEN 0 THEN '{big}'::uuid ELSE lpad(to_hex(n % 100), 32, '0'):
     timestamptz '2026-01-01 00:00+00' + n * interval '1 second'
 FROM generate_series({first}, {last}) AS n
 """
+RESOLVED = """
+WITH resolved AS (
+    INSERT INTO alerts (tenant_id, rule_name, message, status, created_at, resolved_at, version)
+    SELECT lpad(to_hex(n % 100), 32, '0')::uuid, 'r', 'm', 'resolved', now() - interval '50 days',
+        now() - interval '{days} days' + n * interval '1 second', 2
+    FROM generate_series({first}, {last}) AS n
+    RETURNING id, tenant_id
+)
+INSERT INTO alert_events (alert_id, sequence, tenant_id, type, to_status, actor, occurred_at)
+SELECT id, sequence, tenant_id, 'created', 'triggered', 'anonymous', now()
+FROM resolved, generate_series(1, 2) AS sequence
+"""
 HOT = {name: query for name, query in load_queries().items() if query.parameters}
 EARLY = "planned while there was nothing"
 ALIKE = "planned while all was alike"
@@ -44,6 +56,7 @@ async def connection(server_url: str, request: pytest.FixtureRequest) -> AsyncIt
             await connection.execute(f'EXPLAIN EXECUTE "{name}" ({nothing})')
         await connection.execute(ALERTS.format(big=BIG, severity="medium", first=20_001, last=40_000))
         await connection.execute(ALERTS.format(big=BIG, severity="critical", first=-10, last=0))
+        await connection.execute(RESOLVED.format(days=40, first=1, last=2000))
         yield connection
         await connection.close()
 
@@ -114,3 +127,16 @@ async def test_stats(connection: Connection) -> None:
     lanes = "INSERT INTO alert_counts (tenant_id, lane) SELECT $1, n FROM generate_series(-1, 15) AS n"
     await connection.execute(f"{lanes} ON CONFLICT DO NOTHING", BIG)
     assert await rows_read(connection, "stats/get", BIG) == 17
+
+
+@pytest.mark.parametrize(("days", "rows"), [(30, 2000), (60, 0)])
+async def test_prune(connection: Connection, days: int, rows: int) -> None:
+    """Pruning reads the 500 alerts of its batch, once to find and once to delete them, and their events; or nothing."""
+    assert await rows_read(connection, "retention/prune", days, None) == rows
+    assert await rows_read(connection, "retention/prune", days, "2999-01-01") == 0
+
+
+async def test_counting_what_is_due(connection: Connection) -> None:
+    """What may go is counted without a look at what stays."""
+    assert await rows_read(connection, "retention/count", 30) == 2000
+    assert await rows_read(connection, "retention/count", 60) == 0
