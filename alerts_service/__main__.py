@@ -8,12 +8,12 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from datetime import datetime
 from importlib.metadata import version
 
 import uvicorn
 from msgspec import structs
 
-from alerts_service import contract
 from alerts_service.app import create_app
 from alerts_service.database import load_queries
 from alerts_service.ending import LastingMultiprocess, LastingServer
@@ -21,8 +21,9 @@ from alerts_service.errors import NotYet, StartError
 from alerts_service.logs import configure_logging
 from alerts_service.migrations import alone, migrate, pending
 from alerts_service.protocol import protocol
+from alerts_service.retention import COUNT, PRUNE, Batch, Due, Pruned, prune
 from alerts_service.settings import Settings, load_settings
-from alerts_service.startup import FAILED, connected, ready_database, server
+from alerts_service.startup import FAILED, connected, ready_database, server, verify
 from alerts_service.stats.controller import RECOUNT
 
 KEEP_ALIVE_SECONDS = 75  # longer than balancers keep theirs, so that they close first
@@ -35,7 +36,10 @@ def main() -> None:
     finishes its requests first and raises it again in the end), another command with 143, as what it was to do is not
     done. An exception instead, raised wherever the program is at that moment, would leave asyncio in an unknown state.
     """
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.command != "prune" and (arguments.dry_run or arguments.older_than is not None):
+        parser.error("--dry-run and --older-than are options of prune")
     if arguments.command == "key":
         print(secrets.token_urlsafe(32))
         return
@@ -43,11 +47,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(done))
     try:
         settings = load_settings(
-            AS_ALERTS_HOST=arguments.host, AS_ALERTS_PORT=arguments.port, AS_ALERTS_WORKERS=arguments.workers
+            AS_ALERTS_HOST=arguments.host,
+            AS_ALERTS_PORT=arguments.port,
+            AS_ALERTS_WORKERS=arguments.workers,
+            AS_ALERTS_RETENTION_DAYS=arguments.older_than,
         )
         configure_logging(settings.log_level)
         if arguments.command == "serve":
             _serve(settings)
+        elif arguments.dry_run:
+            asyncio.run(_count_due(settings))
         else:
             asyncio.run(COMMANDS[arguments.command](settings))
     except StartError as error:
@@ -61,12 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = (
         "serve (the default); migrate the schema and stop; check settings, database, schema and SQL files; recount the "
-        "alerts and correct the counts of the statistics; print a fresh key for INTERNAL_SERVICE_KEY"
+        "alerts and correct the counts of the statistics; prune alerts that were resolved long enough ago; print a "
+        "fresh key for INTERNAL_SERVICE_KEY"
     )
     parser.add_argument("command", nargs="?", choices=("serve", *COMMANDS, "key"), default="serve", help=commands)
     parser.add_argument("--host", help="address to listen on (AS_ALERTS_HOST)")
     parser.add_argument("--port", help="port to listen on (AS_ALERTS_PORT)")
     parser.add_argument("--workers", help="processes that serve (AS_ALERTS_WORKERS)")
+    parser.add_argument(
+        "--older-than", metavar="DAYS", help="prune what was resolved so long ago (AS_ALERTS_RETENTION_DAYS)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only count what prune would delete")
     parser.add_argument("--version", action="version", version=version("as-alerts-service"))
     return parser
 
@@ -130,7 +144,7 @@ async def _check(settings: Settings) -> None:
         if due := await pending(connection):
             names = ", ".join(migration.name for migration in due)
             raise StartError(f"the schema lacks {names}: run `alerts-service migrate`, or start the service")
-        count = await contract.verify(connection, load_queries())
+        count = await verify(connection, settings)
     print(f"settings, database, schema and {count} SQL files are in order")
 
 
@@ -141,7 +155,38 @@ async def _recount(settings: Settings) -> None:
     print(f"corrected the counts of {tenants} tenants")
 
 
-COMMANDS = {"migrate": _migrate, "check": _check, "recount": _recount}
+async def _prune(settings: Settings) -> None:
+    days, query, pruned = _retention(settings), load_queries()[PRUNE.name], Pruned()
+    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
+
+        async def run(since: datetime | None) -> Batch:
+            (record,) = await connection.fetch(query.sql, [days], [since])
+            return Batch(*record[1:])
+
+        try:
+            await prune(run, pruned)
+        finally:
+            print(
+                f"deleted {pruned.alerts} alerts resolved more than {days} days ago and their {pruned.events} events "
+                f"in {pruned.batches} batches and {pruned.seconds:.1f} s"
+            )
+
+
+async def _count_due(settings: Settings) -> None:
+    days = _retention(settings)
+    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
+        (record,) = await connection.fetch(load_queries()[COUNT.name].sql, [days])
+    due = Due(*record[1:])
+    print(f"would delete {due.alerts} alerts resolved more than {days} days ago and their {due.events} events")
+
+
+def _retention(settings: Settings) -> int:
+    if settings.retention_days is None:
+        raise StartError("AS_ALERTS_RETENTION_DAYS: must be set to prune, or --older-than be given")
+    return settings.retention_days
+
+
+COMMANDS = {"migrate": _migrate, "check": _check, "recount": _recount, "prune": _prune}
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from alerts_service.history.controller import HistoryController
 from alerts_service.rates import limited_requests, limits_service_key
 from alerts_service.requests import Request, check_query
 from alerts_service.responses import JSONResponse
+from alerts_service.retention import pruning
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.startup import served_database
 from alerts_service.stats.controller import StatsController
@@ -47,7 +48,10 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
             gc.freeze()  # what the start made stays, so the collector need not look through it again and again
             gc.set_threshold(YOUNG_OBJECTS)
 
-        async with served_database(settings, serve):
+        async with (
+            served_database(settings, serve),
+            pruning(settings.retention_days, lambda: app.state.database),
+        ):
             yield
 
     verify = _verifier(settings)

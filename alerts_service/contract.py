@@ -4,7 +4,7 @@ This is what makes `Alert(*record)` safe: a column that moved, a type that chang
 the start instead of turning up in an answer.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -28,19 +28,23 @@ COLUMN_TYPES: dict[str, type[inspect.Type]] = {
 }
 
 
-async def verify(connection: Connection, queries: Mapping[str, Query]) -> int:
+async def verify(connection: Connection, queries: Mapping[str, Query], unused: Collection[str] = ()) -> int:
     """Prepare every query and compare it with its header and its Struct; return how many there are.
+
+    Those that are `unused` need no rights.
 
     Raises:
         StartError: with every difference that was found.
     """
-    found = [problem async for problem in _problems(connection, queries)]
+    found = [problem async for problem in _problems(connection, queries, unused)]
     if found:
         raise StartError("the SQL files do not fit the database: " + "; ".join(found))
     return len(queries)
 
 
-async def _problems(connection: Connection, queries: Mapping[str, Query]) -> AsyncIterator[str]:
+async def _problems(
+    connection: Connection, queries: Mapping[str, Query], unused: Collection[str]
+) -> AsyncIterator[str]:
     for name in Statement.declared.keys() ^ queries.keys():
         yield f"{name}: " + ("no such file" if name in Statement.declared else "no statement runs this file")
     for name in Statement.declared.keys() & queries.keys():
@@ -48,7 +52,8 @@ async def _problems(connection: Connection, queries: Mapping[str, Query]) -> Asy
             prepared = await connection.prepare(
                 queries[name].sql, name=""
             )  # a name would stay behind in a pooler's session
-            await prepared.explain(*[None] * len(prepared.get_parameters()))  # which asks for the rights to run it
+            if name not in unused:
+                await prepared.explain(*[None] * len(prepared.get_parameters()))  # which asks for the rights to run it
         except LOST:
             raise
         except asyncpg.PostgresError as error:

@@ -36,6 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     statement_timeout: Seconds = field(name="AS_ALERTS_STATEMENT_TIMEOUT", default=5.0)
     request_timeout: Seconds = field(name="AS_ALERTS_REQUEST_TIMEOUT", default=10.0)
     shutdown_timeout: Annotated[int, Meta(ge=1, le=3600)] = field(name="AS_ALERTS_SHUTDOWN_TIMEOUT", default=10)
+    retention_days: Annotated[int, Meta(ge=1, le=36500)] | None = field(name="AS_ALERTS_RETENTION_DAYS", default=None)
     rate_limit_tenant: Annotated[str, Meta(pattern=RATE)] | None = field(
         name="AS_ALERTS_RATE_LIMIT_TENANT", default=None
     )

@@ -22,6 +22,7 @@ from alerts_service.database import (
 )
 from alerts_service.errors import NotYet, StartError
 from alerts_service.migrations import migrate
+from alerts_service.retention import PRUNE
 from alerts_service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
     async with server(settings) as dsn:
         async with connected(dsn, pooler=settings.pooler) as connection:
             await migrate(connection)
-            await contract.verify(connection, load_queries())
+            await verify(connection, settings)
             if settings.pooler and (lacking := await missing(connection)):
                 logger.warning("The pooler's connect_query must SET %s", ", ".join(lacking))
         async with open_database(
@@ -92,6 +93,16 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
             pooler=settings.pooler,
         ) as database:
             yield database
+
+
+async def verify(connection: Connection, settings: Settings) -> int:
+    """Hold every SQL file against the schema, and against our rights unless the settings leave it unused.
+
+    Raises:
+        StartError: one does not fit.
+    """
+    unused = (PRUNE.name,) if settings.retention_days is None else ()
+    return await contract.verify(connection, load_queries(), unused)
 
 
 @asynccontextmanager

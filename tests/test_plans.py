@@ -28,6 +28,18 @@ SELECT id, n, tenant_id, CASE WHEN n = 103 THEN 'resolved' ELSE 'created' END, '
 FROM alerts
 CROSS JOIN generate_series(101, 103) AS n
 """
+RESOLVED = """
+WITH resolved AS (
+    INSERT INTO alerts (tenant_id, rule_name, message, status, created_at, resolved_at, version)
+    SELECT lpad(to_hex(n % 100), 32, '0')::uuid, 'r', 'm', 'resolved', now() - interval '50 days',
+        now() - interval '{days} days' + n * interval '1 second', 2
+    FROM generate_series({first}, {last}) AS n
+    RETURNING id, tenant_id
+)
+INSERT INTO alert_events (alert_id, sequence, tenant_id, type, to_status, actor, occurred_at)
+SELECT id, sequence, tenant_id, 'created', 'triggered', 'anonymous', now()
+FROM resolved, generate_series(1, 2) AS sequence
+"""
 HOT = {name: query for name, query in load_queries().items() if query.parameters}
 EARLY = "planned while there was nothing"
 ALIKE = "planned while all was alike"
@@ -51,6 +63,7 @@ async def connection(server_url: str, request: pytest.FixtureRequest) -> AsyncIt
         await connection.execute(ALERTS.format(big=BIG, severity="medium", first=20_001, last=40_000))
         await connection.execute(ALERTS.format(big=BIG, severity="critical", first=-10, last=0))
         await connection.execute(EVENTS)
+        await connection.execute(RESOLVED.format(days=40, first=1, last=2000))
         yield connection
         await connection.close()
 
@@ -138,3 +151,16 @@ async def test_an_alerts_history(connection: Connection) -> None:
     """An alert's history reads the alert and its own events."""
     ids = [row["id"] for row in await connection.fetch("SELECT id FROM alerts WHERE tenant_id = $1 LIMIT 20", BIG)]
     assert await rows_read(connection, "history/list_of_alert", ids, [None] * 20, [None] * 20) <= 20 * 4
+
+
+@pytest.mark.parametrize(("days", "rows"), [(30, 2000), (60, 0)])
+async def test_prune(connection: Connection, days: int, rows: int) -> None:
+    """Pruning reads the 500 alerts of its batch, once to find and once to delete them, and their events; or nothing."""
+    assert await rows_read(connection, "retention/prune", days, None) == rows
+    assert await rows_read(connection, "retention/prune", days, "2999-01-01") == 0
+
+
+async def test_counting_what_is_due(connection: Connection) -> None:
+    """What may go is counted without a look at what stays."""
+    assert await rows_read(connection, "retention/count", 30) == 2000
+    assert await rows_read(connection, "retention/count", 60) == 0

@@ -1,0 +1,11 @@
+-- How many alerts were resolved more than so many days ago, and how many events they have, which their versions tell.
+-- No tenant: for whoever looks after the service.
+-- $1 days int4[]
+
+SELECT
+    1 AS place,
+    count(*) AS alerts,
+    coalesce(sum(version), 0)::bigint AS events
+FROM alerts
+WHERE status = 'resolved'
+    AND resolved_at < now() - make_interval(days => ($1::integer[])[1]);

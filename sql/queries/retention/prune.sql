@@ -1,0 +1,52 @@
+-- Delete the first 500 alerts, of any tenants, that were resolved more than so many days ago, with their events, and
+-- take them off the counts. One batch at a time; the next goes on from the last one's time, past what is dead already.
+-- The condition stands in the DELETE, as a CASE, so that no plan looks for it but in the alerts that were locked. Whom
+-- somebody holds is skipped. Alerts go before the first of their events, which are kept as long as their alert exists.
+-- $1 days int4[]
+-- $2 since timestamptz[]?
+
+WITH due AS MATERIALIZED (
+    SELECT id
+    FROM alerts
+    WHERE status = 'resolved'
+        AND resolved_at < now() - make_interval(days => ($1::integer[])[1])
+        AND resolved_at >= coalesce(($2::timestamptz[])[1], '-infinity')
+    ORDER BY resolved_at
+    LIMIT 500
+    FOR UPDATE SKIP LOCKED
+),
+deleted AS (
+    DELETE FROM alerts
+    WHERE id = ANY (ARRAY(SELECT id FROM due))
+        AND CASE status WHEN 'resolved' THEN resolved_at < now() - make_interval(days => ($1::integer[])[1]) END
+    RETURNING
+        id,
+        tenant_id,
+        resolved_at
+),
+forgotten AS (
+    DELETE FROM alert_events
+    WHERE alert_id = ANY (ARRAY(SELECT id FROM deleted))
+    RETURNING alert_id
+),
+counted AS (
+    INSERT INTO alert_counts (
+        tenant_id,
+        lane,
+        resolved
+    )
+    SELECT
+        tenant_id,
+        count_lane(),
+        -count(*)
+    FROM deleted
+    GROUP BY tenant_id
+    ORDER BY tenant_id
+    ON CONFLICT (tenant_id, lane) DO UPDATE
+    SET resolved = alert_counts.resolved + excluded.resolved
+)
+SELECT
+    1 AS place,
+    (SELECT count(*) FROM deleted) AS alerts,
+    (SELECT count(*) FROM forgotten) AS events,
+    (SELECT max(resolved_at) FROM deleted) AS until;
