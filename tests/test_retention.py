@@ -256,7 +256,7 @@ async def test_without_the_setting_nothing_goes(
 
 
 async def test_a_stop_does_not_wait(tmp_path: Path, connection: Connection, empty_database: str, tenant: UUID) -> None:
-    """A service that is told to stop while it prunes stops at once, and logs what went until then."""
+    """A service that is told to stop while it prunes stops at once, and logs what went, but for the batch under way."""
     await connection.execute(RESOLVED, tenant, 40_000)
     async with service(tmp_path, DATABASE_URL=empty_database, AS_ALERTS_RETENTION_DAYS="5") as process:
         await asyncio.sleep(0.5)
@@ -264,7 +264,8 @@ async def test_a_stop_does_not_wait(tmp_path: Path, connection: Connection, empt
         (line,) = about_pruning(await asyncio.to_thread(process.stop))
         assert (process.process.returncode, time.monotonic() - started < 1.5) == (0, True)
     kept = await connection.fetchval("SELECT count(*) FROM alerts")
-    assert 0 < kept == 40_000 - line["alerts"] < 40_000
+    assert 0 < kept < 40_000
+    assert 40_000 - kept - line["alerts"] in {0, 500}
     assert await connection.fetchval("SELECT count(*) FROM alert_events") == 2 * kept
 
 
@@ -307,7 +308,7 @@ async def test_a_database_that_is_away(
 @pytest.mark.parametrize(
     ("obstacle", "level", "complaint"),
     [
-        ("LOCK TABLE alerts", "WARNING", "Pruning is put off: somebody holds on to a row that this would change"),
+        ("LOCK TABLE alerts", "WARNING", "Pruning is put off: somebody holds on to what this waited for"),
         ("ALTER TABLE alerts RENAME TO gone", "ERROR", "Pruning is put off"),
     ],
 )
