@@ -144,8 +144,8 @@ CONDITIONS = {
     },
     "severity": {"low,critical,low": "severity IN ('low', 'critical')"},
     "rule_name": {"a_rule": "rule_name = 'a_rule'", "a_": "rule_name = 'a_'"},
-    "created_after": {"2026-01-01T01:00:40+01:00": "created_at >= '2026-01-01 00:00:40+00'"},
-    "created_before": {"2026-01-01T00:04:00Z": "created_at < '2026-01-01 00:04:00+00'"},
+    "created_after": {"2026-01-01T01:00:41+01:00": "created_at >= '2026-01-01 00:00:41+00'"},
+    "created_before": {"2026-01-01T00:04:02Z": "created_at < '2026-01-01 00:04:02+00'"},
     "q": {
         "back": "message ~* '\\mback\\M'",
         '"call back" -5': "message ~* 'call back' AND message !~ '\\m5\\M'",
