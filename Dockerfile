@@ -18,8 +18,8 @@ RUN useradd --uid 10001 --user-group --no-log-init --no-create-home --shell /usr
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /opt/service /opt/venv
 ENV PATH=/opt/venv/bin:$PATH ENVIRONMENT=production AS_ALERTS_HOST=0.0.0.0
-# The base image has no bytecode for the standard library; this leaves what the service imports of it.
-RUN python -c "import uvicorn, alerts_service.app"
+# The base image has no bytecode for the standard library; this leaves what the service and its health check import of it.
+RUN python -c "import argparse, encodings.idna, urllib.request, uvicorn, alerts_service.app"
 USER 10001:10001
 EXPOSE 3101
 STOPSIGNAL SIGTERM

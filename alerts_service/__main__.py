@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import secrets
 import signal
 import socket
@@ -24,20 +25,22 @@ from alerts_service.settings import Settings, load_settings
 from alerts_service.startup import FAILED, connected, ready_database, server
 from alerts_service.stats.controller import RECOUNT
 
+KEEP_ALIVE_SECONDS = 75  # longer than balancers keep theirs, so that they close first
+
 
 def main() -> None:
     """Do what the command line says; a failure that we know is one line and exit code 1.
 
     SIGTERM ends it at any time, for a container's first process would not hear it otherwise: serving with 0 (uvicorn
     finishes its requests first and raises it again in the end), another command with 143, as what it was to do is not
-    done.
+    done. An exception instead, raised wherever the program is at that moment, would leave asyncio in an unknown state.
     """
     arguments = _parser().parse_args()
     if arguments.command == "key":
         print(secrets.token_urlsafe(32))
         return
     done = 0 if arguments.command == "serve" else 128 + signal.SIGTERM
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(done))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(done))
     try:
         settings = load_settings(
             AS_ALERTS_HOST=arguments.host, AS_ALERTS_PORT=arguments.port, AS_ALERTS_WORKERS=arguments.workers
@@ -82,6 +85,7 @@ def _serve(settings: Settings) -> None:
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     if settings.workers == 1:

@@ -99,6 +99,7 @@ def _cors(origins: str | None) -> CORSConfig | None:
 
 def _verifier(settings: Settings) -> Callable[[str], tuple[UUID, str]] | None:
     if settings.tenant_jwt_secret is None and settings.tenant_jwt_public_key is None:
+        logger.info("No tenant is asked for a token")
         return None
     from alerts_service import tokens  # noqa: PLC0415 - who asks for no token does not wait for cryptography
 

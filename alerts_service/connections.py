@@ -143,6 +143,8 @@ def _usable(connection: Borrowed) -> bool:
 
 def no_start(what: str, error: Exception) -> StartError:
     """Say why there is no start, and whether there may be one later."""
+    if isinstance(error, asyncpg.DuplicatePreparedStatementError) or "startup parameter" in str(error):
+        return StartError(f"{what}: a pooler stands before the database: set AS_ALERTS_POOLER=true")
     kind = NotYet if isinstance(error, NOT_YET) and not isinstance(error, ssl.SSLError) else StartError
     return kind(f"{what}: {str(error) or 'no answer in time'}")
 

@@ -45,6 +45,8 @@ POOLED = ("application_name", "timezone")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = TypeVar("Row", bound=Struct)
 
+CONNECT_SECONDS = 3.0
+
 CHANGES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
 PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+)\??$", re.MULTILINE)
 
@@ -145,7 +147,7 @@ class Database:
         except Late:
             raise DatabaseBusy("the database did not get round to this in time") from None
         except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
-            raise DatabaseBusy("somebody holds on to a row that this would change") from None
+            raise DatabaseBusy("somebody holds on to what this waited for") from None
         return None if record is None else statement.row(*record[1:])
 
     async def one(self, statement: Statement[Row], /, **arguments: object) -> Row:
@@ -212,7 +214,7 @@ async def open_database(
             dsn,
             min_size=size,
             max_size=size,
-            timeout=pool_timeout,
+            timeout=max(pool_timeout, CONNECT_SECONDS),
             command_timeout=statement_timeout,
             connection_class=PlainConnection,
             server_settings=dict(session),

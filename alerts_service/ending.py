@@ -8,6 +8,7 @@ request has a moment for one (`protocol.py`).
 import asyncio
 import socket
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 from uvicorn import Server
@@ -15,7 +16,26 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 
 
 class LastingServer(Server):
-    """Serves whoever was connected when it was told to stop."""
+    """Serves whoever was connected when it was told to stop, and stops also while it still starts."""
+
+    _starting: "asyncio.Task[Any] | None" = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, unless it is told to stop before that is done."""
+        self._starting = asyncio.current_task()
+        try:
+            await super().startup(sockets)
+        except asyncio.CancelledError:
+            if not self.should_exit:
+                raise
+        finally:
+            self._starting = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Hear a signal."""
+        super().handle_exit(sig, frame)
+        if self._starting is not None:
+            self._starting.get_loop().call_soon_threadsafe(self._starting.cancel)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop, with those who wait to be accepted served."""
@@ -62,9 +82,9 @@ class LastingMultiprocess(Multiprocess):
 
 def _accept_all(listening: socket.socket) -> list[socket.socket]:
     accepted = []
-    with socket.fromfd(listening.fileno(), listening.family, listening.type) as own, suppress(BlockingIOError):
+    with suppress(OSError), socket.fromfd(listening.fileno(), listening.family, listening.type) as own:
         own.settimeout(0)
-        while True:
+        while True:  # until nobody is left, or no more files may be open
             connection, _ = own.accept()
             connection.settimeout(0)
             accepted.append(connection)

@@ -13,6 +13,7 @@ Exception
     ├── Conflict             409  a move that the workflow does not allow
     ├── Unfinished           408  the body did not come to its end
     ├── TooManyRequests      429  this tenant or this service key has called too often
+    ├── Crowded              503  there is no room for this body beside the others
     ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
     ├── DatabaseBusy         503  the database had no time for this request
     ├── OutcomeUnknown       503  a change took too long, and may have been made all the same
@@ -144,6 +145,14 @@ class Unfinished(Refusal):
     error = "Request timeout"
 
 
+class Crowded(Refusal):
+    """So much of other bodies is coming in that there is no room for this one."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    error = "Service unavailable"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
 class DatabaseUnreachable(Refusal):
     """There is no connection to the database, or it was lost on the way."""
 
@@ -173,7 +182,10 @@ class Unhealthy(Refusal):
     error = "Service unavailable"
 
 
-def _refused(_: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
+def _refused(request: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
+    line: Any = request.scope.get("line")
+    if line is not None and refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        line.reason = refusal.detail or refusal.error
     return _response(refusal.status, refusal.error, refusal.detail, refusal.headers)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from http import HTTPStatus
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
@@ -44,7 +44,10 @@ class RequestIdFilter(logging.Filter):
 
 
 class RequestLine(Struct, gc=False):
-    """What is logged of a request: when it came, how many milliseconds it took, null for a status if none was sent."""
+    """What is logged of a request: when it came, how many milliseconds it took, null for a status if none was sent.
+
+    The reason is there where we failed.
+    """
 
     time: datetime
     method: str
@@ -55,6 +58,7 @@ class RequestLine(Struct, gc=False):
     level: str = "INFO"
     logger: str = "alerts_service.access"
     message: str = "request"
+    reason: str | UnsetType = UNSET
 
 
 class AccessLog:

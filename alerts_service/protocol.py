@@ -1,13 +1,16 @@
 """Uvicorn's HTTP protocol, with an end to every request: in time, in size, and with one shape of error.
 
-Uvicorn waits for ever for the rest of a request and for the reader of an answer; httptools takes a head of any length.
+Uvicorn waits for ever for the rest of a request and for the reader of an answer; httptools takes a head of any length,
+and leaves out the body of a request that offers to go over to another protocol, which is not taken up here.
 """
 
 import asyncio
+import re
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal, cast
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from alerts_service.errors import ErrorResponse
@@ -20,6 +23,8 @@ MAX_WAITING = 100  # requests of a connection behind the one that is being answe
 LAST_REQUEST_SECONDS = 0.5  # for a request that was on its way when the service was told to stop
 LINGER_SECONDS = 1.0  # for a caller that still writes to come to read the answer
 MAX_DROPPED = 1024 * 1024  # bytes that it may write meanwhile
+
+UPGRADE = re.compile(rb"\bupgrade\b", re.IGNORECASE)
 
 HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
 WORDS = {
@@ -52,7 +57,9 @@ class Protocol(HttpToolsProtocol):
         self._request_timeout = request_timeout
         self._stage: Literal["idle", "blank", "head", "body"] = "idle"
         self._since = 0.0  # when the request that is coming in began
-        self._chunk = 0  # bytes that came last
+        self._came = 0  # bytes that came last
+        self._chunk = 0  # the most that came at once, of what may belong to the request that is coming in
+        self._offer: bytes | None = None  # a head that offers another protocol, without that
         self._size = 0  # bytes of its head, then of its body; of a head behind another request, without the first chunk
         self._ending = False  # the service stops
         self._deaf = False  # what else comes is dropped
@@ -90,9 +97,10 @@ class Protocol(HttpToolsProtocol):
             return
         if self._stage == "idle":
             self._begin("blank")
-        self._chunk = len(data)
-        self._size += self._chunk
-        super().data_received(data)
+        self._came = len(data)
+        self._chunk = max(self._chunk, self._came)
+        self._size += self._came
+        self._parse(data)
         if self._stage == "idle":
             return
         if self._timer is None:
@@ -116,35 +124,73 @@ class Protocol(HttpToolsProtocol):
         Raises:
             TooMuch: this one does not.
         """
-        if (self._size > MAX_HEAD_BYTES or self._chunk > MAX_HEAD_BYTES) and self._head_size() > MAX_HEAD_BYTES:
+        if self._size + self._chunk > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
             self._refuse_head()
             raise TooMuch
         if len(self.pipeline) >= MAX_WAITING:
             self._end_behind_the_last()
             raise TooMuch
-        self._stage, self._size = "body", 0
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(HTTPStatus.BAD_REQUEST, "this is no proxy")
+                raise TooMuch
+            self._offer = self._without_offer()
+            return
         super().on_headers_complete()
+        self._stage, self._size = "body", 0
         if self._ending:
             self.cycle.keep_alive = False
         self.headers = TRAILERS
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or see to it that the last answer does not lie unread for ever."""
+        super().on_response_complete()
+        self._end_unread()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that nobody uses."""
+        super().timeout_keep_alive_handler()
+        self._end_unread()
 
     def shutdown(self) -> None:
         """Close after the request that there is, or that comes soon; its answer says that it was the last."""
         if self._ending or self._answering():
             super().shutdown()
+            self._end_unread()
         else:
             self.loop.call_later(LAST_REQUEST_SECONDS, self.shutdown)
         self._ending = True
 
     def on_message_complete(self) -> None:
         """Stop the clock."""
-        self._stage, self._size = "idle", 0
+        if self._offer is not None:
+            return
+        self._stage, self._size, self._chunk = "idle", 0, self._came
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; what stopped the parser ourselves is answered already."""
         if not self._deaf:
             self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            head, self._offer = self._offer or b"", None
+            self.parser = HttpRequestParser(self)
+            self._parse(head + data[upgrade.args[0] :])
+        except HttpParserError:
+            self.send_400_response("what came is no HTTP request")
+
+    def _without_offer(self) -> bytes:
+        """Write the head of a request that offers another protocol as the plain one that it is as well."""
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                lines.append(name + b": " + (UPGRADE.sub(b"", value) if name == b"connection" else value))
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _begin(self, stage: Literal["blank", "head"]) -> None:
         self._stage, self._since, self._size = stage, self.loop.time(), 0
@@ -192,6 +238,11 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.abort()
 
+    def _end_unread(self) -> None:
+        """Cut off a caller that has not read the last answer after a while."""
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._reader = self.loop.call_later(self._request_timeout, self.transport.abort)
+
     def _waits_for_us(self) -> bool:
         if self.pipeline or (self.flow.read_paused and not self._deaf):
             return True
@@ -231,7 +282,11 @@ class Protocol(HttpToolsProtocol):
         head = HEAD % (len(body), self._log(status).encode())
         self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.loop.call_later(LINGER_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        self.transport.close()
+        self._end_unread()
 
     def _log(self, status: HTTPStatus) -> str:
         """Log what is known of the request that is refused, and return its id; one with a body the application logs."""

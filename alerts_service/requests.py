@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 from urllib.parse import quote
 from uuid import UUID
 
@@ -17,10 +17,11 @@ from uuid_utils.compat import uuid4
 
 from alerts_service.complaints import about_body
 from alerts_service.database import Database
-from alerts_service.errors import Invalid, NotJSON, Unfinished
+from alerts_service.errors import Crowded, Invalid, NotJSON, Unfinished
 from alerts_service.logs import request_id
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_GATHERED_BYTES = 64 * 1024 * 1024
 JSON = re.compile(rb"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
 CURSOR = re.compile(r"(?:^|&)cursor=[^&]*")
 
@@ -33,6 +34,7 @@ decoder_for = lru_cache(msgspec.json.Decoder)
 class Request(litestar.Request[Any, Any, Any]):
     """What a handler receives: the request, the tenant whose token it carries, and the database that answers it."""
 
+    gathered: ClassVar[int] = 0  # bytes of all bodies that are still coming in, in this process
     _read: bytes | None = None
 
     @property
@@ -82,22 +84,35 @@ class Request(litestar.Request[Any, Any, Any]):
             RequestEntityTooLarge: it has more bytes than we take, or says that it will.
             NotJSON: its sender calls it something else.
             Unfinished: the caller has gone, or was too slow.
+            Crowded: so much of other bodies is coming in that there is no room for this one.
         """
         if self._read is None:
             _check_announced(self.scope["headers"])
             message: Any = await self.receive()
             body = message.get("body", b"")
-            while message.get("more_body"):
-                message = await self.receive()
-                body = b"".join((body, message.get("body", b"")))
-                if len(body) > MAX_BODY_BYTES:
-                    break
+            if message.get("more_body"):
+                message, body = await self._gather(message)
             if len(body) > MAX_BODY_BYTES:
                 raise RequestEntityTooLarge
             if message["type"] == "http.disconnect":
                 raise Unfinished
             self._read = body
         return self._read
+
+    async def _gather(self, message: Any) -> tuple[Any, bytes]:
+        """Read on from the first message of a body to its last, or to where it is too long; return both."""
+        body = bytearray()
+        try:
+            while True:
+                body += message.get("body", b"")
+                Request.gathered += len(message.get("body", b""))
+                if not message.get("more_body") or len(body) > MAX_BODY_BYTES:
+                    return message, bytes(body)
+                if Request.gathered > MAX_GATHERED_BYTES:
+                    raise Crowded("too many bodies are coming in")
+                message = await self.receive()
+        finally:
+            Request.gathered -= len(body)
 
     async def json(self) -> Any:
         """Decode the body into the type of the handler's `data`.

@@ -10,14 +10,22 @@ import asyncpg
 
 from alerts_service import contract
 from alerts_service.connections import NO_CONNECTION, no_start
-from alerts_service.database import AwaitedDatabase, Connection, Database, load_queries, missing, open_database, options
+from alerts_service.database import (
+    CONNECT_SECONDS,
+    AwaitedDatabase,
+    Connection,
+    Database,
+    load_queries,
+    missing,
+    open_database,
+    options,
+)
 from alerts_service.errors import NotYet, StartError
 from alerts_service.migrations import migrate
 from alerts_service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 3
 RETRY_SECONDS = 0.5
 FAILED = 3  # what uvicorn ends with when a start fails; its parent of several workers starts no other then
 

@@ -135,6 +135,8 @@ async def test_an_absent_database_is_awaited(tmp_path: Path, tenant: UUID) -> No
         assert (service.process.returncode, time.monotonic() - started < 1) == (0, True)
     (waiting,) = [line for line in lines if line["logger"] == "alerts_service.startup"]
     assert "Waiting for the database: DATABASE_URL: no connection to" in waiting["message"]
+    reasons = {line["reason"] for line in lines if line.get("status") in {500, 503}}
+    assert reasons == {"the database does not answer", "Database connection error"}
     assert "geheim" not in str(lines)
 
 
@@ -203,19 +205,23 @@ def test_migrate_and_check(tmp_path: Path, data_dir: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_command_that_is_stopped_has_not_succeeded(tmp_path: Path, empty_database: str) -> None:
-    """SIGTERM ends `migrate` at once and not with 0: what it waited for is not done."""
+@pytest.mark.parametrize(("command", "code"), [("migrate", 143), ("serve", 0)])
+async def test_what_waits_for_another_can_be_stopped(
+    tmp_path: Path, empty_database: str, command: str, code: int
+) -> None:
+    """SIGTERM ends what waits at once, and `migrate` not with 0: what it waited for is not done."""
     connection = await asyncpg.connect(empty_database)
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         given = environment(DATABASE_URL=empty_database)
-        process = await asyncio.create_subprocess_exec(*SERVE, "migrate", cwd=tmp_path, env=given, stderr=DEVNULL)
+        process = await asyncio.create_subprocess_exec(*SERVE, command, cwd=tmp_path, env=given, stderr=DEVNULL)
         for _ in range(500):
             if await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
                 break
             await asyncio.sleep(0.02)
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 10) == 143
+        assert await asyncio.wait_for(process.wait(), 5) == code
+    assert await connection.fetchval("SELECT to_regclass('alerts')") is None
     await connection.close()
 
 

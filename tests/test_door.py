@@ -1,5 +1,6 @@
 """What comes in at the door of a real process: slow, endless, enormous, out of order."""
 
+import asyncio
 import json
 import socket
 import time
@@ -7,9 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import psutil
 import pytest
 
@@ -89,11 +92,22 @@ def caller(service: ServiceProcess) -> Iterator[Caller]:
 
 @contextmanager
 def bounded(service: ServiceProcess, mib: int) -> Iterator[None]:
-    """Meanwhile the memory of the service grows by so much at most."""
-    process = psutil.Process(service.process.pid)
-    before = process.memory_info().rss
-    yield
-    assert process.memory_info().rss - before < mib * MIB
+    """Meanwhile the memory of the service grows by so much at most, at any moment."""
+    process, over = psutil.Process(service.process.pid), Event()
+    sizes = [process.memory_info().rss]
+
+    def look() -> None:
+        while not over.wait(0.01):
+            sizes.append(process.memory_info().rss)
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            yield
+        finally:
+            over.set()
+    looking.result()
+    assert max(sizes) - sizes[0] < mib * MIB
 
 
 LATE = (408, "Request timeout", "a request may take 0.5 s to come in")
@@ -180,14 +194,54 @@ def test_a_long_head_at_once(caller: Caller, before: bytes, over: int, status: i
     assert statuses[-1] == status
 
 
-NO_HTTP = (400, "Bad request", "Invalid HTTP request received.")
+NO_PROXY = (400, "Bad request", "this is no proxy")
+NO_HTTP = (400, "Bad request", "what came is no HTTP request")
 
 
-def test_no_http_behind_a_request(caller: Caller) -> None:
-    """A good request is answered, whatever comes behind it."""
-    caller.send(LIVE + b"\x16\x03\x01 hello\r\n\r\n")
-    assert caller.answer()[0] == 200
+@pytest.mark.parametrize("what", [b"\x16\x03\x01 hello\r\n\r\n", b"GET http://a HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize("pause", [0, 0.2])
+def test_no_http_behind_a_request(caller: Caller, tenant: UUID, what: bytes, pause: float) -> None:
+    """A good request is answered, whatever comes behind it, and whenever."""
+    if pause:
+        caller.send(create(tenant, "first"))
+        assert caller.answer()[0] == 201
+    caller.send(create(tenant, "message") + what)
+    assert caller.answer()[0] == 201
     assert caller.closed()
+
+
+@pytest.mark.anyio
+async def test_no_http_behind_a_request_that_waits(caller: Caller, settings: Settings, tenant: UUID) -> None:
+    """A request whose alert is being recorded is answered for that, and not for what comes behind it."""
+    connection = await asyncpg.connect(settings.database_url)
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("LOCK TABLE alerts IN ACCESS EXCLUSIVE MODE")
+    caller.send(create(tenant, "message"))
+    await asyncio.sleep(0.1)
+    caller.send(b"GET http://a HTTP/1.1\r\n\r\n")
+    await asyncio.sleep(0.05)
+    await transaction.rollback()
+    await connection.close()
+    assert caller.answer()[0] == 201
+    assert caller.closed()
+
+
+OFFERS = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
+    b"Connection: upgrade\r\nUpgrade: websocket\r\n",
+]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("pause", [0, 0.1])
+def test_an_offer_of_another_protocol(caller: Caller, tenant: UUID, offer: bytes, pause: float) -> None:
+    """A request that offers another protocol is answered by this one, with its body; and so is what comes after it."""
+    head, _, body = create(tenant, "message").partition(b"\r\n\r\n")
+    caller.send(head + b"\r\n" + offer + b"\r\n")
+    time.sleep(pause)
+    caller.send(body + LIVE[:-2] + offer + b"\r\n" + LIVE)
+    assert (caller.answer()[0], caller.answer()[0], caller.answer()[0]) == (201, 200, 200)
 
 
 CHUNK = b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n"
@@ -204,6 +258,9 @@ CHUNK = b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n"
         ([HEAD, b"X-Long: " + b"a" * 70_000], TOO_LONG, ("POST", "/alerts")),
         ([HEAD + b"X-Half"], LATE, ("POST", "/alerts")),
         ([HEAD + CHUNK], LATE, ("POST", "/alerts")),
+        ([b"GET http://a HTTP/1.1\r\n\r\n"], NO_HTTP, ("GET", "http://a")),
+        ([b"GET http://a:99999/ HTTP/1.1\r\n\r\n"], NO_HTTP, ("GET", "http://a:99999/")),
+        ([b"CONNECT a:1 HTTP/1.1\r\n\r\n"], NO_PROXY, ("CONNECT", "a:1")),
     ],
 )
 def test_what_is_refused_is_logged(
@@ -277,6 +334,28 @@ def test_a_body_without_end(service: ServiceProcess, caller: Caller, head: bytes
     assert caller.closed()
 
 
+def test_many_bodies_that_come_in(settings: Settings, tmp_path: Path) -> None:
+    """While half bodies take up the room for them one more is refused, and none when they are gone."""
+    most = b"Content-Length: 1000000\r\n\r\n" + b" " * 990_000
+    with serving(tmp_path, DATABASE_URL=str(settings.database_url), AS_ALERTS_REQUEST_TIMEOUT="3") as service:
+        with bounded(service, 160), calling(service, 100) as callers:
+            for caller in callers:
+                caller.send(HEAD + most)
+            time.sleep(0.5)
+            with calling(service, 1) as (late,):
+                late.send(HEAD + most)
+                status, headers, body = late.answer()
+            assert (status, headers["retry-after"], json.loads(body)["detail"]) == (
+                503,
+                "1",
+                "too many bodies are coming in",
+            )
+        time.sleep(0.5)
+        with calling(service, 1) as (after,):
+            after.send(HEAD + most + b" " * 10_000)
+            assert after.answer()[0] == 422
+
+
 def test_trailers(caller: Caller) -> None:
     """Headers that come behind a body do not count."""
     key = b"X-Service-Key: %s\r\n" % PUBLISHED_SERVICE_KEY.encode()
@@ -303,7 +382,7 @@ def test_callers_that_do_not_read(service: ServiceProcess, caller: Caller, tenan
         caller.send(LIVE)
         assert caller.answer()[0] == 200
         deadline = time.monotonic() + 10
-        while len(connections(service)) >= 5 + 6:  # the pool's, and this caller's
+        while len(connections(service)) > 6 + 1:  # the pools', and this caller's
             assert time.monotonic() < deadline
             time.sleep(0.05)
 

@@ -260,7 +260,10 @@ async def until_cut(client: httpx.AsyncClient, url: str, alert: dict[str, Any], 
 
 @pytest.mark.parametrize(
     ("act", "detail"),
-    [("pg_cancel_backend(pid)", "the statement was not done in time"), ("pid", "somebody holds on to a row")],
+    [
+        ("pg_cancel_backend(pid)", "the statement was not done in time"),
+        ("pid", "somebody holds on to what this waited for"),
+    ],
 )
 async def test_a_statement_that_the_server_cuts_off(empty_database: str, tenant: UUID, act: str, detail: str) -> None:
     """A statement that an administrator cancels, or that waits too long for a lock, is 503 and changes nothing."""

@@ -232,6 +232,8 @@ async def test_options_tell_nothing(world: World, route: Route) -> None:
             for side in (world.victim, world.attacker, world.nobody)
         ]
         assert answers == answers[:1] * 3
+        assert answers[0][0] == 204
+        assert route[0] in answers[0][2]["allow"]
 
 
 @pytest.mark.parametrize("route", PUBLIC, ids=named)

@@ -104,10 +104,19 @@ async def test_an_existing_table_is_adopted(server_url: str, empty_database: str
         assert old["updated_at"] == old["acknowledged_at"] > old["created_at"]
         assert new["created_at"][:16] == now.isoformat()[:16]
         assert (await client.put(f"/alerts/{old['id']}/resolve")).status_code == 200
+        events = (await client.get(f"/alerts/{old['id']}/history")).json()
+        assert [(event["type"], event["actor"], event["sequence"]) for event in events] == [
+            ("created", "unknown", 1),
+            ("acknowledged", "unknown", 2),
+            ("resolved", "anonymous", 3),
+        ]
+        assert [event["occurred_at"] for event in events[:2]] == [old["created_at"], old["acknowledged_at"]]
         others = (await client.get("/alerts", params={"tenant_id": OTHER_TENANT})).json()
         assert [alert["status"] for alert in others] == ["acknowledged", "resolved", "resolved"]
         assert others[0]["acknowledged_at"] == others[0]["updated_at"]
         assert others[1]["resolved_at"] == others[1]["updated_at"]
+        log = (await client.get("/history", params={"tenant_id": OTHER_TENANT, "type": "resolved"})).json()
+        assert [(event["sequence"], event["from_status"]) for event in log] == [(2, "triggered")] * 2
 
 
 @pytest.mark.parametrize(

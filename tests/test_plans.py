@@ -32,6 +32,12 @@ FROM generate_series(1, 20000) AS n
 FILTERS = [(None, None), ("triggered", None), (None, "medium"), ("resolved", "critical"), ("acknowledged", "high,low")]
 TIMES = [(None, None), ("2026-01-01 03:00+00", None), (None, "2026-01-01 03:00+00"), ("2027-01-01 00:00+00", None)]
 PLACES = [(None, None), ("2026-01-01 05:00+00", UUID(int=5))]
+EVENTS = """
+INSERT INTO alert_events (alert_id, sequence, tenant_id, type, to_status, actor, occurred_at)
+SELECT id, n, tenant_id, CASE WHEN n = 103 THEN 'resolved' ELSE 'created' END, 'triggered', 'anonymous', created_at
+FROM alerts
+CROSS JOIN generate_series(101, 103) AS n
+"""
 HOT = {name: query for name, query in load_queries().items() if query.parameters}
 EARLY = "planned while there was nothing"
 ALIKE = "planned while all was alike"
@@ -57,6 +63,7 @@ async def connection(server_url: str, request: pytest.FixtureRequest) -> AsyncIt
             await connection.execute(f'EXPLAIN EXECUTE "{name}" ({nothing})')
         await connection.execute(ALERTS.format(big=BIG, severity="critical", first=20_001, last=40_000))
         await connection.execute(ALERTS.format(big=BIG, severity="medium", first=-10, last=0))
+        await connection.execute(EVENTS)
         yield connection
         await connection.close()
 
@@ -164,3 +171,20 @@ async def test_stats(connection: Connection) -> None:
     lanes = "INSERT INTO alert_counts (tenant_id, lane) SELECT $1, n FROM generate_series(-1, 15) AS n"
     await connection.execute(f"{lanes} ON CONFLICT DO NOTHING", BIG)
     assert await rows_read(connection, "stats/get", BIG) == 17
+
+
+@pytest.mark.parametrize("tenant", [BIG, SMALL, NOBODY])
+@pytest.mark.parametrize("kind", [None, "created", "resolved", "escalated"])
+@pytest.mark.parametrize("after", [None, "2026-01-01 05:00+00"])
+async def test_a_tenants_history(connection: Connection, tenant: UUID, kind: str | None, after: str | None) -> None:
+    """A tenant's log reads no more than a page of each type, wherever it begins."""
+    place = (after, after and UUID(int=5), after and 1)
+    for since, until in ((None, None), ("2026-01-01 05:10+00", None), (None, "2026-01-01 05:10+00")):
+        read = await rows_read(connection, "history/list", tenant, kind, since, until, *place)
+        assert read <= PAGE * (1 if kind else 5)
+
+
+async def test_an_alerts_history(connection: Connection) -> None:
+    """An alert's history reads the alert and its own events."""
+    ids = [row["id"] for row in await connection.fetch("SELECT id FROM alerts WHERE tenant_id = $1 LIMIT 20", BIG)]
+    assert await rows_read(connection, "history/list_of_alert", ids, [None] * 20, [None] * 20) <= 20 * 4

@@ -175,6 +175,15 @@ async def test_recording_for_another_tenant(guarded: httpx.AsyncClient, algorith
     assert_error(await guarded.post("/alerts", json=body, headers=other), 403, "Forbidden", "the token's own tenant")
 
 
+def test_the_log_tells_whether_tokens_are_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    """A start without tokens says so: a misspelled setting is noticed."""
+    caplog.set_level("INFO")
+    create_app(Settings(tenant_jwt_secret=SECRET))
+    assert "No tenant is asked for a token" not in caplog.text
+    create_app(Settings())
+    assert "No tenant is asked for a token" in caplog.text
+
+
 def test_the_document_asks_for_tokens_where_the_service_does() -> None:
     """The document has the bearer token, and its 401, exactly when and where the service asks for it."""
     asking = create_app(Settings(tenant_jwt_secret=SECRET)).openapi_schema.to_schema()

@@ -9,7 +9,7 @@ import psutil
 
 from tests.processes import ServiceProcess, serving
 
-GROWTH_BYTES = 16 * 1024 * 1024
+GROWTH_BYTES = 32 * 2**20  # more than what the collector leaves for later
 GROWTH_FILES = 16
 
 

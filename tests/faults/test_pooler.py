@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -38,7 +39,8 @@ def test_the_suite_through_a_pooler() -> None:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert " passed" in done.stdout
+    (passed,) = re.findall(r"(\d+) passed", done.stdout)
+    assert int(passed) > 500
 
 
 async def test_load_through_a_pooler(database: Postgres, tmp_path: Path, report: Report) -> None:
@@ -93,6 +95,17 @@ def test_a_pooler_that_tells_its_servers_nothing(database: Postgres, tmp_path: P
         "The pooler's connect_query must SET enable_bitmapscan = off, enable_seqscan = off, jit = off, "
         "lock_timeout = 250ms, plan_cache_mode = force_generic_plan"
     )
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_pooler_that_nobody_told_of(database: Postgres, tmp_path: Path, command: str) -> None:
+    """Without its setting a start through a pooler ends with one line that names it."""
+    with pgbouncer(database) as url:
+        run(tmp_path, "migrate", DATABASE_URL=url, AS_ALERTS_POOLER="true")
+        ended = [run(tmp_path, command, DATABASE_URL=url) for _ in range(2)][-1]
+    assert ended.returncode != 0
+    assert "set AS_ALERTS_POOLER=true" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["migrate", "recount"])

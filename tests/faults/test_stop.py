@@ -57,10 +57,10 @@ def connected(service: ServiceProcess, request: str) -> socket.socket:
     return connection
 
 
-async def said(service: ServiceProcess, words: str) -> None:
+async def said(service: ServiceProcess, words: str, times: int) -> None:
     deadline = time.monotonic() + 10
-    while words not in service.log.read_text():
-        assert time.monotonic() < deadline
+    while service.log.read_text().count(words) < times:
+        assert time.monotonic() < deadline, service.log.read_text()
         await asyncio.sleep(0.01)
 
 
@@ -109,6 +109,7 @@ async def test_a_stop_with_half_a_request(tmp_path: Path) -> None:
 async def test_who_was_connected_is_served(tmp_path: Path, workers: str) -> None:
     """A connection that is accepted or waits for it when the stop comes has its request answered, as its last one."""
     with postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn, AS_ALERTS_WORKERS=workers) as service:
+        await said(service, "Application startup complete", int(workers))
         accepted = connected(service, "")
         half = connected(service, "POST /alerts HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{")
         await asyncio.sleep(0.2)
@@ -121,7 +122,7 @@ async def test_who_was_connected_is_served(tmp_path: Path, workers: str) -> None
         waiting = [connected(service, "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(200)]
         for server in servers:
             server.resume()
-        await said(service, "Shutting down")
+        await said(service, "Shutting down", int(workers))
         accepted.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         for connection in (accepted, *waiting):
             answer = await asyncio.to_thread(connection.recv, 1000)
