@@ -11,7 +11,7 @@ from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import distribution, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from litestar import Litestar, Request, Response, Router, get
@@ -115,6 +115,12 @@ PERHAPS_RETRY_AFTER = OpenAPIHeader(
 def errors(*statuses: int) -> dict[int, ResponseSpec]:
     """Document the errors that a route answers with, each an ErrorResponse."""
     return {s: ResponseSpec(ErrorResponse, description=ERRORS[s], generate_examples=False) for s in statuses}
+
+
+def several(choices: Any) -> dict[str, str]:
+    """Describe a parameter that takes one of a Literal's texts, or several of them with commas between them."""
+    one = f"({'|'.join(get_args(choices))})"
+    return {"pattern": f"^{one}(,{one})*$"}
 
 
 def config(*, tokens: bool) -> OpenAPIConfig:
@@ -245,7 +251,8 @@ def _without_null(schema: Any) -> Any:
     """Describe an optional parameter as what it is when it is there: an address cannot carry null."""
     if schema.one_of:
         (given,) = (option for option in schema.one_of if option.type != OpenAPIType.NULL)
-        return replace(given, description=schema.description)
+        said = {name: value for name, value in vars(schema).items() if value is not None and name != "one_of"}
+        return replace(given, **said)
     if isinstance(schema.type, list):
         (type_,) = (type_ for type_ in schema.type if type_ != OpenAPIType.NULL)
         return replace(schema, type=type_, enum=[value for value in schema.enum if value is not None])

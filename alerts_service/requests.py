@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 from urllib.parse import quote
 from uuid import UUID
 
@@ -164,14 +164,34 @@ async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
 
 
 def check_zones(**moments: datetime | None) -> None:
-    """Refuse a time that does not say in which zone it is.
+    """Refuse a time that does not say in which zone it is, or that has no name in UTC.
 
     Raises:
         Invalid: there is one.
     """
     for name, moment in moments.items():
-        if moment is not None and moment.tzinfo is None:
+        if moment is None:
+            continue
+        if moment.tzinfo is None:
             raise Invalid(f"{name}: must end in Z or an offset from UTC")
+        try:
+            moment.astimezone(timezone.utc)
+        except OverflowError:
+            raise Invalid(f"{name}: before the year 1 or after 9999 in UTC") from None
+
+
+def choices(name: str, given: str | None, known: Any) -> str | None:
+    """Put those of a Literal's texts that a parameter names in one order, each once; all of them are no choice.
+
+    Raises:
+        Invalid: one is not known.
+    """
+    if given is None:
+        return None
+    values, possible = {*given.split(",")}, sorted(get_args(known))
+    for value in sorted(values.difference(possible)):
+        raise Invalid(f"{name}: Invalid enum value '{value}', must be one of {', '.join(possible)}")
+    return None if len(values) == len(possible) else ",".join(sorted(values))
 
 
 @lru_cache

@@ -54,6 +54,8 @@ values = st.recursive(
 )
 tenants = st.sampled_from(TENANTS).map(str)
 severities = st.sampled_from(["low", "medium", "high", "critical"])
+several = st.lists(severities, max_size=3).map(",".join)
+searches = st.text("ab \"-!or_'&|\\é💥", max_size=9)
 long_texts = st.integers(1, 12_000).map("x".__mul__)
 alert_bodies = st.fixed_dictionaries(
     {},
@@ -77,13 +79,16 @@ cursors = (
     | st.text(max_size=40)
 )
 times = moments.map(datetime.isoformat) | st.datetimes().map(datetime.isoformat)
-NAMES = ["tenant_id", "status", "severity", "type", "since", "until", "cursor", "limit"]
+NAMES = [
+    *("tenant_id", "status", "severity", "rule_name", "created_after", "created_before", "q"),
+    *("type", "since", "until", "cursor", "limit"),
+]
 names = st.sampled_from(NAMES) | st.text(max_size=5)
-statuses = st.sampled_from(["triggered", "acknowledged", "resolved", "null", ""])
-parameters = st.tuples(names, tenants | statuses | severities | cursors | times | st.text(max_size=9))
+statuses = st.sampled_from(["triggered", "acknowledged,resolved", "resolved,", "null", ""])
+parameters = st.tuples(names, tenants | statuses | several | cursors | times | searches | st.text(max_size=9))
 good_queries = st.tuples(
     tenants,
-    st.lists(st.tuples(st.sampled_from(NAMES[1:]), statuses | severities | cursors | times), max_size=2),
+    st.lists(st.tuples(st.sampled_from(NAMES[1:]), statuses | several | cursors | times | searches), max_size=3),
 ).map(lambda it: [("tenant_id", it[0]), *it[1]])
 queries = (good_queries | st.lists(parameters, max_size=4)).map(
     lambda pairs: (

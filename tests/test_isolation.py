@@ -31,7 +31,10 @@ TENANTLESS = {"/health", "/health/live", "/health/details", "/openapi.json"}
 HARMLESS = {
     "status": "triggered",
     "severity": "high",
-    "rule_name": "attack",
+    "rule_name": "r",
+    "created_after": "2026-01-01T00:00:00Z",
+    "created_before": "2999-01-01T00:00:00Z",
+    "q": "r -attack",
     "message": "attack",
     "note": "attack",
     "type": "created",

@@ -1,5 +1,7 @@
 """Listing a tenant's alerts."""
 
+from collections.abc import AsyncIterator
+from itertools import combinations
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -9,10 +11,11 @@ import httpx
 import pytest
 from msgspec import to_builtins
 
+from alerts_service.database import Connection
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 from tests.asgi import Input, answer
-from tests.calls import create, move
+from tests.calls import assert_error, create, move
 from tests.factories import CreateAlertFactory, NoteRequestFactory
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +124,68 @@ async def test_pages_of_every_filter(
     assert len(found) > 50
 
 
+async def pages(client: httpx.AsyncClient, tenant: UUID, **filters: str) -> list[list[dict[str, Any]]]:
+    """Every page, as the links lead from the first."""
+    found, target = [], "/alerts?" + urlencode({"tenant_id": tenant, **filters})
+    while target:
+        response = await client.get(target)
+        assert response.status_code == 200, response.text
+        found.append(response.json())
+        target = response.links.get("next", {}).get("url", "")
+    return found
+
+
+# Each filter, and the condition on alerts that it means.
+CONDITIONS = {
+    "status": {
+        "acknowledged": "status = 'acknowledged'",
+        "resolved,triggered": "status <> 'acknowledged'",
+        "triggered,acknowledged,resolved": "true",
+    },
+    "severity": {"low,critical,low": "severity IN ('low', 'critical')"},
+    "rule_name": {"a_rule": "rule_name = 'a_rule'", "a_": "rule_name = 'a_'"},
+    "created_after": {"2026-01-01T01:00:41+01:00": "created_at >= '2026-01-01 00:00:41+00'"},
+    "created_before": {"2026-01-01T00:04:02Z": "created_at < '2026-01-01 00:04:02+00'"},
+    "q": {
+        "back": "message ~* '\\mback\\M'",
+        '"call back" -5': "message ~* 'call back' AND message !~ '\\m5\\M'",
+        "rule or to": "rule_name ~ 'rule' OR message ~ 'To'",
+        "1 or 2": "message ~ '\\m[12]\\M'",
+    },
+}
+EACH = [{name: value} for name, values in CONDITIONS.items() for value in values]
+PAIRS = [{**one, **other} for one, other in combinations(EACH, 2) if one.keys() != other.keys()]
+ALL = {name: next(iter(values)) for name, values in CONDITIONS.items()}
+
+
+@pytest.fixture(scope="module")
+async def several(settings: Settings) -> AsyncIterator[tuple[UUID, Connection]]:
+    """A tenant with alerts of two rules and many words, of which nothing changes."""
+    tenant, connection = uuid4(), await asyncpg.connect(settings.database_url)
+    for rule, message in (("a_rule", "Call back"), ("a_", "BACK! To call back"), ("b", "calling")):
+        await connection.fetch(MIXED, tenant)
+        named = "UPDATE alerts SET rule_name = $2, message = $3 || ' ' || ascii(id::text) % 9"
+        await connection.execute(f"{named} WHERE tenant_id = $1 AND rule_name = 'r'", tenant, rule, message)
+    yield tenant, connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("filters", [*EACH, *PAIRS, ALL], ids=urlencode)
+async def test_filters_together(
+    client: httpx.AsyncClient, several: tuple[UUID, Connection], filters: dict[str, str]
+) -> None:
+    """Whatever filters come together, the pages hold each alert that fits all of them once, newest first."""
+    tenant, connection = several
+    conditions = " AND ".join(f"({CONDITIONS[name][value]})" for name, value in filters.items())
+    rows = await connection.fetch(
+        f"SELECT id FROM alerts WHERE tenant_id = $1 AND {conditions} ORDER BY created_at DESC, id DESC", tenant
+    )
+    found = await pages(client, tenant, **filters)
+    assert [alert["id"] for page in found for alert in page] == [str(row["id"]) for row in rows]
+    assert all(len(page) == 50 for page in found[:-1]) or "q" in filters
+    assert rows
+
+
 async def test_links_lead_through_all_pages(client: httpx.AsyncClient, tenant: UUID) -> None:
     """Past fifty, each page links to the next, and together they hold every alert once, filters kept."""
     alerts = [await create(client, tenant, severity="high") for _ in range(120)]
@@ -176,3 +241,60 @@ async def test_the_next_page_below_a_root_path(app: Service, client: httpx.Async
     request = Input("GET", b"/alerts", f"tenant_id={tenant}".encode(), [], b"")
     _, headers, _ = await answer(app, request, root_path="/api")
     assert headers[b"link"].startswith(b"</api/alerts?tenant_id=")
+
+
+async def test_a_page_of_a_search_has_an_end(client: httpx.AsyncClient, settings: Settings, tenant: UUID) -> None:
+    """A page with words is done after 1,000 alerts, found or not, and its link leads to those behind."""
+    connection = await asyncpg.connect(settings.database_url)
+    sql = (
+        "INSERT INTO alerts (tenant_id, rule_name, message, created_at)"
+        " SELECT $1, 'r', CASE WHEN n IN (1000, 1001, 2001) THEN 'needle' ELSE 'hay' END,"
+        " timestamptz '2026-01-01 00:00+00' - n * interval '1 second' FROM generate_series(1, 2001) AS n"
+    )
+    await connection.execute(sql, tenant)
+    await connection.close()
+    assert [len(page) for page in await pages(client, tenant, q="needle")] == [1, 1, 1]
+    assert [len(page) for page in await pages(client, tenant, q="hay", rule_name="r")][:3] == [50, 50, 50]
+    assert [len(page) for page in await pages(client, tenant, q="straw")] == [0, 0, 0]
+    assert [len(page) for page in await pages(client, tenant, q="!?")] == [0]
+
+
+async def test_a_page_of_a_search_reads_no_book(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """A page with words is also done after 200 kB of messages, and the pages together still hold what fits."""
+    for number in range(30):
+        await create(client, tenant, message="hay " * 2_490 + ("needle" if number % 10 == 0 else "straw"))
+    assert [len(page) for page in await pages(client, tenant, q="needle")] == [2, 1]
+
+
+async def test_any_text_can_be_sought(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """What is no query in another language is none here: it is words, and signs between them."""
+    alert = await create(client, tenant, message="50% of 'all' & more | \\ <b>100</b> ünïcode 💥", rule_name="x:*")
+    for words in ("50", "'all'", "& more", "|", "\\", "b:* 100", "ÜNÏCODE", "x", "(", '"', "!x", "all or", "💥"):
+        found = await pages(client, tenant, q=words)
+        assert found in ([[alert]], [[]]), words
+    assert await pages(client, tenant, q="50 ALL ünïcode x") == [[alert]]
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("status=", "status: Invalid enum value ''"),
+        ("status=triggered,", "status: Invalid enum value ''"),
+        ("status=triggered,open", "status: Invalid enum value 'open'"),
+        ("status=triggered&status=resolved", "status: given more than once"),
+        ("severity=low,%20high", "severity: Invalid enum value ' high'"),
+        ("rule_name=", "rule_name: Expected `str` of length >= 1"),
+        ("rule_name=" + "x" * 256, "rule_name: Expected `str` of length <= 255"),
+        ("rule_name=%00", "rule_name: must not hold the character NUL"),
+        ("q=", "q: Expected `str` of length >= 1"),
+        ("q=" + "x" * 201, "q: Expected `str` of length <= 200"),
+        ("q=a%00", "q: must not hold the character NUL"),
+        ("created_after=2026-01-01T00:00:00", "created_after: must end in Z"),
+        ("created_before=2026-01-01", "created_before: "),
+        ("created_before=0001-01-01T00:00:00%2B14:00", "created_before: before the year 1"),
+        ("created_after=9999-12-31T23:59:59-14:00", "created_after: before the year 1 or after 9999"),
+    ],
+)
+async def test_wrong_filters(client: httpx.AsyncClient, tenant: UUID, query: str, detail: str) -> None:
+    """A filter that makes no sense is refused with its name and the reason."""
+    assert_error(await client.get(f"/alerts?tenant_id={tenant}&{query}"), 422, "Validation error", detail)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +16,22 @@ from tests.conftest import POOLER, fresh_database
 pytestmark = pytest.mark.anyio
 
 BIG, SMALL, NOBODY = UUID(int=0), UUID(int=1), UUID(int=10**6)
-PAGE = 51
+PAGE, LOOKED_AT = 51, 1_001
+DESCENT = 6  # blocks of an index on the way to a piece, and of what lies across them
 ALERTS = """
 INSERT INTO alerts (tenant_id, rule_name, message, severity, created_at)
 SELECT CASE n % 2 WHEN 0 THEN '{big}'::uuid ELSE lpad(to_hex(n % 100), 32, '0')::uuid END, 'r', 'm', '{severity}',
     timestamptz '2026-01-01 00:00+00' + n * interval '1 second'
 FROM generate_series({first}, {last}) AS n
 """
+ONE_EACH = """
+INSERT INTO alerts (tenant_id, rule_name, message, severity)
+SELECT gen_random_uuid(), 'r' || n % 9, 'm', (ARRAY['low', 'medium', 'high', 'critical'])[1 + n % 4]
+FROM generate_series(1, 20000) AS n
+"""
+FILTERS = [(None, None), ("triggered", None), (None, "medium"), ("resolved", "critical"), ("acknowledged", "high,low")]
+TIMES = [(None, None), ("2026-01-01 03:00+00", None), (None, "2026-01-01 03:00+00"), ("2027-01-01 00:00+00", None)]
+PLACES = [(None, None), ("2026-01-01 05:00+00", UUID(int=5))]
 EVENTS = """
 INSERT INTO alert_events (alert_id, sequence, tenant_id, type, to_status, actor, occurred_at)
 SELECT id, n, tenant_id, CASE WHEN n = 103 THEN 'resolved' ELSE 'created' END, 'triggered', 'anonymous', created_at
@@ -43,25 +53,28 @@ FROM resolved, generate_series(1, 2) AS sequence
 HOT = {name: query for name, query in load_queries().items() if query.parameters}
 EARLY = "planned while there was nothing"
 ALIKE = "planned while all was alike"
+TINY = "planned while no tenant had more than one"
 
 
-@pytest.fixture(scope="module", params=[EARLY, ALIKE])
+@pytest.fixture(scope="module", params=[EARLY, ALIKE, TINY])
 async def connection(server_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
     """A connection like the pool's, whose plans were made for something else than what it has to read."""
     async with fresh_database(server_url) as url:
         connection = await asyncpg.connect(url, server_settings=session(pooler=POOLER))
         await migrate(connection)
         await connection.execute("ALTER TABLE alerts SET (autovacuum_enabled = off)")
+        if request.param == TINY:
+            await connection.execute(f"{ONE_EACH}; ANALYZE alerts")
         if request.param == ALIKE:
-            medium = ALERTS.format(big=BIG, severity="medium", first=1, last=20_000)
-            await connection.execute(f"{medium}; ANALYZE alerts; ANALYZE alert_counts")
+            alike = ALERTS.format(big=BIG, severity="critical", first=1, last=20_000)
+            await connection.execute(f"{alike}; ANALYZE alerts; ANALYZE alert_counts")
         for name, query in HOT.items():
             types = ", ".join(parameter.type for parameter in query.parameters)
             nothing = ", ".join(f"NULL::{parameter.type}" for parameter in query.parameters)
             await connection.execute(f'PREPARE "{name}" ({types}) AS {query.sql}')
             await connection.execute(f'EXPLAIN EXECUTE "{name}" ({nothing})')
-        await connection.execute(ALERTS.format(big=BIG, severity="medium", first=20_001, last=40_000))
-        await connection.execute(ALERTS.format(big=BIG, severity="critical", first=-10, last=0))
+        await connection.execute(ALERTS.format(big=BIG, severity="critical", first=20_001, last=40_000))
+        await connection.execute(ALERTS.format(big=BIG, severity="medium", first=-10, last=0))
         await connection.execute(EVENTS)
         await connection.execute(RESOLVED.format(days=40, first=1, last=2000))
         yield connection
@@ -69,15 +82,31 @@ async def connection(server_url: str, request: pytest.FixtureRequest) -> AsyncIt
 
 
 async def rows_read(connection: Connection, name: str, *arguments: object) -> int:
-    """How many rows of tables a statement reads for arrays of these, by the one plan that was made for all values."""
+    """How many rows of tables a statement reads for arrays of these."""
+    return rows(await read(connection, name, *arguments))
+
+
+def rows(nodes: list[dict[str, Any]]) -> int:
+    return sum(int((node["Actual Rows"] + removed(node)) * node["Actual Loops"]) for node in nodes)
+
+
+def blocks(nodes: list[dict[str, Any]]) -> int:
+    """Count what was read of tables and indexes: an entry of an index that is passed by is no row."""
+    return sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in nodes)
+
+
+async def read(connection: Connection, name: str, *arguments: object) -> list[dict[str, Any]]:
+    """Run a statement for arrays of these, by the one plan that was made for all values, and tell what it scanned."""
     pairs = zip(arguments, HOT[name].parameters, strict=True)
     values = ", ".join(f"ARRAY[{', '.join(literals(argument))}]::{parameter.type}" for argument, parameter in pairs)
     transaction = connection.transaction()
     await transaction.start()
-    explained = await connection.fetchval(f'EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE "{name}" ({values})')
+    explained = await connection.fetchval(
+        f'EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE "{name}" ({values})'
+    )
     await transaction.rollback()
     (plan,) = json.loads(explained)
-    return sum(int((node["Actual Rows"] + removed(node)) * node["Actual Loops"]) for node in scans(plan["Plan"]))
+    return list(scans(plan["Plan"]))
 
 
 def literals(argument: object) -> list[str]:
@@ -92,27 +121,48 @@ def scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from scans(inner)
 
 
+def pieces_of(status: str | None, severity: str | None) -> int:
+    return (len(status.split(",")) if status else 3) * (len(severity.split(",")) if severity else 4)
+
+
 def removed(node: dict[str, Any]) -> int:
     return int(node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0))
 
 
 @pytest.mark.parametrize("tenant", [BIG, SMALL, NOBODY])
-@pytest.mark.parametrize("status", [None, "triggered", "resolved"])
-@pytest.mark.parametrize("severity", [None, "medium", "critical", "low"])
-@pytest.mark.parametrize("before", [None, "2026-01-01 05:00+00"])
+@pytest.mark.parametrize("status", [None, "triggered", "resolved", "acknowledged,triggered"])
+@pytest.mark.parametrize("severity", [None, "medium", "critical", "low", "high,low"])
+@pytest.mark.parametrize("before", PLACES)
 async def test_a_list(
-    connection: Connection, tenant: UUID, status: str | None, severity: str | None, before: str | None
+    connection: Connection, tenant: UUID, status: str | None, severity: str | None, before: tuple[object, object]
 ) -> None:
-    """A list reads no more than one page of each piece that its filter lets through, on any page."""
-    pieces = (1 if status else 3) * (1 if severity else 4) if status or severity else 1
-    read = await rows_read(connection, "alerts/list", tenant, status, severity, before, before and UUID(int=5))
-    assert read <= PAGE * pieces
+    """A list reads no more than one page of each piece that its filter lets through, on any page, of any time."""
+    pieces = pieces_of(status, severity) if status or severity else 1
+    for time in TIMES:
+        nodes = await read(connection, "alerts/list", tenant, status, severity, *time, *before)
+        assert rows(nodes) <= PAGE * pieces, time
+        assert blocks(nodes) <= (PAGE + DESCENT) * pieces, time
+
+
+@pytest.mark.parametrize("tenant", [BIG, SMALL, NOBODY])
+@pytest.mark.parametrize("rule", [None, "r", "unknown"])
+@pytest.mark.parametrize("words", [None, "m", "unknown", "!"])
+async def test_a_search(connection: Connection, tenant: UUID, rule: str | None, words: str | None) -> None:
+    """A list of a rule reads a page of each piece, one with words what it may look at, whatever it finds."""
+    some = {None: PAGE, "!": 0}.get(words, LOOKED_AT)
+    for (status, severity), time, before in product(FILTERS, TIMES, PLACES):
+        pieces = pieces_of(status, severity) if status or severity or rule else 1
+        nodes = await read(connection, "alerts/search", tenant, status, severity, *time, *before, rule, words)
+        assert rows(nodes) <= some * pieces, (status, severity, time, before)
+        assert blocks(nodes) <= (some * 1.05 + DESCENT) * pieces, (status, severity, time, before)
 
 
 async def test_many_lists_at_once(connection: Connection) -> None:
     """Lists that leave together read one page each."""
     tenants, nothing = [BIG, SMALL, NOBODY] * 20, [None] * 60
-    assert await rows_read(connection, "alerts/list", tenants, nothing, nothing, nothing, nothing) <= PAGE * 60
+    assert await rows_read(connection, "alerts/list", tenants, *[nothing] * 6) <= PAGE * 60
+    rules = ["r", "unknown"] * 30
+    assert await rows_read(connection, "alerts/search", tenants, *[nothing] * 6, rules, nothing) <= PAGE * 12 * 60
 
 
 @pytest.mark.parametrize("name", ["alerts/get", "alerts/acknowledge", "alerts/resolve"])

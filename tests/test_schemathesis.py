@@ -1,6 +1,7 @@
 """The OpenAPI document held against the service: what it allows is answered as it says, all else is refused."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,6 +139,15 @@ def test_the_bodies(document: dict[str, Any], operations: dict[str, dict[str, An
     assert closed == {"CreateAlert", "NoteRequest"}
     assert all(set(schemas[name]["required"]) == set(schemas[name]["properties"]) for name in schemas.keys() - closed)
     msgspec.convert(schemas["Alert"]["examples"][0], Alert)
+
+
+def test_the_filters(operations: dict[str, dict[str, Any]]) -> None:
+    """The filters of a list show their limits, and which values may stand between commas."""
+    shown = {parameter["name"]: parameter["schema"] for parameter in operations["get /alerts"]["parameters"]}
+    assert shown["q"].items() >= {"type": "string", "minLength": 1, "maxLength": 200}.items()
+    assert shown["rule_name"].items() >= {"type": "string", "minLength": 1, "maxLength": 255}.items()
+    assert re.fullmatch(shown["status"]["pattern"], "triggered,resolved")
+    assert not re.search(shown["status"]["pattern"], "triggered,open")
 
 
 def test_the_service_key(document: dict[str, Any], operations: dict[str, dict[str, Any]]) -> None:

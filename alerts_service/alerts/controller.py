@@ -1,6 +1,7 @@
 """The alert routes: recording, finding, acknowledging, resolving."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,11 +12,11 @@ from msgspec import Raw
 from uuid_utils.compat import uuid7
 
 from alerts_service import cursor as cursors
-from alerts_service.alerts.structs import Alert, CreateAlert, NoteRequest, Page, Recorded, Severity, Status
+from alerts_service.alerts.structs import NO_NUL, Alert, CreateAlert, NoteRequest, Page, Recorded, Severity, Status
 from alerts_service.database import Statement
 from alerts_service.errors import AlertNotFound, Conflict, Forbidden, PreconditionFailed
-from alerts_service.openapi import ETAG, NEXT_PAGE, UNCHANGED, errors
-from alerts_service.requests import Request
+from alerts_service.openapi import ETAG, NEXT_PAGE, UNCHANGED, errors, several
+from alerts_service.requests import Request, check_zones, choices
 from alerts_service.responses import JSONResponse
 
 NO_NOTE = NoteRequest()
@@ -23,6 +24,7 @@ NO_NOTE = NoteRequest()
 CREATE = Statement("alerts/create", Recorded)
 GET = Statement("alerts/get", Alert)
 LIST = Statement("alerts/list", Page)
+SEARCH = Statement("alerts/search", Page)
 MOVES: dict[Status, Statement[Alert]] = {
     "acknowledged": Statement("alerts/acknowledge", Alert),
     "resolved": Statement("alerts/resolve", Alert),
@@ -68,20 +70,66 @@ class AlertsController(Controller):
         self,
         request: Request,
         tenant_id: Annotated[UUID, QueryParameter(description="The tenant whose alerts to list.")],
-        status: Annotated[Status | None, QueryParameter(description="Only alerts in this status.")] = None,
-        severity: Annotated[Severity | None, QueryParameter(description="Only alerts of this severity.")] = None,
+        *,
+        status: Annotated[
+            str | None,
+            QueryParameter(
+                description="Only alerts in this status, or in one of several with commas between them.",
+                schema_extra=several(Status),
+            ),
+        ] = None,
+        severity: Annotated[
+            str | None,
+            QueryParameter(
+                description="Only alerts of this severity, or of one of several with commas between them.",
+                schema_extra=several(Severity),
+            ),
+        ] = None,
+        rule_name: Annotated[
+            str | None,
+            QueryParameter(
+                description="Only alerts of exactly this rule.", min_length=1, max_length=255, pattern=NO_NUL
+            ),
+        ] = None,
+        created_after: Annotated[
+            datetime | None, QueryParameter(description="Only alerts recorded at this time or later.")
+        ] = None,
+        created_before: Annotated[
+            datetime | None, QueryParameter(description="Only alerts recorded before this time.")
+        ] = None,
+        q: Annotated[
+            str | None,
+            QueryParameter(
+                description="Only alerts with these words in the name of their rule or in their message: `words`, "
+                'all of them, `"a phrase"`, `one or another`, `-without`. Words count as a whole, in any case.',
+                min_length=1,
+                max_length=200,
+                pattern=NO_NUL,
+            ),
+        ] = None,
         cursor: Annotated[str | None, QueryParameter(description="Where to go on: from a `Link` header.")] = None,
     ) -> Response[list[Alert]]:
-        """Newest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page."""
+        """Newest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page.
+
+        With `q` a page is what matches among the next 1,000 alerts that the other filters let through, or among as many
+        as have 200 kB of messages, 9 to 20 ms of the database's time: it may hold few or none and still have a
+        `Link` to the next.
+        """
+        check_zones(created_after=created_after, created_before=created_before)
         created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)
-        page = await request.database.one(
-            LIST,
-            tenant_id=request.admit(tenant_id),
-            status=status,
-            severity=severity,
-            before_created_at=created_at,
-            before_id=id_,
-        )
+        asked: dict[str, object] = {
+            "tenant_id": request.admit(tenant_id),
+            "status": choices("status", status, Status),
+            "severity": choices("severity", severity, Severity),
+            "created_after": created_after,
+            "created_before": created_before,
+            "before_created_at": created_at,
+            "before_id": id_,
+        }
+        if rule_name is None and q is None:
+            page = await request.database.one(LIST, **asked)
+        else:
+            page = await request.database.one(SEARCH, **asked, rule_name=rule_name, words=q)
         alerts = Raw(page.alerts.encode())
         if page.last_created_at is None or page.last_id is None:
             return JSONResponse[Any](alerts)

@@ -1,13 +1,15 @@
 -- Pages of tenants' alerts, newest first, each from behind its cursor's alert on: up to 50 alerts as JSON, and the place
--- of the last where more follow.
+-- of the last where more follow. Several statuses or severities have commas between them, and none comes twice.
 -- A page is the first rows of one index without a filter, and with one the first of each piece of another that the
--- filter lets through. A piece is a range in that index and not an equality, because no other index has its order: so
--- nothing is read but the first 51 rows of a piece, whatever the planner believes.
+-- filter lets through. By a condition that all rows meet each names its index: so nothing is read but the first 51 rows
+-- of a piece, whatever the planner believes.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?
 -- $3 severity text[]?
--- $4 before_created_at timestamptz[]?
--- $5 before_id uuid[]?
+-- $4 created_after timestamptz[]?
+-- $5 created_before timestamptz[]?
+-- $6 before_created_at timestamptz[]?
+-- $7 before_id uuid[]?
 
 SELECT
     asked.place,
@@ -20,10 +22,15 @@ FROM (
         tenant_id,
         status,
         severity,
-        coalesce(before_created_at, 'infinity') AS before_created_at,
-        coalesce(before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS before_id
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::uuid[])
-        WITH ORDINALITY AS asked (tenant_id, status, severity, before_created_at, before_id, place)
+        coalesce(created_after, '-infinity') AS created_after,
+        coalesce(least(before_created_at, created_before), 'infinity') AS before_created_at,
+        CASE
+            WHEN created_before <= coalesce(before_created_at, 'infinity') THEN '00000000-0000-0000-0000-000000000000'
+            ELSE coalesce(before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        END AS before_id
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::uuid[])
+        WITH ORDINALITY
+        AS asked (tenant_id, status, severity, created_after, created_before, before_created_at, before_id, place)
 ) AS asked
 CROSS JOIN LATERAL (
     SELECT
@@ -49,7 +56,9 @@ CROSS JOIN LATERAL (
             WHERE asked.status IS NULL
                 AND asked.severity IS NULL
                 AND tenant_id = asked.tenant_id
+                AND created_at >= asked.created_after
                 AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                AND severity >= ''
             ORDER BY created_at DESC, id DESC
             LIMIT 51
         )
@@ -69,13 +78,13 @@ CROSS JOIN LATERAL (
             piece.resolution_note
         FROM unnest(
             CASE
-                WHEN asked.status IS NOT NULL THEN ARRAY[asked.status]
+                WHEN asked.status IS NOT NULL THEN string_to_array(asked.status, ',')
                 WHEN asked.severity IS NOT NULL THEN ARRAY['triggered', 'acknowledged', 'resolved']
             END
         ) AS one (status)
         CROSS JOIN unnest(
             CASE
-                WHEN asked.severity IS NOT NULL THEN ARRAY[asked.severity]
+                WHEN asked.severity IS NOT NULL THEN string_to_array(asked.severity, ',')
                 ELSE ARRAY['low', 'medium', 'high', 'critical']
             END
         ) AS other (severity)
@@ -95,10 +104,12 @@ CROSS JOIN LATERAL (
                 resolution_note
             FROM alerts
             WHERE tenant_id = asked.tenant_id
-                AND (status, severity) >= (one.status, other.severity)
-                AND (status, severity, created_at, id)
-                    < (one.status, other.severity, asked.before_created_at, asked.before_id)
-            ORDER BY status DESC, severity DESC, created_at DESC, id DESC
+                AND status = one.status
+                AND severity = other.severity
+                AND created_at >= asked.created_after
+                AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                AND status >= ''
+            ORDER BY created_at DESC, id DESC
             LIMIT 51
         ) AS piece
         ORDER BY created_at DESC, id DESC

@@ -1,0 +1,250 @@
+-- Pages of tenants' alerts of one rule, or with certain words, or both: as alerts/list has them of others.
+-- A page of words looks through the first 1,000 alerts that the other filters let through, or as many as have 200 kB of
+-- messages, whatever they hold: it has those up to 50 that match, perhaps none, and the place is that of the last alert
+-- that it looked at. Words are those of the rule's name and of the first 10,000 characters of the message; no word at
+-- all finds nothing.
+-- $1 tenant_id uuid[]
+-- $2 status text[]?
+-- $3 severity text[]?
+-- $4 created_after timestamptz[]?
+-- $5 created_before timestamptz[]?
+-- $6 before_created_at timestamptz[]?
+-- $7 before_id uuid[]?
+-- $8 rule_name text[]?
+-- $9 words text[]?
+
+WITH asked AS MATERIALIZED (
+    SELECT
+        place,
+        tenant_id,
+        status IS NULL AND severity IS NULL AS whole,
+        string_to_array(coalesce(status, 'triggered,acknowledged,resolved'), ',') AS statuses,
+        string_to_array(coalesce(severity, 'low,medium,high,critical'), ',') AS severities,
+        rule_name,
+        websearch_to_tsquery('simple', words) AS words,
+        CASE
+            WHEN words IS NULL THEN 51
+            WHEN numnode(websearch_to_tsquery('simple', words)) > 0 THEN 1001
+            ELSE 0
+        END AS depth,
+        coalesce(created_after, '-infinity') AS created_after,
+        coalesce(least(before_created_at, created_before), 'infinity') AS before_created_at,
+        CASE
+            WHEN created_before <= coalesce(before_created_at, 'infinity') THEN '00000000-0000-0000-0000-000000000000'
+            ELSE coalesce(before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        END AS before_id
+    FROM unnest(
+        $1::uuid[],
+        $2::text[],
+        $3::text[],
+        $4::timestamptz[],
+        $5::timestamptz[],
+        $6::timestamptz[],
+        $7::uuid[],
+        $8::text[],
+        $9::text[]
+    ) WITH ORDINALITY AS asked (
+        tenant_id,
+        status,
+        severity,
+        created_after,
+        created_before,
+        before_created_at,
+        before_id,
+        rule_name,
+        words,
+        place
+    )
+)
+SELECT
+    asked.place,
+    page.alerts,
+    page.last_created_at,
+    page.last_id
+FROM asked
+CROSS JOIN LATERAL (
+    WITH listed AS (
+        (
+            SELECT
+                id,
+                tenant_id,
+                rule_name,
+                message,
+                severity,
+                status,
+                created_at,
+                updated_at,
+                acknowledged_at,
+                acknowledgment_note,
+                resolved_at,
+                resolution_note
+            FROM alerts
+            WHERE asked.whole
+                AND asked.rule_name IS NULL
+                AND tenant_id = asked.tenant_id
+                AND created_at >= asked.created_after
+                AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                AND severity >= ''
+            ORDER BY created_at DESC, id DESC
+            LIMIT asked.depth
+        )
+        UNION ALL
+        SELECT
+            piece.id,
+            piece.tenant_id,
+            piece.rule_name,
+            piece.message,
+            piece.severity,
+            piece.status,
+            piece.created_at,
+            piece.updated_at,
+            piece.acknowledged_at,
+            piece.acknowledgment_note,
+            piece.resolved_at,
+            piece.resolution_note
+        FROM unnest(asked.statuses) AS one (status)
+        CROSS JOIN unnest(asked.severities) AS other (severity)
+        CROSS JOIN LATERAL (
+            SELECT
+                id,
+                tenant_id,
+                rule_name,
+                message,
+                severity,
+                status,
+                created_at,
+                updated_at,
+                acknowledged_at,
+                acknowledgment_note,
+                resolved_at,
+                resolution_note
+            FROM alerts
+            WHERE NOT asked.whole
+                AND asked.rule_name IS NULL
+                AND tenant_id = asked.tenant_id
+                AND status = one.status
+                AND severity = other.severity
+                AND created_at >= asked.created_after
+                AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                AND status >= ''
+            ORDER BY created_at DESC, id DESC
+            LIMIT asked.depth
+        ) AS piece
+        UNION ALL
+        SELECT
+            piece.id,
+            piece.tenant_id,
+            piece.rule_name,
+            piece.message,
+            piece.severity,
+            piece.status,
+            piece.created_at,
+            piece.updated_at,
+            piece.acknowledged_at,
+            piece.acknowledgment_note,
+            piece.resolved_at,
+            piece.resolution_note
+        FROM unnest(asked.statuses) AS one (status)
+        CROSS JOIN unnest(asked.severities) AS other (severity)
+        CROSS JOIN LATERAL (
+            SELECT
+                id,
+                tenant_id,
+                rule_name,
+                message,
+                severity,
+                status,
+                created_at,
+                updated_at,
+                acknowledged_at,
+                acknowledgment_note,
+                resolved_at,
+                resolution_note
+            FROM alerts
+            WHERE tenant_id = asked.tenant_id
+                AND rule_name = asked.rule_name
+                AND status = one.status
+                AND severity = other.severity
+                AND created_at >= asked.created_after
+                AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                AND rule_name >= ''
+            ORDER BY created_at DESC, id DESC
+            LIMIT asked.depth
+        ) AS piece
+        ORDER BY created_at DESC, id DESC
+        LIMIT asked.depth
+    ),
+    examined AS MATERIALIZED (
+        SELECT
+            id,
+            tenant_id,
+            rule_name,
+            message,
+            severity,
+            status,
+            created_at,
+            updated_at,
+            acknowledged_at,
+            acknowledgment_note,
+            resolved_at,
+            resolution_note,
+            row_number() OVER newest AS number,
+            sum(octet_length(message)) OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS octets_before
+        FROM listed
+        WINDOW newest AS (ORDER BY created_at DESC, id DESC)
+    ),
+    near AS (
+        SELECT
+            id,
+            tenant_id,
+            rule_name,
+            message,
+            severity,
+            status,
+            created_at,
+            updated_at,
+            acknowledged_at,
+            acknowledgment_note,
+            resolved_at,
+            resolution_note,
+            number
+        FROM examined
+        WHERE number < asked.depth
+            AND (asked.words IS NULL OR number = 1 OR octets_before < 200000)
+    ),
+    reached AS (
+        SELECT
+            created_at,
+            id
+        FROM near
+        WHERE (SELECT count(*) FROM near) < (SELECT count(*) FROM examined)
+        ORDER BY number DESC
+        LIMIT 1
+    )
+    SELECT
+        coalesce(array_to_json((array_agg(found))[:50])::text, '[]') AS alerts,
+        CASE WHEN count(*) > 50 THEN (array_agg(found.created_at))[50] ELSE (SELECT created_at FROM reached) END
+            AS last_created_at,
+        CASE WHEN count(*) > 50 THEN (array_agg(found.id))[50] ELSE (SELECT id FROM reached) END
+            AS last_id
+    FROM (
+        SELECT
+            id,
+            tenant_id,
+            rule_name,
+            message,
+            severity,
+            status,
+            created_at,
+            updated_at,
+            acknowledged_at,
+            acknowledgment_note,
+            resolved_at,
+            resolution_note
+        FROM near
+        WHERE asked.words IS NULL
+            OR to_tsvector('simple', rule_name || ' ' || left(message, 10000)) @@ asked.words
+        ORDER BY number
+        LIMIT 51
+    ) AS found
+) AS page;
