@@ -5,22 +5,34 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from litestar import Controller, Response, get, post, put
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
-from litestar.status_codes import HTTP_304_NOT_MODIFIED
+from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 from msgspec import Raw
 from uuid_utils.compat import uuid7
 
 from alerts_service import cursor as cursors
-from alerts_service.alerts.structs import Alert, CreateAlert, NoteRequest, Page, Recorded, Severity, Status
+from alerts_service.alerts.structs import (
+    MERGED_EXAMPLE,
+    Alert,
+    CreateAlert,
+    NoteRequest,
+    Page,
+    Recorded,
+    Severity,
+    Status,
+)
 from alerts_service.database import Statement
 from alerts_service.errors import AlertNotFound, Conflict, Forbidden, PreconditionFailed
 from alerts_service.openapi import ETAG, NEXT_PAGE, UNCHANGED, errors
 from alerts_service.requests import Request
-from alerts_service.responses import JSONResponse
+from alerts_service.responses import JSONResponse, encode
 
 NO_NOTE = NoteRequest()
 
 CREATE = Statement("alerts/create", Recorded)
+CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert)
 GET = Statement("alerts/get", Alert)
 LIST = Statement("alerts/list", Page)
 MOVES: dict[Status, Statement[Alert]] = {
@@ -37,6 +49,12 @@ IfMatch = Annotated[
     str | None,
     HeaderParameter(name="If-Match", description="Change the alert only if it still has one of these tags."),
 ]
+MERGED = ResponseSpec(
+    Alert,
+    description="The open alert with this `dedup_key`, into which it was merged",
+    generate_examples=False,
+    examples=[Example(value=Raw(encode(MERGED_EXAMPLE)))],
+)
 WEAK_TAG = re.compile(r'W/"[^"]*"')
 
 
@@ -50,10 +68,14 @@ class AlertsController(Controller):
         summary="Record an alert",
         response_description="The alert, recorded",
         response_headers=[ETAG],
-        responses=errors(401, 403, 413, 415, 422, 429, 500, 503),
+        responses={200: MERGED, **errors(401, 403, 413, 415, 422, 429, 500, 503)},
     )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
-        """The alert is committed when this answers 201."""
+        """The alert is committed when this answers.
+
+        While the tenant has an open alert with the same `dedup_key`, that one is answered with 200, with an occurrence
+        more and a severity that at most rises. If it does, an acknowledgment is undone. A resolved alert frees its key.
+        """
         if request.admit(data.tenant_id) != data.tenant_id:
             raise Forbidden("tenant_id: must be the token's own tenant")
         return await _create(request, data)
@@ -160,7 +182,7 @@ class InternalAlertsController(Controller):
         summary="Record an alert, as a service",
         response_description="The alert, recorded",
         response_headers=[ETAG],
-        responses=errors(401, 413, 415, 422, 429, 500, 503),
+        responses={200: MERGED, **errors(401, 413, 415, 422, 429, 500, 503)},
     )
     async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """As `POST /alerts`, for callers that hold the internal service key."""
@@ -168,6 +190,8 @@ class InternalAlertsController(Controller):
 
 
 async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
+    if alert.dedup_key is not None:
+        return await _create_deduplicated(request, alert)
     id_ = uuid7()
     recorded = await request.database.one(
         CREATE,
@@ -195,6 +219,22 @@ async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
             resolution_note=None,
         )
     )
+
+
+async def _create_deduplicated(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
+    id_ = uuid7()
+    merged = await request.database.one(
+        CREATE_DEDUPLICATED,
+        id=id_,
+        tenant_id=alert.tenant_id,
+        rule_name=alert.rule_name,
+        message=alert.message,
+        severity=alert.severity,
+        dedup_key=alert.dedup_key,
+        actor=request.actor,
+        request_id=request.id,
+    )
+    return _answer(merged, None if merged.id == id_ else HTTP_200_OK)
 
 
 async def _get(request: Request, alert_id: UUID, tenant_id: UUID | None) -> Alert:
@@ -229,8 +269,8 @@ async def _move(
     raise Conflict(_stand(alert))
 
 
-def _answer(alert: Alert) -> JSONResponse[Alert]:
-    return JSONResponse(alert, headers={"ETag": _tag(alert)})
+def _answer(alert: Alert, status_code: int | None = None) -> JSONResponse[Alert]:
+    return JSONResponse(alert, status_code=status_code, headers={"ETag": _tag(alert)})
 
 
 def _tag(alert: Alert) -> str:
