@@ -1,7 +1,7 @@
 """Alerts that say what they are about, and are kept once as long as that is open."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from random import Random
@@ -13,13 +13,13 @@ import httpx
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.database import load_queries
+from alerts_service.database import Database, Row, Statement, load_queries
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 from tests.calls import assert_error, create, move
 from tests.conftest import KEY, client_of, open_database
 from tests.test_create import KEYS
-from tests.test_history import history
+from tests.test_history import history, pages
 
 pytestmark = pytest.mark.anyio
 
@@ -43,21 +43,11 @@ async def told(client: httpx.AsyncClient, alert: dict[str, Any]) -> list[tuple[s
     return [(event["type"], event["from_status"], event["to_status"], event["note"]) for event in events]
 
 
-async def all_events(client: httpx.AsyncClient, alert: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every page of an alert's history."""
-    found, path = [], f"/alerts/{alert['id']}/history"
-    while path:
-        response = await client.get(path)
-        found.extend(response.json())
-        path = response.links.get("next", {}).get("url", "")
-    return found
-
-
 async def assert_consistent(client: httpx.AsyncClient, tenant: UUID) -> list[dict[str, Any]]:
     """Each alert's events fit it and each other, and the counts agree with the alerts."""
     alerts = await listed(client, tenant)
     for alert in alerts:
-        events = await all_events(client, alert)
+        events = [event for page in await pages(client, f"/alerts/{alert['id']}/history") for event in page]
         assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
         assert [event["type"] for event in events].count("created") == 1
         assert all(event["from_status"] == before["to_status"] for before, event in pairwise(events))
@@ -74,7 +64,7 @@ async def assert_consistent(client: httpx.AsyncClient, tenant: UUID) -> list[dic
 
 
 async def test_a_repeat(client: httpx.AsyncClient, tenant: UUID) -> None:
-    """A repeat is answered with 200 and the first one's alert, with an occurrence more, another time and another tag."""
+    """A repeat is answered with 200 and the first one's alert, with an occurrence more, a later time and its tag."""
     first = await report(client, tenant, message="one", rule_name="first")
     second = await report(client, tenant, message="two", rule_name="second")
     assert (first.status_code, second.status_code) == (201, 200)
@@ -120,12 +110,8 @@ async def test_the_same_keys_wherever_it_is_answered(client: httpx.AsyncClient, 
 async def test_pages_of_alerts_with_keys(client: httpx.AsyncClient, tenant: UUID, count: int) -> None:
     """Pages hold each alert as it is answered alone, with a key or without, and none twice."""
     made = [(await report(client, tenant, str(n) if n % 3 else None)).json() for n in range(count)]
-    found, path = [], f"/alerts?tenant_id={tenant}"
-    while path:
-        response = await client.get(path)
-        found.extend(response.json())
-        path = response.links.get("next", {}).get("url", "")
-    assert found == made[::-1]
+    found = await pages(client, f"/alerts?tenant_id={tenant}")
+    assert [alert for page in found for alert in page] == made[::-1]
 
 
 async def test_fifty_at_once(client: httpx.AsyncClient, tenant: UUID) -> None:
@@ -210,9 +196,8 @@ def convert_ids(alert: dict[str, Any]) -> dict[str, Any]:
 
 async def test_the_severity_never_falls(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A repeat raises the severity or leaves it, and the history tells which."""
-    seen = []
-    for severity in ("medium", "low", "high", "high", "medium", "critical", "low"):
-        seen.append((await report(client, tenant, severity=severity)).json())
+    said = ("medium", "low", "high", "high", "medium", "critical", "low")
+    seen = [(await report(client, tenant, severity=severity)).json() for severity in said]
     assert [alert["severity"] for alert in seen] == [*["medium"] * 2, *["high"] * 3, *["critical"] * 2]
     assert [event[0] for event in await told(client, seen[0])] == [
         *("created", "repeated", "escalated", "repeated", "repeated", "escalated", "repeated")
@@ -318,6 +303,31 @@ async def test_a_tag_from_before_a_repeat(client: httpx.AsyncClient, tenant: UUI
     refused = await client.put(path, headers={"If-Match": first.headers["etag"]})
     assert_error(refused, 412, "Precondition failed", second.json()["updated_at"])
     assert (await client.put(path, headers={"If-Match": second.headers["etag"]})).status_code == 200
+
+
+class Meanwhile(Database):
+    """A database where something happens between a change that was refused and the look at why."""
+
+    def __init__(self, database: Database, happens: Callable[[], Awaitable[object]]) -> None:
+        self.database, self.happens = database, happens
+
+    async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
+        if statement.name == "alerts/get":
+            await self.happens()
+        return await self.database.one_or_none(statement, **arguments)
+
+
+async def test_triggered_again_meanwhile(
+    app: Service, settings: Settings, client: httpx.AsyncClient, tenant: UUID
+) -> None:
+    """An acknowledgment that came too late, and then too early, is made: a triggered alert is no conflict."""
+    alert = (await report(client, tenant, severity="low")).json()
+    await move(client, alert, "acknowledge", "on it")
+    worse = create_app(settings, Meanwhile(app.state.database, lambda: report(client, tenant, severity="high")))
+    async with client_of(worse) as late:
+        answer = await move(late, alert, "acknowledge", "me too")
+    assert (answer.status_code, answer.json()["acknowledgment_note"]) == (200, "me too")
+    await assert_consistent(client, tenant)
 
 
 async def test_repeats_race_with_changes(services: list[httpx.AsyncClient], tenant: UUID) -> None:

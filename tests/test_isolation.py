@@ -34,6 +34,7 @@ HARMLESS = {
     "rule_name": "attack",
     "message": "attack",
     "note": "attack",
+    "dedup_key": "attack",
     "type": "created",
     "since": "2026-01-01T00:00:00Z",
     "until": "2999-01-01T00:00:00Z",

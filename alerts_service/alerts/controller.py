@@ -263,6 +263,8 @@ async def _move(
     alert = await _get(request, alert_id, tenant_id)
     if if_match is not None and _tag(alert) not in if_match:
         raise PreconditionFailed(f"the alert has changed: its tag is {_tag(alert)}")
+    if to == "acknowledged" and alert.status == "triggered":  # again, by a repeat that came in between
+        return await _move(request, to, alert_id, tenant_id, note=note, if_match=if_match)
     said = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
     if alert.status == to and note in (None, said):
         return _answer(alert)

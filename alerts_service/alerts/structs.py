@@ -33,8 +33,7 @@ class CreateAlert(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     ]
     severity: Severity = "medium"
     dedup_key: Annotated[
-        DedupKey | None,
-        Meta(description="What it is about: while the tenant has an open alert with this key, this one is merged into it."),
+        DedupKey | None, Meta(description="While the tenant has an open alert with this key, this is a repeat of it.")
     ] = None
 
 
@@ -66,8 +65,7 @@ class Alert(Struct, frozen=True, omit_defaults=True):
     rule_name: Annotated[str, Meta(description="The rule that raised it; empty only on a row older than the service.")]
     message: str
     severity: Severity
-    status: Annotated[Status, Meta(description="Triggered, acknowledged, resolved, in this order; only a repeat of a higher severity undoes an "
-            "acknowledgment.")]
+    status: Annotated[Status, Meta(description="It moves forward; only a repeat of higher severity triggers it again.")]
     created_at: Time
     updated_at: Annotated[Time, Meta(description="When it last changed; at first, when it was recorded.")]
     acknowledged_at: Annotated[Time | None, Meta(description="Null until it is acknowledged.")]
