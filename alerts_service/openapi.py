@@ -190,6 +190,8 @@ def correct(app: Litestar, *examples: Struct) -> None:
             responses["503"].content["application/json"].example = _verbatim(NO_TIME)
         if "429" in responses:
             responses["429"].headers = {"Retry-After": RETRY_AFTER}
+        if "200" in responses and "201" in responses:
+            responses["200"].headers = responses["201"].headers
         if data and isinstance(operation.request_body, RequestBody):
             operation.request_body.required = not data.has_default
         for parameter in operation.parameters or ():

@@ -25,6 +25,7 @@ def any_text(low: int, high: int) -> Callable[[], str]:
 class CreateAlertFactory(MsgspecFactory[CreateAlert]):
     rule_name = Use(any_text(1, 255))
     message = Use(any_text(1, 10_000))
+    dedup_key = Use(lambda: CreateAlertFactory.__random__.choice((None, any_text(9, 255)())))
 
 
 class NoteRequestFactory(MsgspecFactory[NoteRequest]):

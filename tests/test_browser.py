@@ -112,8 +112,8 @@ def test_the_example_is_a_good_request(visit: Visit) -> None:
     block = visit.operation("create_alert")
     block.get_by_role("button", name="Try it out").click()
     example = json.loads(block.locator("textarea").input_value())
-    assert example.keys() == {"tenant_id", "rule_name", "message", "severity"}
-    assert visit.execute(block) == "201"
+    assert example.keys() == {"tenant_id", "rule_name", "message", "severity", "dedup_key"}
+    assert visit.execute(block) in {"200", "201"}
     assert visit.complaints == []
 
 
@@ -124,7 +124,7 @@ def test_the_service_key_can_be_given(visit: Visit) -> None:
     assert visit.execute(block) == "401"
     block.get_by_role("button", name="Clear").click()
     visit.authorize("serviceKey", KEY)
-    assert visit.execute(block) == "201"
+    assert visit.execute(block) in {"200", "201"}
 
 
 def test_a_token_can_be_given(browser: Browser, settings: Settings, tmp_path: Path) -> None:

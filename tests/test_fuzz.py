@@ -56,6 +56,7 @@ tenants = st.sampled_from(TENANTS).map(str)
 severities = st.sampled_from(["low", "medium", "high", "critical"])
 several = st.lists(severities, max_size=3).map(",".join)
 searches = st.text("ab \"-!or_'&|\\é💥", max_size=9)
+keys = st.sampled_from(["k", "K", "é"]) | st.text(max_size=300)
 long_texts = st.integers(1, 12_000).map("x".__mul__)
 alert_bodies = st.fixed_dictionaries(
     {},
@@ -64,10 +65,14 @@ alert_bodies = st.fixed_dictionaries(
         "rule_name": st.text(max_size=300) | values,
         "message": st.text() | long_texts | values,
         "severity": severities | values,
+        "dedup_key": keys | values,
         "status": values,
     },
 )
-good_bodies = st.fixed_dictionaries({"tenant_id": tenants, "rule_name": st.text(min_size=1), "message": long_texts})
+good_bodies = st.fixed_dictionaries(
+    {"tenant_id": tenants, "rule_name": st.text(min_size=1), "message": long_texts},
+    optional={"severity": severities, "dedup_key": keys},
+)
 note_bodies = st.fixed_dictionaries({}, optional={"note": st.text() | long_texts | values, "x": values})
 
 

@@ -37,6 +37,7 @@ HARMLESS = {
     "q": "r -attack",
     "message": "attack",
     "note": "attack",
+    "dedup_key": "attack",
     "type": "created",
     "since": "2026-01-01T00:00:00Z",
     "until": "2999-01-01T00:00:00Z",

@@ -179,6 +179,33 @@ async def test_create(connection: Connection) -> None:
     assert await rows_read(connection, "alerts/create", UUID(int=7), BIG, "r", "m", "low", "anonymous", None) == 0
 
 
+async def test_create_deduplicated(connection: Connection) -> None:
+    """Reporting something again reads the open alert of its key, and none where there is none."""
+    keys = (
+        "INSERT INTO alerts (tenant_id, rule_name, message, status, resolved_at, dedup_key, occurrences, last_seen_at)"
+    )
+    open_ = f"{keys} SELECT $1, 'r', 'm', 'triggered', NULL, n, 1, now() FROM generate_series(1, 200) AS n"
+    resolved = f"{keys} SELECT $1, 'r', 'm', 'resolved', now(), n % 200, 1, now() FROM generate_series(1, 2000) AS n"
+    for rows in (open_, resolved):
+        await connection.execute(rows, BIG)
+    ids = [UUID(int=n) for n in range(60)]
+    known, unknown = ([str(n + first) for n in range(60)] for first in (1, 300))
+    alike = [[BIG] * 60, ["r"] * 60, ["m"] * 60, ["low"] * 60], [["anonymous"] * 60, [None] * 60]
+    assert await rows_read(connection, "alerts/create_deduplicated", ids, *alike[0], known, *alike[1]) <= 60
+    assert await rows_read(connection, "alerts/create_deduplicated", ids, *alike[0], unknown, *alike[1]) == 0
+
+
+async def test_a_list_of_alerts_with_keys(connection: Connection) -> None:
+    """A list reads nothing more for what alerts with keys have behind the others."""
+    owner = UUID(int=77 << 64)
+    keyed = """
+    INSERT INTO alerts (tenant_id, rule_name, message, dedup_key, occurrences, last_seen_at)
+    SELECT $1, 'r', 'm', n, 1, now() FROM generate_series(1, 60) AS n
+    """
+    await connection.execute(keyed, owner)
+    assert await rows_read(connection, "alerts/list", owner, None, None, None, None) == PAGE
+
+
 async def test_stats(connection: Connection) -> None:
     """A tenant's counts are read from its lanes alone."""
     lanes = "INSERT INTO alert_counts (tenant_id, lane) SELECT $1, n FROM generate_series(-1, 15) AS n"

@@ -6,22 +6,35 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from litestar import Controller, Response, get, post, put
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
-from litestar.status_codes import HTTP_304_NOT_MODIFIED
+from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 from msgspec import Raw
 from uuid_utils.compat import uuid7
 
 from alerts_service import cursor as cursors
-from alerts_service.alerts.structs import NO_NUL, Alert, CreateAlert, NoteRequest, Page, Recorded, Severity, Status
+from alerts_service.alerts.structs import (
+    MERGED_EXAMPLE,
+    NO_NUL,
+    Alert,
+    CreateAlert,
+    NoteRequest,
+    Page,
+    Recorded,
+    Severity,
+    Status,
+)
 from alerts_service.database import Statement
 from alerts_service.errors import AlertNotFound, Conflict, Forbidden, PreconditionFailed
 from alerts_service.openapi import ETAG, NEXT_PAGE, UNCHANGED, errors, several
 from alerts_service.requests import Request, check_zones, choices
-from alerts_service.responses import JSONResponse
+from alerts_service.responses import JSONResponse, encode
 
 NO_NOTE = NoteRequest()
 
 CREATE = Statement("alerts/create", Recorded)
+CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert)
 GET = Statement("alerts/get", Alert)
 LIST = Statement("alerts/list", Page)
 SEARCH = Statement("alerts/search", Page)
@@ -39,6 +52,12 @@ IfMatch = Annotated[
     str | None,
     HeaderParameter(name="If-Match", description="Change the alert only if it still has one of these tags."),
 ]
+MERGED = ResponseSpec(
+    Alert,
+    description="The open alert with this `dedup_key`, into which it was merged",
+    generate_examples=False,
+    examples=[Example(value=Raw(encode(MERGED_EXAMPLE)))],
+)
 WEAK_TAG = re.compile(r'W/"[^"]*"')
 
 
@@ -52,10 +71,14 @@ class AlertsController(Controller):
         summary="Record an alert",
         response_description="The alert, recorded",
         response_headers=[ETAG],
-        responses=errors(401, 403, 413, 415, 422, 429, 500, 503),
+        responses={200: MERGED, **errors(401, 403, 413, 415, 422, 429, 500, 503)},
     )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
-        """The alert is committed when this answers 201."""
+        """The alert is committed when this answers.
+
+        While the tenant has an open alert with the same `dedup_key`, that one is answered with 200, with an occurrence
+        more and a severity that at most rises. If it does, an acknowledgment is undone. A resolved alert frees its key.
+        """
         if request.admit(data.tenant_id) != data.tenant_id:
             raise Forbidden("tenant_id: must be the token's own tenant")
         return await _create(request, data)
@@ -208,7 +231,7 @@ class InternalAlertsController(Controller):
         summary="Record an alert, as a service",
         response_description="The alert, recorded",
         response_headers=[ETAG],
-        responses=errors(401, 413, 415, 422, 429, 500, 503),
+        responses={200: MERGED, **errors(401, 413, 415, 422, 429, 500, 503)},
     )
     async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """As `POST /alerts`, for callers that hold the internal service key."""
@@ -216,6 +239,8 @@ class InternalAlertsController(Controller):
 
 
 async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
+    if alert.dedup_key is not None:
+        return await _create_deduplicated(request, alert)
     id_ = uuid7()
     recorded = await request.database.one(
         CREATE,
@@ -245,6 +270,22 @@ async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
     )
 
 
+async def _create_deduplicated(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
+    id_ = uuid7()
+    merged = await request.database.one(
+        CREATE_DEDUPLICATED,
+        id=id_,
+        tenant_id=alert.tenant_id,
+        rule_name=alert.rule_name,
+        message=alert.message,
+        severity=alert.severity,
+        dedup_key=alert.dedup_key,
+        actor=request.actor,
+        request_id=request.id,
+    )
+    return _answer(merged, None if merged.id == id_ else HTTP_200_OK)
+
+
 async def _get(request: Request, alert_id: UUID, tenant_id: UUID | None) -> Alert:
     alert = await request.database.one_or_none(GET, id=alert_id, tenant_id=tenant_id)
     if alert is None:
@@ -271,14 +312,16 @@ async def _move(
     alert = await _get(request, alert_id, tenant_id)
     if if_match is not None and _tag(alert) not in if_match:
         raise PreconditionFailed(f"the alert has changed: its tag is {_tag(alert)}")
+    if to == "acknowledged" and alert.status == "triggered":  # again, by a repeat that came in between
+        return await _move(request, to, alert_id, tenant_id, note=note, if_match=if_match)
     said = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
     if alert.status == to and note in (None, said):
         return _answer(alert)
     raise Conflict(_stand(alert))
 
 
-def _answer(alert: Alert) -> JSONResponse[Alert]:
-    return JSONResponse(alert, headers={"ETag": _tag(alert)})
+def _answer(alert: Alert, status_code: int | None = None) -> JSONResponse[Alert]:
+    return JSONResponse(alert, status_code=status_code, headers={"ETag": _tag(alert)})
 
 
 def _tag(alert: Alert) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 Severity = Literal["low", "medium", "high", "critical"]
 Status = Literal["triggered", "acknowledged", "resolved"]
@@ -14,6 +15,10 @@ NO_NUL = "^[^\\x00]*$"
 
 # RFC 3339, with its offset, as PostgreSQL writes it within row_to_json.
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+DedupKey = Annotated[
+    str,
+    Meta(min_length=1, max_length=255, pattern=NO_NUL, examples=["missed_call:+15550100"]),
+]
 Note = Annotated[str, Meta(max_length=10_000, pattern=NO_NUL, examples=["Calling the customer back"])]
 
 
@@ -27,6 +32,9 @@ class CreateAlert(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
         Meta(min_length=1, max_length=10_000, pattern=NO_NUL, examples=["Missed call not returned in 15 minutes"]),
     ]
     severity: Severity = "medium"
+    dedup_key: Annotated[
+        DedupKey | None, Meta(description="While the tenant has an open alert with this key, this is a repeat of it.")
+    ] = None
 
 
 class NoteRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -49,21 +57,25 @@ class Page(Struct, frozen=True):
     last_id: UUID | None
 
 
-class Alert(Struct, frozen=True):
-    """An alert as it stands. Times are in UTC."""
+class Alert(Struct, frozen=True, omit_defaults=True):
+    """An alert as it stands. Times are in UTC. What is about repeats is there where it has a `dedup_key`."""
 
     id: UUID
     tenant_id: UUID
     rule_name: Annotated[str, Meta(description="The rule that raised it; empty only on a row older than the service.")]
     message: str
     severity: Severity
-    status: Annotated[Status, Meta(description="It only moves forward: triggered, acknowledged, resolved.")]
+    status: Annotated[Status, Meta(description="It moves forward; only a repeat of higher severity triggers it again.")]
     created_at: Time
-    updated_at: Annotated[Time, Meta(description="When it last changed its status; at first, when it was recorded.")]
+    updated_at: Annotated[Time, Meta(description="When it last changed; at first, when it was recorded.")]
     acknowledged_at: Annotated[Time | None, Meta(description="Null until it is acknowledged.")]
     acknowledgment_note: Annotated[str | None, Meta(description="What was said on acknowledging, if anything.")]
     resolved_at: Annotated[Time | None, Meta(description="Null until it is resolved.")]
     resolution_note: Annotated[str | None, Meta(description="What was said on resolving, if anything.")]
+    dedup_key: Annotated[str | None, Meta(description="The key that it was recorded with.")] = None
+    occurrences: Annotated[int | None, Meta(description="How many times it was reported, by its repeats too.")] = None
+    first_seen_at: Annotated[Time | None, Meta(description="When it was reported first: as `created_at`.")] = None
+    last_seen_at: Annotated[Time | None, Meta(description="When it was reported last.")] = None
 
 
 EXAMPLE = Alert(
@@ -79,4 +91,13 @@ EXAMPLE = Alert(
     acknowledgment_note="Calling the customer back",
     resolved_at=None,
     resolution_note=None,
+)
+
+MERGED_EXAMPLE = replace(
+    EXAMPLE,
+    updated_at="2026-01-05T09:45:00+00:00",
+    dedup_key="missed_call:+15550100",
+    occurrences=3,
+    first_seen_at="2026-01-05T09:15:00+00:00",
+    last_seen_at="2026-01-05T09:45:00+00:00",
 )

@@ -30,7 +30,9 @@ class Event(Struct, frozen=True):
     type: EventType
     from_status: Annotated[Status | None, Meta(description="Null where there was none before.")]
     to_status: Status
-    note: Annotated[str | None, Meta(description="What was said on acknowledging or resolving, if anything.")]
+    note: Annotated[
+        str | None, Meta(description="What was said on acknowledging or resolving, if anything, or a repeat's message.")
+    ]
     actor: Annotated[
         str,
         Meta(

@@ -15,7 +15,11 @@ SELECT
     rfc3339(alerts.acknowledged_at) AS acknowledged_at,
     alerts.acknowledgment_note,
     rfc3339(alerts.resolved_at) AS resolved_at,
-    alerts.resolution_note
+    alerts.resolution_note,
+    alerts.dedup_key,
+    alerts.occurrences,
+    CASE WHEN alerts.dedup_key IS NOT NULL THEN rfc3339(alerts.created_at) END AS first_seen_at,
+    rfc3339(alerts.last_seen_at) AS last_seen_at
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (id, tenant_id, place)
 JOIN alerts ON alerts.id = asked.id
 WHERE asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id;

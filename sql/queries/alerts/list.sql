@@ -2,7 +2,8 @@
 -- of the last where more follow. Several statuses or severities have commas between them, and none comes twice.
 -- A page is the first rows of one index without a filter, and with one the first of each piece of another that the
 -- filter lets through. By a condition that all rows meet each names its index: so nothing is read but the first 51 rows
--- of a piece, whatever the planner believes.
+-- of a piece, whatever the planner believes. The JSON of a whole page is made at once; what alerts with a key have behind
+-- the twelve fields of all is put in where a page has any.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?
 -- $3 severity text[]?
@@ -34,7 +35,10 @@ FROM (
 ) AS asked
 CROSS JOIN LATERAL (
     SELECT
-        coalesce(array_to_json((array_agg(found))[:50])::text, '[]') AS alerts,
+        CASE
+            WHEN count(found.repeats) = 0 THEN coalesce(array_to_json((array_agg(alert))[:50])::text, '[]')
+            ELSE with_repeats(array_to_json((array_agg(alert))[:50]), (array_agg(found.repeats))[:50])
+        END AS alerts,
         CASE WHEN count(*) > 50 THEN (array_agg(found.created_at))[50] END AS last_created_at,
         CASE WHEN count(*) > 50 THEN (array_agg(found.id))[50] END AS last_id
     FROM (
@@ -51,7 +55,8 @@ CROSS JOIN LATERAL (
                 acknowledged_at,
                 acknowledgment_note,
                 resolved_at,
-                resolution_note
+                resolution_note,
+                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
             FROM alerts
             WHERE asked.status IS NULL
                 AND asked.severity IS NULL
@@ -75,7 +80,8 @@ CROSS JOIN LATERAL (
             piece.acknowledged_at,
             piece.acknowledgment_note,
             piece.resolved_at,
-            piece.resolution_note
+            piece.resolution_note,
+            piece.repeats
         FROM unnest(
             CASE
                 WHEN asked.status IS NOT NULL THEN string_to_array(asked.status, ',')
@@ -101,7 +107,8 @@ CROSS JOIN LATERAL (
                 acknowledged_at,
                 acknowledgment_note,
                 resolved_at,
-                resolution_note
+                resolution_note,
+                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
             FROM alerts
             WHERE tenant_id = asked.tenant_id
                 AND status = one.status
@@ -115,4 +122,19 @@ CROSS JOIN LATERAL (
         ORDER BY created_at DESC, id DESC
         LIMIT 51
     ) AS found
+    CROSS JOIN LATERAL (
+        SELECT
+            found.id,
+            found.tenant_id,
+            found.rule_name,
+            found.message,
+            found.severity,
+            found.status,
+            found.created_at,
+            found.updated_at,
+            found.acknowledged_at,
+            found.acknowledgment_note,
+            found.resolved_at,
+            found.resolution_note
+    ) AS alert
 ) AS page;

@@ -51,7 +51,10 @@ moved AS (
         alerts.acknowledgment_note,
         alerts.resolved_at,
         alerts.resolution_note,
-        alerts.version
+        alerts.version,
+        alerts.dedup_key,
+        alerts.occurrences,
+        alerts.last_seen_at
 ),
 logged AS (
     INSERT INTO alert_events (
@@ -114,5 +117,9 @@ SELECT
     rfc3339(acknowledged_at) AS acknowledged_at,
     acknowledgment_note,
     rfc3339(resolved_at) AS resolved_at,
-    resolution_note
+    resolution_note,
+    dedup_key,
+    occurrences,
+    CASE WHEN dedup_key IS NOT NULL THEN rfc3339(created_at) END AS first_seen_at,
+    rfc3339(last_seen_at) AS last_seen_at
 FROM moved;

@@ -77,7 +77,8 @@ CROSS JOIN LATERAL (
                 acknowledged_at,
                 acknowledgment_note,
                 resolved_at,
-                resolution_note
+                resolution_note,
+                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
             FROM alerts
             WHERE asked.whole
                 AND asked.rule_name IS NULL
@@ -101,7 +102,8 @@ CROSS JOIN LATERAL (
             piece.acknowledged_at,
             piece.acknowledgment_note,
             piece.resolved_at,
-            piece.resolution_note
+            piece.resolution_note,
+            piece.repeats
         FROM unnest(asked.statuses) AS one (status)
         CROSS JOIN unnest(asked.severities) AS other (severity)
         CROSS JOIN LATERAL (
@@ -117,7 +119,8 @@ CROSS JOIN LATERAL (
                 acknowledged_at,
                 acknowledgment_note,
                 resolved_at,
-                resolution_note
+                resolution_note,
+                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
             FROM alerts
             WHERE NOT asked.whole
                 AND asked.rule_name IS NULL
@@ -143,7 +146,8 @@ CROSS JOIN LATERAL (
             piece.acknowledged_at,
             piece.acknowledgment_note,
             piece.resolved_at,
-            piece.resolution_note
+            piece.resolution_note,
+            piece.repeats
         FROM unnest(asked.statuses) AS one (status)
         CROSS JOIN unnest(asked.severities) AS other (severity)
         CROSS JOIN LATERAL (
@@ -159,7 +163,8 @@ CROSS JOIN LATERAL (
                 acknowledged_at,
                 acknowledgment_note,
                 resolved_at,
-                resolution_note
+                resolution_note,
+                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
             FROM alerts
             WHERE tenant_id = asked.tenant_id
                 AND rule_name = asked.rule_name
@@ -188,6 +193,7 @@ CROSS JOIN LATERAL (
             acknowledgment_note,
             resolved_at,
             resolution_note,
+            repeats,
             row_number() OVER newest AS number,
             sum(octet_length(message)) OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS octets_before
         FROM listed
@@ -207,6 +213,7 @@ CROSS JOIN LATERAL (
             acknowledgment_note,
             resolved_at,
             resolution_note,
+            repeats,
             number
         FROM examined
         WHERE number < asked.depth
@@ -222,7 +229,10 @@ CROSS JOIN LATERAL (
         LIMIT 1
     )
     SELECT
-        coalesce(array_to_json((array_agg(found))[:50])::text, '[]') AS alerts,
+        CASE
+            WHEN count(found.repeats) = 0 THEN coalesce(array_to_json((array_agg(alert))[:50])::text, '[]')
+            ELSE with_repeats(array_to_json((array_agg(alert))[:50]), (array_agg(found.repeats))[:50])
+        END AS alerts,
         CASE WHEN count(*) > 50 THEN (array_agg(found.created_at))[50] ELSE (SELECT created_at FROM reached) END
             AS last_created_at,
         CASE WHEN count(*) > 50 THEN (array_agg(found.id))[50] ELSE (SELECT id FROM reached) END
@@ -240,11 +250,27 @@ CROSS JOIN LATERAL (
             acknowledged_at,
             acknowledgment_note,
             resolved_at,
-            resolution_note
+            resolution_note,
+            repeats
         FROM near
         WHERE asked.words IS NULL
             OR to_tsvector('simple', rule_name || ' ' || left(message, 10000)) @@ asked.words
         ORDER BY number
         LIMIT 51
     ) AS found
+    CROSS JOIN LATERAL (
+        SELECT
+            found.id,
+            found.tenant_id,
+            found.rule_name,
+            found.message,
+            found.severity,
+            found.status,
+            found.created_at,
+            found.updated_at,
+            found.acknowledged_at,
+            found.acknowledgment_note,
+            found.resolved_at,
+            found.resolution_note
+    ) AS alert
 ) AS page;
