@@ -209,7 +209,7 @@ def statuses_seen() -> Iterator[set[int]]:
 
 
 @settings(
-    max_examples=EXAMPLES or 40,
+    max_examples=EXAMPLES or 60,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,

@@ -203,7 +203,7 @@ async def test_a_list_of_alerts_with_keys(connection: Connection) -> None:
     SELECT $1, 'r', 'm', n, 1, now() FROM generate_series(1, 60) AS n
     """
     await connection.execute(keyed, owner)
-    assert await rows_read(connection, "alerts/list", owner, None, None, None, None) == PAGE
+    assert await rows_read(connection, "alerts/list", owner, *[None] * 6) == PAGE
 
 
 async def test_stats(connection: Connection) -> None:

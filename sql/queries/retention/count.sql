@@ -7,5 +7,4 @@ SELECT
     count(*) AS alerts,
     coalesce(sum(version), 0)::bigint AS events
 FROM alerts
-WHERE status = 'resolved'
-    AND resolved_at < now() - make_interval(days => ($1::integer[])[1]);
+WHERE resolved_at < now() - make_interval(days => ($1::integer[])[1]);

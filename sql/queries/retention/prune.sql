@@ -8,8 +8,7 @@
 WITH due AS MATERIALIZED (
     SELECT id
     FROM alerts
-    WHERE status = 'resolved'
-        AND resolved_at < now() - make_interval(days => ($1::integer[])[1])
+    WHERE resolved_at < now() - make_interval(days => ($1::integer[])[1])
         AND resolved_at >= coalesce(($2::timestamptz[])[1], '-infinity')
     ORDER BY resolved_at
     LIMIT 500
