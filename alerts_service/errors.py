@@ -11,6 +11,7 @@ Exception
     ├── Forbidden            403  a change that the token's tenant may not make
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
+    ├── StillRunning         409  a request whose key came with another one that is not done
     ├── Unfinished           408  the body did not come to its end
     ├── TooManyRequests      429  this tenant or this service key has called too often
     ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
@@ -119,6 +120,14 @@ class Conflict(Refusal):
     error = "Conflict"
 
 
+class StillRunning(Refusal):
+    """The first request with this key is not done, so nobody knows its answer yet."""
+
+    status = HTTPStatus.CONFLICT
+    error = "Request in progress"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
 class PreconditionFailed(Refusal):
     """The alert is no longer as the caller knows it."""
 
@@ -173,7 +182,8 @@ class Unhealthy(Refusal):
     error = "Service unavailable"
 
 
-def _refused(_: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
+def refused(_: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
+    """Answer with a refusal."""
     return _response(refusal.status, refusal.error, refusal.detail, refusal.headers)
 
 
@@ -208,7 +218,7 @@ def _allowed(error: HTTPException) -> str:
 
 
 HANDLERS: ExceptionHandlersMap = {
-    Refusal: _refused,
+    Refusal: refused,
     HTTPException: _http_error,
     Exception: _unforeseen,
 }

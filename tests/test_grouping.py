@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from alerts_service.grouping import Full, Group, Late
+from alerts_service.grouping import Full, Group, Late, Turns
 from alerts_service.logs import RequestIdFilter, request_id
 
 pytestmark = pytest.mark.anyio
@@ -196,3 +196,42 @@ async def test_nobody_waits_for_ever() -> None:
     line.open.set()
     assert await flying == 10
     assert line.groups == [[1]]
+
+
+async def test_turns_are_taken() -> None:
+    """As many blocks go on at once as may; then the keys take turns, and whoever waits too long is told so."""
+    turns, order = Turns(flights=2, patience=0.05), list[str]()
+
+    async def block(key: str, over: asyncio.Event) -> None:
+        async with turns.turn(key):
+            order.append(key)
+            await over.wait()
+
+    first, over = asyncio.Event(), asyncio.Event()
+    over.set()
+    begun = [asyncio.create_task(block("a", first)) for _ in range(2)]
+    await settle()
+    waiting = [asyncio.create_task(block(key, over)) for key in ("a", "a", "a", "b")]
+    await settle()
+    waiting[0].cancel()
+    await settle()
+    first.set()
+    await asyncio.gather(*begun, *waiting[1:])
+    assert order == ["a", "a", "a", "b", "a"]
+    stuck = [asyncio.create_task(block("a", asyncio.Event())) for _ in range(2)]
+    await settle()
+    with pytest.raises(Late):
+        await block("a", over)
+    for task in stuck:
+        task.cancel()
+    await asyncio.wait(stuck)
+    await block("a", over)
+
+
+async def test_a_block_that_raises_gives_its_turn_back() -> None:
+    """Whatever ends a block, the next one goes on."""
+    turns = Turns(flights=1, patience=0.05)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="over"):
+            async with turns.turn("a"):
+                raise ValueError("over")

@@ -14,6 +14,7 @@ from alerts_service import cursor as cursors
 from alerts_service.alerts.structs import Alert, CreateAlert, NoteRequest, Page, Recorded, Severity, Status
 from alerts_service.database import Statement
 from alerts_service.errors import AlertNotFound, Conflict, Forbidden, PreconditionFailed
+from alerts_service.idempotency import once
 from alerts_service.openapi import ETAG, NEXT_PAGE, UNCHANGED, errors
 from alerts_service.requests import Request
 from alerts_service.responses import JSONResponse
@@ -50,13 +51,13 @@ class AlertsController(Controller):
         summary="Record an alert",
         response_description="The alert, recorded",
         response_headers=[ETAG],
-        responses=errors(401, 403, 413, 415, 422, 429, 500, 503),
+        responses=errors(401, 403, 409, 413, 415, 422, 429, 500, 503),
     )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """The alert is committed when this answers 201."""
         if request.admit(data.tenant_id) != data.tenant_id:
             raise Forbidden("tenant_id: must be the token's own tenant")
-        return await _create(request, data)
+        return await once(request, data.tenant_id, _create(request, data))
 
     @get(
         summary="List a tenant's alerts",
@@ -127,9 +128,9 @@ class AlertsController(Controller):
         if_match: IfMatch = None,
     ) -> Response[Alert]:
         """From `triggered`. The same call again changes nothing and answers 200; with another note it is a conflict."""
-        return await _move(
-            request, "acknowledged", alert_id, request.admit(tenant_id), note=data.note, if_match=if_match
-        )
+        own = request.admit(tenant_id)
+        move = _move(request, "acknowledged", alert_id, own, note=data.note, if_match=if_match)
+        return await once(request, tenant_id, move)
 
     @put(
         "/{alert_id:str}/resolve",
@@ -147,7 +148,9 @@ class AlertsController(Controller):
         if_match: IfMatch = None,
     ) -> Response[Alert]:
         """From `triggered` or `acknowledged`. The same call again answers 200; with another note it is a conflict."""
-        return await _move(request, "resolved", alert_id, request.admit(tenant_id), note=data.note, if_match=if_match)
+        own = request.admit(tenant_id)
+        move = _move(request, "resolved", alert_id, own, note=data.note, if_match=if_match)
+        return await once(request, tenant_id, move)
 
 
 class InternalAlertsController(Controller):
@@ -160,11 +163,11 @@ class InternalAlertsController(Controller):
         summary="Record an alert, as a service",
         response_description="The alert, recorded",
         response_headers=[ETAG],
-        responses=errors(401, 413, 415, 422, 429, 500, 503),
+        responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
     )
     async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """As `POST /alerts`, for callers that hold the internal service key."""
-        return await _create(request, data)
+        return await once(request, data.tenant_id, _create(request, data))
 
 
 async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
