@@ -7,6 +7,7 @@ process is asked and whatever happened to the one that was.
 import re
 from collections.abc import Coroutine
 from contextlib import closing
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -47,9 +48,9 @@ class Answer(Struct, frozen=True):
 
 
 class Kept(Struct, frozen=True):
-    """How long an answer is that was kept."""
+    """Since when an answer is kept."""
 
-    bytes: int
+    created_at: datetime
 
 
 LOCK = Statement("idempotency/lock", Lock)

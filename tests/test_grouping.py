@@ -199,33 +199,30 @@ async def test_nobody_waits_for_ever() -> None:
 
 
 async def test_turns_are_taken() -> None:
-    """As many blocks go on at once as may; then the keys take turns, and whoever waits too long is told so."""
-    turns, order = Turns(flights=2, patience=0.05), list[str]()
+    """As many blocks go on at once as may, and then the keys take turns; who gives up or waits too long is left out."""
+    turns, order, over = Turns(flights=2, patience=0.05), list[str](), asyncio.Event()
 
-    async def block(key: str, over: asyncio.Event) -> None:
+    async def block(key: str) -> None:
         async with turns.turn(key):
             order.append(key)
             await over.wait()
 
-    first, over = asyncio.Event(), asyncio.Event()
+    blocks = [asyncio.create_task(block(key)) for key in ("a", "a", "b", "b", "b", "c", "d")]
+    await settle()
+    blocks.pop().cancel()
+    await settle()
+    assert order == ["a", "a"]
     over.set()
-    begun = [asyncio.create_task(block("a", first)) for _ in range(2)]
-    await settle()
-    waiting = [asyncio.create_task(block(key, over)) for key in ("a", "a", "a", "b")]
-    await settle()
-    waiting[0].cancel()
-    await settle()
-    first.set()
-    await asyncio.gather(*begun, *waiting[1:])
-    assert order == ["a", "a", "a", "b", "a"]
-    stuck = [asyncio.create_task(block("a", asyncio.Event())) for _ in range(2)]
+    await asyncio.gather(*blocks)
+    assert order == ["a", "a", "b", "c", "b", "b"]
+    over.clear()
+    stuck = [asyncio.create_task(block("e")) for _ in range(2)]
     await settle()
     with pytest.raises(Late):
-        await block("a", over)
-    for task in stuck:
-        task.cancel()
-    await asyncio.wait(stuck)
-    await block("a", over)
+        await block("f")
+    over.set()
+    await asyncio.gather(*stuck, block("g"))
+    assert order[6:] == ["e", "e", "g"]
 
 
 async def test_a_block_that_raises_gives_its_turn_back() -> None:

@@ -123,7 +123,7 @@ async def keys(connection: Connection) -> AsyncIterator[None]:
     await transaction.start()
     await connection.execute(
         "INSERT INTO idempotency_keys (tenant_id, route, key, fingerprint, status, body, created_at)"
-        f" SELECT '{BIG}', 'POST /alerts', n, '', 201, '', now() - interval '1 day' + (n - 10000) * interval '8 seconds'"
+        f" SELECT '{BIG}', 'POST /alerts', n, '', 201, '', now() - interval '1 day' + (n - 10000) * interval '8 s'"
         " FROM generate_series(1, 20000) AS n"
     )
     yield

@@ -1,4 +1,5 @@
 -- Keep the first answers to keys, also in the place of ones that have expired, and forget ten others that have.
+-- No row: there is an answer already, which nobody who holds the key meets.
 -- $1 tenant_id uuid[]
 -- $2 route text[]
 -- $3 key text[]
@@ -65,8 +66,14 @@ kept AS (
         body = excluded.body,
         created_at = excluded.created_at
     WHERE idempotency_keys.created_at <= now() - interval '24 hours'
+    RETURNING
+        tenant_id,
+        route,
+        key,
+        created_at
 )
 SELECT
-    place,
-    length(body) AS bytes
-FROM asked;
+    asked.place,
+    kept.created_at
+FROM asked
+JOIN kept USING (tenant_id, route, key);
