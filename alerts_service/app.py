@@ -18,6 +18,7 @@ from alerts_service.guards import requires_service_key, requires_tenant_token
 from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import EXAMPLE as EVENT_EXAMPLE
 from alerts_service.history.controller import HistoryController
+from alerts_service.idempotency import REPLAYED
 from alerts_service.rates import limited_requests, limits_service_key
 from alerts_service.requests import Request, check_query
 from alerts_service.responses import JSONResponse
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 # what two thousand waiting requests hold, all of it in use, that each of them costs twice as much.
 YOUNG_OBJECTS = 50_000
 
-EXPOSED = ["ETag", "Link", "Retry-After", "X-Request-ID"]
+EXPOSED = ["ETag", REPLAYED, "Link", "Retry-After", "X-Request-ID"]
 
 
 def create_app(settings: Settings, database: Database | None = None) -> Service:

@@ -44,7 +44,7 @@ Borrowed: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 
 class Connections:
-    """Hands out the connections of a pool, each for one statement at a time.
+    """Hands out the connections of a pool, each for one statement or one transaction at a time.
 
     The pool makes them, and replaces those that are lost. But to give one back to it and to take it again costs nearly
     as much as a small statement, so one that did its work well and that nobody waits for is kept here.
@@ -131,7 +131,13 @@ class Connections:
     async def _give_back(self, connection: Borrowed) -> None:
         # By now the statement has its outcome, which a fault on the way back to the pool does not change.
         with suppress(*NO_CONNECTION):
-            await self._pool.release(connection)
+            try:
+                if connection.is_in_transaction():  # which the pool would end too, but with a complaint
+                    await connection.execute("ROLLBACK")
+            except NO_CONNECTION:
+                connection.terminate()
+            finally:
+                await self._pool.release(connection)
 
 
 def _usable(connection: Borrowed) -> bool:

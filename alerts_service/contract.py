@@ -16,6 +16,7 @@ from alerts_service.errors import StartError
 
 COLUMN_TYPES: dict[str, type[inspect.Type]] = {
     "bool": inspect.BoolType,
+    "bytea": inspect.BytesType,
     "float4": inspect.FloatType,
     "float8": inspect.FloatType,
     "int2": inspect.IntType,

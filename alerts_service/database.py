@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.connections import LOST, NO_CONNECTION, Connections, Pool, no_room, no_start, unreachable
-from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, StartError
-from alerts_service.grouping import Full, Group, Late
+from alerts_service.connections import LOST, NO_CONNECTION, Borrowed, Connections, Pool, no_room, no_start, unreachable
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, Refusal, StartError
+from alerts_service.grouping import Full, Group, Late, Turns
 
 # After these nothing was done, so what was asked in vain with others may be asked alone.
 UNDONE = (
@@ -21,6 +21,13 @@ UNDONE = (
     asyncpg.LockNotAvailableError,
     asyncpg.TransactionRollbackError,
 )
+
+# What a call meets that does not get as far as others, and what a connection meets.
+HELD_UP = (Full, Late, asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
+FAULTS = (asyncio.TimeoutError, asyncpg.DataError, asyncpg.InsufficientResourcesError, *LOST)
+
+# A process that vanished from the network within a transaction does not hold up others for long.
+BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
 
 # What every connection is told. A lock that does not come soon is one that somebody holds on to. Every
 # statement has an index that fits: it is planned once, for any values, and never reads a whole table because there was
@@ -117,6 +124,8 @@ class Database:
         self._patience = patience
         self._queries = queries
         self._groups = {name: self._group(name, query) for name, query in queries.items()}
+        # Transactions take long, so they leave a connection to all others.
+        self._turns = Turns(flights=max(1, connections.limit - 1), patience=patience)
 
     def _group(self, name: str, query: Query) -> Group[tuple[object, ...], asyncpg.Record | None]:
         apart = name in Statement.declared and Statement.declared[name].apart
@@ -142,12 +151,8 @@ class Database:
         values = self._queries[statement.name].values(arguments)
         try:
             record = await self._groups[statement.name](arguments.get("tenant_id"), values)
-        except Full:
-            raise DatabaseBusy("too many requests wait for the database") from None
-        except Late:
-            raise DatabaseBusy("the database did not get round to this in time") from None
-        except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
-            raise DatabaseBusy("somebody holds on to what this waited for") from None
+        except HELD_UP as error:
+            raise _held_up(error) from None
         return None if record is None else statement.row(*record[1:])
 
     async def one(self, statement: Statement[Row], /, **arguments: object) -> Row:
@@ -157,22 +162,43 @@ class Database:
             raise LookupError(statement.name)
         return row
 
+    @asynccontextmanager
+    async def transaction(self, key: Hashable) -> AsyncIterator["Database"]:
+        """Yield a database on which all that is changed is changed together at the end, or not at all if it raises.
+
+        Those who wait for a turn take turns by their keys.
+        """
+        committing = False
+        try:
+            async with self._turns.turn(key), self.connections.one() as connection:
+                await connection.execute(BEGIN)
+                yield Transaction(self._queries, connection)
+                committing = True
+                await connection.execute("COMMIT")
+        except HELD_UP as error:
+            raise _held_up(error) from None
+        except FAULTS as error:
+            raise _fault(error, changes=committing) from error
+
     async def _fetch(self, connections: Connections, query: Query, values: Sequence[object]) -> list[asyncpg.Record]:
         try:
             async with connections.one() as connection:
                 return await connection.fetch(query.sql, *values)
-        except asyncpg.QueryCanceledError:
-            raise DatabaseBusy("the statement was not done in time") from None
-        except asyncio.TimeoutError:
-            if query.shared:
-                raise DatabaseBusy("the statement was not done in time") from None
-            raise OutcomeUnknown("the change was not done in time; it may still have been made") from None
-        except asyncpg.DataError as error:
-            raise Invalid("the database cannot hold a value of this request") from error
-        except asyncpg.InsufficientResourcesError as error:
-            raise no_room(error) from None
-        except LOST as error:
-            raise unreachable(error) from error
+        except FAULTS as error:
+            raise _fault(error, changes=not query.shared) from error
+
+
+class Transaction(Database):
+    """Runs statements one after the other on one connection. What they meet is told at the end of the transaction."""
+
+    def __init__(self, queries: Mapping[str, Query], connection: Borrowed) -> None:
+        self._queries, self._connection = queries, connection
+
+    async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
+        """Run a statement for one call and return the row of it, or None where it has none."""
+        query = self._queries[statement.name]
+        record = await self._connection.fetchrow(query.sql, *[[value] for value in query.values(arguments)])
+        return None if record is None else statement.row(*record[1:])
 
 
 class AwaitedDatabase(Database):
@@ -184,6 +210,34 @@ class AwaitedDatabase(Database):
     async def one_or_none(self, *_: object, **__: object) -> NoReturn:
         """Run nothing."""
         raise DatabaseUnreachable
+
+    @asynccontextmanager
+    async def transaction(self, _: Hashable) -> AsyncIterator[Database]:
+        """Begin nothing."""
+        raise DatabaseUnreachable
+        yield self
+
+
+def _held_up(error: Exception) -> DatabaseBusy:
+    """Say why a call did not get as far as others."""
+    if isinstance(error, Full):
+        return DatabaseBusy("too many requests wait for the database")
+    if isinstance(error, Late):
+        return DatabaseBusy("the database did not get round to this in time")
+    return DatabaseBusy("somebody holds on to what this waited for")
+
+
+def _fault(error: Exception, *, changes: bool) -> Refusal:
+    """Say what became of a statement, which may have changed something where it `changes` anything."""
+    if isinstance(error, asyncpg.QueryCanceledError) or (isinstance(error, asyncio.TimeoutError) and not changes):
+        return DatabaseBusy("the statement was not done in time")
+    if isinstance(error, asyncio.TimeoutError):
+        return OutcomeUnknown("the change was not done in time; it may still have been made")
+    if isinstance(error, asyncpg.DataError):
+        return Invalid("the database cannot hold a value of this request")
+    if isinstance(error, asyncpg.InsufficientResourcesError):
+        return no_room(error)
+    return unreachable(error)
 
 
 class PlainConnection(asyncpg.Connection):

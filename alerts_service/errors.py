@@ -11,6 +11,7 @@ Exception
     ├── Forbidden            403  a change that the token's tenant may not make
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
+    ├── StillRunning         409  a request whose key came with another one that is not done
     ├── Unfinished           408  the body did not come to its end
     ├── TooManyRequests      429  this tenant or this service key has called too often
     ├── Crowded              503  there is no room for this body beside the others
@@ -120,6 +121,14 @@ class Conflict(Refusal):
     error = "Conflict"
 
 
+class StillRunning(Refusal):
+    """The first request with this key is not done, so nobody knows its answer yet."""
+
+    status = HTTPStatus.CONFLICT
+    error = "Request in progress"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
 class PreconditionFailed(Refusal):
     """The alert is no longer as the caller knows it."""
 
@@ -182,7 +191,8 @@ class Unhealthy(Refusal):
     error = "Service unavailable"
 
 
-def _refused(request: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
+def refused(request: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
+    """Answer with a refusal."""
     line: Any = request.scope.get("line")
     if line is not None and refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         line.reason = refusal.detail or refusal.error
@@ -220,7 +230,7 @@ def _allowed(error: HTTPException) -> str:
 
 
 HANDLERS: ExceptionHandlersMap = {
-    Refusal: _refused,
+    Refusal: refused,
     HTTPException: _http_error,
     Exception: _unforeseen,
 }

@@ -7,7 +7,8 @@ a free flight leaves at once. A group that has left takes nobody in, so whoever 
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Generic, TypeVar
 
@@ -162,6 +163,47 @@ class Group(Generic[Ask, Answer]):
             for call, answer in zip(group, answers, strict=True):
                 if not call.future.done():
                     call.future.set_result(answer)
+
+
+class Turn(Struct):
+    """What takes longer than a call, from its begin until it is over."""
+
+    begun: "asyncio.Future[None]"
+    over: "asyncio.Future[None]"
+
+
+class Turns:
+    """Lets `flights` blocks at a time go on, while others wait as the calls of a Group do, and as fairly."""
+
+    def __init__(self, *, flights: int, patience: float) -> None:
+        self._group: Group[Turn, None] = Group(_hold, flights=flights, seats=1, patience=patience)
+
+    @asynccontextmanager
+    async def turn(self, key: Hashable) -> AsyncIterator[None]:
+        """Wait until the block may go on.
+
+        Raises:
+            Full, Late: as a Group does.
+        """
+        loop = asyncio.get_running_loop()
+        turn = Turn(loop.create_future(), loop.create_future())
+        holding = asyncio.create_task(self._group(key, turn))
+        try:
+            await asyncio.wait({holding, turn.begun}, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.begun.done():
+                await holding  # which tells why
+            yield
+        finally:
+            turn.over.set_result(None)
+            if not turn.begun.done():
+                holding.cancel()
+
+
+async def _hold(turns: Sequence[Turn]) -> list[None]:
+    for turn in turns:
+        turn.begun.set_result(None)
+        await turn.over
+    return [None] * len(turns)
 
 
 def _fail(group: "list[Call[Ask, Answer]]", error: BaseException) -> None:

@@ -39,6 +39,7 @@ from msgspec import Struct
 
 from alerts_service.errors import ErrorResponse
 from alerts_service.guards import SERVICE_KEY_HEADER
+from alerts_service.idempotency import KEY_PATTERN, REPLAYED
 
 ERRORS = {
     401: "The internal service key is missing or wrong",
@@ -72,6 +73,9 @@ SERVICE_KEY: list[SecurityRequirement] = [{"serviceKey": []}]
 TENANT_TOKEN: list[SecurityRequirement] = [{"bearerAuth": []}]
 NO_TOKEN = ErrorResponse("Unauthorized", "the header authorization must hold Bearer and a tenant's token")
 NO_TIME = ErrorResponse("Service unavailable", "the database did not get round to this in time")
+STILL_RUNNING = ErrorResponse(
+    "Request in progress", "Idempotency-Key: the first request with this key is still running"
+)
 KEY_LIMIT = ErrorResponse("Too many requests", "the limit of a service key is 1000/minute")
 STATIC = "/docs/static"
 INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<text>.+?)</script>", re.DOTALL)
@@ -110,6 +114,21 @@ PERHAPS_RETRY_AFTER = OpenAPIHeader(
     description=f"{SECONDS} Missing where a change may have been made all the same.",
     schema=Schema(type=OpenAPIType.INTEGER),
 )
+RETRY_AFTER_KEY = OpenAPIHeader(
+    description=f"{SECONDS} Only while the first request is still running.", schema=Schema(type=OpenAPIType.INTEGER)
+)
+IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    param_in="header",
+    required=False,
+    description="Makes this request safe to repeat for 24 hours: it is done once, and its first answer is given again.",
+    schema=Schema(type=OpenAPIType.STRING, pattern=f"^({KEY_PATTERN})$"),
+)
+IDEMPOTENT_REPLAYED = OpenAPIHeader(
+    description="`true`: the first answer to this `Idempotency-Key`, once more",
+    schema=Schema(type=OpenAPIType.STRING, const="true"),
+)
+RUNS = "The first request with this `Idempotency-Key` is still running"
 
 
 def errors(*statuses: int) -> dict[int, ResponseSpec]:
@@ -185,15 +204,11 @@ def correct(app: Litestar, *examples: Struct) -> None:
             structs.update(dict.fromkeys(_structs(field)))
         responses: dict[str, Any] = operation.responses or {}
         _keep_what_is_answered(responses, operation.security)
-        if "503" in responses and "500" in responses:
-            responses["503"].headers = {"Retry-After": PERHAPS_RETRY_AFTER}
-            responses["503"].content["application/json"].example = _verbatim(NO_TIME)
-        if "429" in responses:
-            responses["429"].headers = {"Retry-After": RETRY_AFTER}
-        if "200" in responses and "201" in responses:
-            responses["200"].headers = responses["201"].headers
+        _add_headers(responses)
         if data and isinstance(operation.request_body, RequestBody):
             operation.request_body.required = not data.has_default
+        if handler.http_methods & {"POST", "PUT"}:
+            _take_a_key(operation, responses)
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):
                 parameter.schema = _without_null(parameter.schema)
@@ -216,6 +231,16 @@ def _keep_what_is_answered(responses: dict[str, Any], security: list[SecurityReq
         _count_the_key(responses["429"])
 
 
+def _add_headers(responses: dict[str, Any]) -> None:
+    if "503" in responses and "500" in responses:
+        responses["503"].headers = {"Retry-After": PERHAPS_RETRY_AFTER}
+        responses["503"].content["application/json"].example = _verbatim(NO_TIME)
+    if "429" in responses:
+        responses["429"].headers = {"Retry-After": RETRY_AFTER}
+    if "200" in responses and "201" in responses:
+        responses["200"].headers = responses["201"].headers
+
+
 def _ask_for_token(unauthorized: Any) -> None:
     unauthorized.description = "The token is missing, has expired, or is none of a tenant"
     unauthorized.headers = {"WWW-Authenticate": WWW_AUTHENTICATE}
@@ -225,6 +250,20 @@ def _ask_for_token(unauthorized: Any) -> None:
 def _count_the_key(too_many: Any) -> None:
     too_many.description = "This service key has called too often, where there is such a limit"
     too_many.content["application/json"].example = _verbatim(KEY_LIMIT)
+
+
+def _take_a_key(operation: Operation, responses: dict[str, Any]) -> None:
+    """Document what a repeated request is answered; where there is no workflow that alone is a conflict."""
+    operation.parameters = [*(operation.parameters or ()), IDEMPOTENCY_KEY]
+    for status in responses.keys() & {"200", "201", "404", "409", "412"}:
+        responses[status].headers = {**(responses[status].headers or {}), REPLAYED: IDEMPOTENT_REPLAYED}
+    conflict = responses["409"]
+    conflict.headers["Retry-After"] = RETRY_AFTER_KEY
+    if "404" in responses:
+        conflict.description = f"{ERRORS[409]}, or: {RUNS[0].lower()}{RUNS[1:]}"
+    else:
+        conflict.description = RUNS
+        conflict.content["application/json"].example = _verbatim(STILL_RUNNING)
 
 
 def _operations(app: Litestar) -> Iterator[tuple[HTTPRouteHandler, Operation]]:

@@ -1,7 +1,8 @@
 """A request whose JSON body is read by msgspec, strictly, straight into the type its handler asks for."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar, get_args
@@ -36,12 +37,23 @@ class Request(litestar.Request[Any, Any, Any]):
 
     gathered: ClassVar[int] = 0  # bytes of all bodies that are still coming in, in this process
     _read: bytes | None = None
+    _together: Database | None = None
 
     @property
     def database(self) -> Database:
-        """The database of the application."""
-        database: Database = self.app.state.database
+        """The database of the application, or the transaction in which this request asks it."""
+        database: Database = self._together or self.app.state.database
         return database
+
+    @asynccontextmanager
+    async def transaction(self, tenant_id: UUID) -> AsyncIterator[Database]:
+        """Let all that this request changes be changed together, or not at all where the block raises."""
+        async with self.database.transaction(tenant_id) as together:
+            self._together = together
+            try:
+                yield together
+            finally:
+                self._together = None
 
     @property
     def tenant(self) -> UUID | None:

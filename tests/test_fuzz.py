@@ -118,6 +118,7 @@ headers = st.lists(
                 b"x-service-key",
                 b"if-match",
                 b"if-none-match",
+                b"idempotency-key",
                 b"content-type",
                 b"accept",
                 b"cookie",

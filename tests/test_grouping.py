@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from alerts_service.grouping import Full, Group, Late
+from alerts_service.grouping import Full, Group, Late, Turns
 from alerts_service.logs import RequestIdFilter, request_id
 
 pytestmark = pytest.mark.anyio
@@ -196,3 +196,39 @@ async def test_nobody_waits_for_ever() -> None:
     line.open.set()
     assert await flying == 10
     assert line.groups == [[1]]
+
+
+async def test_turns_are_taken() -> None:
+    """As many blocks go on at once as may, and then the keys take turns; who gives up or waits too long is left out."""
+    turns, order, over = Turns(flights=2, patience=0.05), list[str](), asyncio.Event()
+
+    async def block(key: str) -> None:
+        async with turns.turn(key):
+            order.append(key)
+            await over.wait()
+
+    blocks = [asyncio.create_task(block(key)) for key in ("a", "a", "b", "b", "b", "c", "d")]
+    await settle()
+    blocks.pop().cancel()
+    await settle()
+    assert order == ["a", "a"]
+    over.set()
+    await asyncio.gather(*blocks)
+    assert order == ["a", "a", "b", "c", "b", "b"]
+    over.clear()
+    stuck = [asyncio.create_task(block("e")) for _ in range(2)]
+    await settle()
+    with pytest.raises(Late):
+        await block("f")
+    over.set()
+    await asyncio.gather(*stuck, block("g"))
+    assert order[6:] == ["e", "e", "g"]
+
+
+async def test_a_block_that_raises_gives_its_turn_back() -> None:
+    """Whatever ends a block, the next one goes on."""
+    turns = Turns(flights=1, patience=0.05)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="over"):
+            async with turns.turn("a"):
+                raise ValueError("over")

@@ -241,3 +241,26 @@ async def test_counting_what_is_due(connection: Connection) -> None:
     """What may go is counted without a look at what stays."""
     assert await rows_read(connection, "retention/count", 30) == 2000
     assert await rows_read(connection, "retention/count", 60) == 0
+
+
+@pytest.fixture
+async def keys(connection: Connection) -> AsyncIterator[None]:
+    """Twenty thousand first answers, half of them expired."""
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute(
+        "INSERT INTO idempotency_keys (tenant_id, route, key, fingerprint, status, body, created_at)"
+        f" SELECT '{BIG}', 'POST /alerts', n, '', 201, '', now() - interval '1 day' + (n - 10000) * interval '8 s'"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    yield
+    await transaction.rollback()
+
+
+@pytest.mark.usefixtures("keys")
+async def test_keys(connection: Connection) -> None:
+    """A key is found by itself; to keep one reads ten that have expired, twice: to find them, and to delete them."""
+    assert await rows_read(connection, "idempotency/lock", BIG, "POST /alerts", "15000") == 0
+    assert await rows_read(connection, "idempotency/find", BIG, "POST /alerts", "15000") == 1
+    keep = (BIG, "POST /alerts", "new", r"\x00", 201, None, r"\x00")
+    assert await rows_read(connection, "idempotency/keep", *keep) == 20

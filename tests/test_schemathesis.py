@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -29,7 +30,12 @@ TOKENS = f'auth.openapi.bearerAuth.bearer = "{token("HS256", EXAMPLE.tenant_id)}
 
 @schemathesis.hook
 def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", __: dict[str, Any]) -> None:
-    """Make no cursor and no tag up and call it good: they are opaque, so no schema can tell one from another text."""
+    """Make no cursor and no tag up and call it good: they are opaque, so no schema can tell one from another text.
+
+    Nor give a key to several requests.
+    """
+    if case.headers.get("Idempotency-Key") and case.meta and case.meta.generation.mode.is_positive:
+        case.headers["Idempotency-Key"] = uuid4().hex
     if case.meta and case.meta.generation.mode.is_positive:
         case.query.pop("cursor", None)
         case.headers.pop("If-Match", None)

@@ -36,6 +36,7 @@ def test_the_modules_that_run_sql_are_known() -> None:
     """Only these talk to the database, so that there is one place to look."""
     assert {str(module.relative_to(PACKAGE)) for module in MODULES if list(statements(module))} == {
         "__main__.py",
+        "connections.py",
         "contract.py",
         "database.py",
         "migrations.py",

@@ -27,6 +27,7 @@ from alerts_service.alerts.structs import (
 )
 from alerts_service.database import Statement
 from alerts_service.errors import AlertNotFound, Conflict, Forbidden, PreconditionFailed
+from alerts_service.idempotency import once
 from alerts_service.openapi import ETAG, NEXT_PAGE, UNCHANGED, errors, several
 from alerts_service.requests import Request, check_zones, choices
 from alerts_service.responses import JSONResponse, encode
@@ -71,7 +72,7 @@ class AlertsController(Controller):
         summary="Record an alert",
         response_description="The alert, recorded",
         response_headers=[ETAG],
-        responses={200: MERGED, **errors(401, 403, 413, 415, 422, 429, 500, 503)},
+        responses={200: MERGED, **errors(401, 403, 409, 413, 415, 422, 429, 500, 503)},
     )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """The alert is committed when this answers.
@@ -81,7 +82,7 @@ class AlertsController(Controller):
         """
         if request.admit(data.tenant_id) != data.tenant_id:
             raise Forbidden("tenant_id: must be the token's own tenant")
-        return await _create(request, data)
+        return await once(request, data.tenant_id, _create(request, data))
 
     @get(
         summary="List a tenant's alerts",
@@ -198,9 +199,9 @@ class AlertsController(Controller):
         if_match: IfMatch = None,
     ) -> Response[Alert]:
         """From `triggered`. The same call again changes nothing and answers 200; with another note it is a conflict."""
-        return await _move(
-            request, "acknowledged", alert_id, request.admit(tenant_id), note=data.note, if_match=if_match
-        )
+        own = request.admit(tenant_id)
+        move = _move(request, "acknowledged", alert_id, own, note=data.note, if_match=if_match)
+        return await once(request, tenant_id, move)
 
     @put(
         "/{alert_id:str}/resolve",
@@ -218,7 +219,9 @@ class AlertsController(Controller):
         if_match: IfMatch = None,
     ) -> Response[Alert]:
         """From `triggered` or `acknowledged`. The same call again answers 200; with another note it is a conflict."""
-        return await _move(request, "resolved", alert_id, request.admit(tenant_id), note=data.note, if_match=if_match)
+        own = request.admit(tenant_id)
+        move = _move(request, "resolved", alert_id, own, note=data.note, if_match=if_match)
+        return await once(request, tenant_id, move)
 
 
 class InternalAlertsController(Controller):
@@ -231,11 +234,11 @@ class InternalAlertsController(Controller):
         summary="Record an alert, as a service",
         response_description="The alert, recorded",
         response_headers=[ETAG],
-        responses={200: MERGED, **errors(401, 413, 415, 422, 429, 500, 503)},
+        responses={200: MERGED, **errors(401, 409, 413, 415, 422, 429, 500, 503)},
     )
     async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """As `POST /alerts`, for callers that hold the internal service key."""
-        return await _create(request, data)
+        return await once(request, data.tenant_id, _create(request, data))
 
 
 async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:

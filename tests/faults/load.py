@@ -59,11 +59,13 @@ class Load:
     """Callers, each with one request at a time, until the end of the block.
 
     They create alerts, and of some that were recorded they acknowledge, resolve or get each one at most once. The urls
-    take turns.
+    take turns. Those who insist give each request a key, and repeat it until it is answered.
     """
 
-    def __init__(self, *urls: str, callers: int = 16, pause: float = PAUSE_SECONDS) -> None:
+    def __init__(self, *urls: str, callers: int = 16, pause: float = PAUSE_SECONDS, insist: bool = False) -> None:
         self.requests: list[Request] = []
+        self.repeated = self.replayed = 0
+        self._insist = insist
         self._urls = itertools.cycle(urls)
         self._callers = callers
         self._pause = pause
@@ -144,10 +146,22 @@ class Load:
 
     async def _ask(self, client: httpx.AsyncClient, verb: Verb, tenant: UUID, alert: str = "") -> Request:
         request = Request(verb, uuid4().hex, time.monotonic(), alert)
+        await self._try(client, request, tenant)
+        while self._insist and request.outcome not in {"answered", "wrong"}:
+            self.repeated += 1
+            await asyncio.sleep(PAUSE_AFTER_A_FAULT_SECONDS)
+            await self._try(client, request, tenant)
+        self.requests.append(request)
+        await asyncio.sleep(self._pause if request.outcome == "answered" else PAUSE_AFTER_A_FAULT_SECONDS)
+        return request
+
+    async def _try(self, client: httpx.AsyncClient, request: Request, tenant: UUID) -> None:
+        key = {"Idempotency-Key": request.text} if self._insist else {}
         try:
-            response = await _send(client, next(self._urls), request, tenant)
+            response = await _send(client, next(self._urls), request, tenant, key)
             request.status, request.body = response.status_code, response.text
             request.outcome = _outcome(response)
+            self.replayed += "idempotent-replayed" in response.headers
             if request.outcome == "answered":
                 request.alert = response.json()["id"]
         except httpx.ConnectError:
@@ -155,9 +169,6 @@ class Load:
         except httpx.TransportError as error:
             request.body = repr(error)
         request.latency = time.monotonic() - request.at
-        self.requests.append(request)
-        await asyncio.sleep(self._pause if request.outcome == "answered" else PAUSE_AFTER_A_FAULT_SECONDS)
-        return request
 
 
 def _what_next(mood: random.Random) -> list[Verb]:
@@ -165,19 +176,22 @@ def _what_next(mood: random.Random) -> list[Verb]:
     return mood.choice(plans)
 
 
-async def _send(client: httpx.AsyncClient, url: str, request: Request, tenant: UUID) -> httpx.Response:
+async def _send(
+    client: httpx.AsyncClient, url: str, request: Request, tenant: UUID, headers: dict[str, str]
+) -> httpx.Response:
     if request.verb == "create":
         body = {"tenant_id": str(tenant), "rule_name": "faults", "message": request.text}
-        return await client.post(f"{url}/alerts", json=body)
+        return await client.post(f"{url}/alerts", json=body, headers=headers)
     if request.verb == "get":
         return await client.get(f"{url}/alerts/{request.alert}")
-    return await client.put(f"{url}/alerts/{request.alert}/{request.verb}", json={"note": request.text})
+    url = f"{url}/alerts/{request.alert}/{request.verb}"
+    return await client.put(url, json={"note": request.text}, headers=headers)
 
 
 def _outcome(response: httpx.Response) -> Outcome:
     if response.status_code in {200, 201}:
         return "answered"
-    if response.status_code == 503 and "retry-after" in response.headers:
+    if response.status_code in {409, 503} and "retry-after" in response.headers:
         return "refused"
     return "unknown" if response.status_code >= 500 else "wrong"
 

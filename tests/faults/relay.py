@@ -17,17 +17,27 @@ class Relay:
         self._target = (address.hostname, address.port)
         self._speaks = asyncio.Event()
         self._swallows = False
+        self._last = b""
         self._writers: set[asyncio.StreamWriter] = set()
         self.restore()
 
     def restore(self) -> None:
         """Pass on all that comes, and what has come while it was silent."""
-        self._swallows = False
+        self._swallows, self._last = False, b""
         self._speaks.set()
 
     def swallow_answers(self) -> None:
         """Let the database do what it is asked, and lose what it says."""
         self._swallows = True
+
+    def swallow_from(self, words: bytes) -> None:
+        """Swallow answers as soon as the database is asked for this."""
+        self._last = words
+
+    @property
+    def swallows(self) -> bool:
+        """Whether answers are lost by now."""
+        return self._swallows
 
     def fall_silent(self) -> None:
         """Pass nothing on and close nothing; who connects is let in, to silence."""
@@ -72,6 +82,7 @@ class Relay:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await self._speaks.wait()
+                self._swallows = self._swallows or bool(self._last and self._last in data)
                 if not (answers and self._swallows):
                     writer.write(data)
                     await writer.drain()

@@ -1,0 +1,131 @@
+"""A request that comes again with its Idempotency-Key is answered again, and done once.
+
+The key, the change and the answer are committed together, so a key tells for sure what became of a request, whichever
+process is asked and whatever happened to the one that was.
+"""
+
+import re
+from collections.abc import Coroutine
+from contextlib import closing
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from litestar import Response
+from litestar.utils import normalize_path
+from msgspec import Raw, Struct, structs
+
+from alerts_service.database import Statement
+from alerts_service.errors import AlertNotFound, Conflict, Invalid, PreconditionFailed, StillRunning, refused
+from alerts_service.requests import Request
+from alerts_service.responses import JSONResponse, T, encode
+
+HEADER = b"idempotency-key"
+IF_MATCH = b"if-match"
+REPLAYED = "Idempotent-Replayed"
+
+# Visible ASCII, as it is or as a string of RFC 8941.
+KEY_PATTERN = r'"([!#-\[\]-~]|\\["\\]){1,255}"|[!#-~][!-~]{0,254}'
+KEY = re.compile(KEY_PATTERN.encode())
+ESCAPED = re.compile(rb"\\(.)")
+NOBODY = UUID(int=0)
+
+
+class Lock(Struct, frozen=True):
+    """Whether the key is ours until the end of the transaction."""
+
+    held: bool
+
+
+class Answer(Struct, frozen=True):
+    """The first answer to a key, and what it was an answer to."""
+
+    fingerprint: bytes
+    status: int
+    etag: str | None
+    body: bytes
+
+
+class Kept(Struct, frozen=True):
+    """Since when an answer is kept."""
+
+    created_at: datetime
+
+
+LOCK = Statement("idempotency/lock", Lock)
+FIND = Statement("idempotency/find", Answer)
+KEEP = Statement("idempotency/keep", Kept)
+
+
+async def once(request: Request, tenant_id: UUID | None, work: Coroutine[Any, Any, Response[T]]) -> Response[T]:
+    """Do the work of a request, or answer as the first request with its key was answered.
+
+    A key belongs to the token's tenant, or else to the one that the request names, and to the method and the path.
+
+    Raises:
+        Invalid: it is no key, or one that came with another request.
+        StillRunning: the first request with this key is not done.
+    """
+    given = _values(request, HEADER)
+    if not given:
+        return await work
+    with closing(work):  # which may never begin
+        named = {"tenant_id": request.tenant or tenant_id or NOBODY, "route": _route(request), "key": _key(given)}
+        return await _once(request, named, await _fingerprint(request), work)
+
+
+async def _once(
+    request: Request, named: dict[str, Any], fingerprint: bytes, work: Coroutine[Any, Any, Response[T]]
+) -> Response[T]:
+    async with request.transaction(named["tenant_id"]) as database:
+        if not (await database.one(LOCK, **named)).held:
+            raise StillRunning("Idempotency-Key: the first request with this key is still running")
+        known = await database.one_or_none(FIND, **named)
+        if known is None:
+            first = await _first(request, fingerprint, work)
+            await database.one(KEEP, **named, **structs.asdict(first))
+            return _response(first)
+        if known.fingerprint != fingerprint:
+            raise Invalid("Idempotency-Key: came with another request before")
+        return _response(known, replayed=True)
+
+
+async def _first(request: Request, fingerprint: bytes, work: Coroutine[Any, Any, Response[Any]]) -> Answer:
+    """Do the work; that an alert is not there, or not as it should be, is an answer too."""
+    try:
+        response = await work
+    except (AlertNotFound, Conflict, PreconditionFailed) as refusal:
+        response = refused(request, refusal)
+    status = response.status_code or request.route_handler.status_code
+    return Answer(fingerprint, status, response.headers.get("ETag"), encode(response.content))
+
+
+def _response(answer: Answer, *, replayed: bool = False) -> Response[Any]:
+    headers = {"ETag": answer.etag} if answer.etag is not None else {}
+    if replayed:
+        headers[REPLAYED] = "true"
+    return JSONResponse(Raw(answer.body), status_code=answer.status, headers=headers)
+
+
+def _values(request: Request, header: bytes) -> list[bytes]:
+    return [value for name, value in request.scope["headers"] if name == header]
+
+
+def _key(values: list[bytes]) -> str:
+    if len(values) != 1 or not KEY.fullmatch(values[0]):
+        raise Invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters, with or without quotes around them")
+    (value,) = values
+    key = ESCAPED.sub(rb"\1", value[1:-1]) if value.startswith(b'"') else value
+    return key.decode("ascii")
+
+
+def _route(request: Request) -> str:
+    """Tell what is asked for, however many slashes the path has."""
+    return f"{request.scope['method']} {normalize_path(request.scope['path'])}"
+
+
+async def _fingerprint(request: Request) -> bytes:
+    """Tell a request from another one that means something else; no header and no query holds the end of a line."""
+    said = (request.scope["query_string"], *_values(request, IF_MATCH), await request.body())
+    return sha256(b"\n".join(said)).digest()

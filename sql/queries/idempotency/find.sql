@@ -1,0 +1,18 @@
+-- Find the first answers to keys. No row: there is none of the last 24 hours.
+-- A statement of its own: one that also took the locks would not see what was committed until it had them.
+-- $1 tenant_id uuid[]
+-- $2 route text[]
+-- $3 key text[]
+
+SELECT
+    asked.place,
+    kept.fingerprint,
+    kept.status,
+    kept.etag,
+    kept.body
+FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (tenant_id, route, key, place)
+JOIN idempotency_keys AS kept
+    ON kept.tenant_id = asked.tenant_id
+    AND kept.route = asked.route
+    AND kept.key = asked.key
+WHERE kept.created_at > now() - interval '24 hours';

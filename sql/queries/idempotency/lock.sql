@@ -1,0 +1,10 @@
+-- Hold keys until the end of the transaction, each unless somebody holds it already.
+-- No tenant: nothing is read, and what is locked is a number that is made of the tenant too.
+-- $1 tenant_id uuid[]
+-- $2 route text[]
+-- $3 key text[]
+
+SELECT
+    place,
+    pg_try_advisory_xact_lock(hashtextextended(concat_ws(' ', tenant_id, route, key), 0)) AS held
+FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (tenant_id, route, key, place);
