@@ -1,6 +1,7 @@
 """The corridor between a controller and its .sql file: the files, their calls, and rows that become Structs."""
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import asyncpg
 from msgspec import Struct
 
 from alerts_service.connections import LOST, NO_CONNECTION, Connections, Pool, no_room, no_start, unreachable
-from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, StartError
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, Refusal, StartError
 from alerts_service.grouping import Full, Group, Late
 
 # After these nothing was done, so what was asked in vain with others may be asked alone.
@@ -21,6 +22,16 @@ UNDONE = (
     asyncpg.LockNotAvailableError,
     asyncpg.TransactionRollbackError,
 )
+# After these neither, for want of time.
+BUSY = (Full, Late, asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
+FAILED = (Full, Late, Refusal, asyncpg.PostgresError)
+NO_DATABASE = (DatabaseBusy, DatabaseUnreachable, OutcomeUnknown)
+
+# How many calls of one caller leave as one statement, and how many such statements of all callers at a time: so nobody
+# who asks for little waits long behind those who ask for much. One that fails is cut into so many parts.
+AT_ONCE = 250
+BULK_FLIGHTS = 2
+PARTS = 16
 
 # What every connection is told. A lock that does not come soon is one that somebody holds on to. Every
 # statement has an index that fits: it is planned once, for any values, and never reads a whole table because there was
@@ -43,6 +54,9 @@ APART = {name: SESSION[name] for name in ("application_name", "tcp_keepalives_id
 POOLED = ("application_name", "timezone")
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Ask: TypeAlias = "tuple[object, ...]"
+Found: TypeAlias = "asyncpg.Record | None"
+Outcome: TypeAlias = "asyncpg.Record | Exception | None"
 Row = TypeVar("Row", bound=Struct)
 
 CHANGES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
@@ -115,18 +129,16 @@ class Database:
         self._patience = patience
         self._queries = queries
         self._groups = {name: self._group(name, query) for name, query in queries.items()}
+        self._bulk = Group(self._send_bulk, flights=BULK_FLIGHTS, seats=1, patience=patience)
 
-    def _group(self, name: str, query: Query) -> Group[tuple[object, ...], asyncpg.Record | None]:
+    def _group(self, name: str, query: Query) -> Group[Ask, Found]:
         apart = name in Statement.declared and Statement.declared[name].apart
         connections = self._apart if apart else self.connections
 
-        async def send(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
-            answers: list[asyncpg.Record | None] = [None] * len(asks)
-            for record in await self._fetch(connections, query, list(zip(*asks, strict=True))):
-                answers[record["place"] - 1] = record
-            return answers
+        async def send(asks: Sequence[Ask]) -> list[Found]:
+            return await self._send(connections, query, asks)
 
-        async def send_once(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
+        async def send_once(asks: Sequence[Ask]) -> list[Found]:
             if len(asks) == 1:
                 return await send(asks)
             distinct = list(dict.fromkeys(asks))
@@ -140,12 +152,8 @@ class Database:
         values = self._queries[statement.name].values(arguments)
         try:
             record = await self._groups[statement.name](arguments.get("tenant_id"), values)
-        except Full:
-            raise DatabaseBusy("too many requests wait for the database") from None
-        except Late:
-            raise DatabaseBusy("the database did not get round to this in time") from None
-        except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
-            raise DatabaseBusy("somebody holds on to a row that this would change") from None
+        except BUSY as error:
+            raise _busy(error) from None
         return None if record is None else statement.row(*record[1:])
 
     async def one(self, statement: Statement[Row], /, **arguments: object) -> Row:
@@ -154,6 +162,55 @@ class Database:
         if row is None:
             raise LookupError(statement.name)
         return row
+
+    async def many(
+        self, statement: Statement[Row], calls: Sequence[Mapping[str, object]]
+    ) -> list[Row | Exception | None]:
+        """Run a statement for many calls of one caller, and return each one's row, None without one, or what failed.
+
+        They leave a part at a time. When one fails, the parts before it are done and those behind it are not tried.
+        """
+        query = self._queries[statement.name]
+        asks = [query.values(call) for call in calls]
+        outcomes: list[Outcome] = []
+        for start in range(0, len(asks), AT_ONCE):
+            deadline = asyncio.get_running_loop().time() + self._patience
+            part = await self._settle(query, asks[start : start + AT_ONCE], deadline)
+            outcomes += part
+            if all(isinstance(outcome, NO_DATABASE) for outcome in part):
+                untried = DatabaseBusy("not tried, as the database failed on what came before it")
+                outcomes += [untried] * (len(asks) - len(outcomes))
+                break
+        return [statement.row(*it[1:]) if isinstance(it, asyncpg.Record) else it for it in outcomes]
+
+    async def _settle(self, query: Query, asks: Sequence[Ask], deadline: float) -> Sequence[Outcome]:
+        """Send calls together; when nothing was done for all of them, in smaller parts, down to each alone.
+
+        A row that somebody holds on to is waited for once on each of a few levels, and few calls go alone: each of
+        these waits for the disk.
+        """
+        try:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Late
+            return await self._bulk(None, (query, asks))
+        except UNDONE as error:
+            if len(asks) > 1:
+                size = math.ceil(len(asks) / PARTS)
+                parts = [asks[start : start + size] for start in range(0, len(asks), size)]
+                return [outcome for part in parts for outcome in await self._settle(query, part, deadline)]
+            failure: Exception = error
+        except FAILED as error:
+            failure = error
+        return [_busy(failure) if isinstance(failure, BUSY) else failure] * len(asks)
+
+    async def _send_bulk(self, asks: Sequence[tuple[Query, Sequence[Ask]]]) -> list[list[Found]]:
+        return [await self._send(self.connections, query, part) for query, part in asks]
+
+    async def _send(self, connections: Connections, query: Query, asks: Sequence[Ask]) -> list[Found]:
+        answers: list[Found] = [None] * len(asks)
+        for record in await self._fetch(connections, query, list(zip(*asks, strict=True))):
+            answers[record["place"] - 1] = record
+        return answers
 
     async def _fetch(self, connections: Connections, query: Query, values: Sequence[object]) -> list[asyncpg.Record]:
         try:
@@ -173,6 +230,15 @@ class Database:
             raise unreachable(error) from error
 
 
+def _busy(error: Exception) -> DatabaseBusy:
+    """Say why there was no time for a call; nothing was done."""
+    if isinstance(error, Full):
+        return DatabaseBusy("too many requests wait for the database")
+    if isinstance(error, Late):
+        return DatabaseBusy("the database did not get round to this in time")
+    return DatabaseBusy("somebody holds on to a row that this would change")
+
+
 class AwaitedDatabase(Database):
     """Stands in for a database that is not there yet."""
 
@@ -182,6 +248,10 @@ class AwaitedDatabase(Database):
     async def one_or_none(self, *_: object, **__: object) -> NoReturn:
         """Run nothing."""
         raise DatabaseUnreachable
+
+    async def many(self, _: object, calls: Sequence[object]) -> list[Any]:
+        """Run nothing."""
+        return [DatabaseUnreachable()] * len(calls)
 
 
 class PlainConnection(asyncpg.Connection):

@@ -11,6 +11,7 @@ Exception
     ├── Forbidden            403  a change that the token's tenant may not make
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
+    ├── LineTooLong          413  a line of a stream that nobody should hold
     ├── Unfinished           408  the body did not come to its end
     ├── TooManyRequests      429  this tenant or this service key has called too often
     ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
@@ -135,6 +136,13 @@ class TooManyRequests(Refusal):
     def __init__(self, detail: str, seconds: int) -> None:
         super().__init__(detail)
         self.headers = {"Retry-After": str(seconds)}
+
+
+class LineTooLong(Refusal):
+    """A line of a stream is longer than we hold; what comes behind it is not read."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    error = "Line too long"
 
 
 class Unfinished(Refusal):

@@ -185,15 +185,24 @@ def correct(app: Litestar, *examples: Struct) -> None:
         if "429" in responses:
             responses["429"].headers = {"Retry-After": RETRY_AFTER}
         if data and isinstance(operation.request_body, RequestBody):
-            operation.request_body.required = not data.has_default
+            operation.request_body.required = not data.has_default or "takes_lines" in handler.opt
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):
                 parameter.schema = _without_null(parameter.schema)
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    for struct in structs:
+        _say_more(schemas[struct.__name__], struct)
     for example in examples:
         schemas[type(example).__name__]["examples"] = [_verbatim(example)]
     document.components.schemas = schemas
     document.paths = dict(sorted((document.paths or {}).items()))
+
+
+def _say_more(schema: dict[str, Any], struct: type[Struct]) -> None:
+    """Add what a Struct says of itself and of its fields where msgspec cannot know it."""
+    schema.update(getattr(struct, "said", {}))
+    for field, said in getattr(struct, "said_of", {}).items():
+        schema["properties"][field].update(said)
 
 
 def _keep_what_is_answered(responses: dict[str, Any], security: list[SecurityRequirement] | None) -> None:

@@ -168,32 +168,38 @@ class InternalAlertsController(Controller):
 
 
 async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
-    id_ = uuid7()
-    recorded = await request.database.one(
-        CREATE,
-        id=id_,
-        tenant_id=alert.tenant_id,
-        rule_name=alert.rule_name,
-        message=alert.message,
-        severity=alert.severity,
-        actor=request.actor,
-        request_id=request.id,
-    )
-    return _answer(
-        Alert(
-            id=id_,
-            tenant_id=alert.tenant_id,
-            rule_name=alert.rule_name,
-            message=alert.message,
-            severity=alert.severity,
-            status="triggered",
-            created_at=recorded.created_at,
-            updated_at=recorded.created_at,
-            acknowledged_at=None,
-            acknowledgment_note=None,
-            resolved_at=None,
-            resolution_note=None,
-        )
+    call = creation(request, alert)
+    return _answer(created(call, await request.database.one(CREATE, **call)))
+
+
+def creation(request: Request, alert: CreateAlert) -> dict[str, Any]:
+    """Make the call that records an alert for this request."""
+    return {
+        "id": uuid7(),
+        "tenant_id": alert.tenant_id,
+        "rule_name": alert.rule_name,
+        "message": alert.message,
+        "severity": alert.severity,
+        "actor": request.actor,
+        "request_id": request.id,
+    }
+
+
+def created(call: dict[str, Any], recorded: Recorded) -> Alert:
+    """Put together the alert that a call has recorded."""
+    return Alert(
+        id=call["id"],
+        tenant_id=call["tenant_id"],
+        rule_name=call["rule_name"],
+        message=call["message"],
+        severity=call["severity"],
+        status="triggered",
+        created_at=recorded.created_at,
+        updated_at=recorded.created_at,
+        acknowledged_at=None,
+        acknowledgment_note=None,
+        resolved_at=None,
+        resolution_note=None,
     )
 
 
@@ -209,23 +215,39 @@ async def _move(
 ) -> Response[Alert]:
     if if_match is not None:
         if_match = None if if_match == "*" else WEAK_TAG.sub("", if_match)
-    changed = await request.database.one_or_none(
-        MOVES[to],
-        id=alert_id,
-        tenant_id=tenant_id,
-        note=note,
-        if_match=if_match,
-        actor=request.actor,
-        request_id=request.id,
-    )
+    call = move(request, alert_id, tenant_id, note=note, if_match=if_match)
+    changed = await request.database.one_or_none(MOVES[to], **call)
     if changed is not None:
         return _answer(changed)
     alert = await _get(request, alert_id, tenant_id)
     if if_match is not None and _tag(alert) not in if_match:
         raise PreconditionFailed(f"the alert has changed: its tag is {_tag(alert)}")
+    return _answer(unmoved(alert, to, note))
+
+
+def move(
+    request: Request, alert_id: UUID, tenant_id: UUID | None, *, note: str | None, if_match: str | None = None
+) -> dict[str, Any]:
+    """Make the call that moves an alert on for this request."""
+    return {
+        "id": alert_id,
+        "tenant_id": tenant_id,
+        "note": note,
+        "if_match": if_match,
+        "actor": request.actor,
+        "request_id": request.id,
+    }
+
+
+def unmoved(alert: Alert, to: Status, note: str | None) -> Alert:
+    """Return an alert that did not move if it stands where it was to go.
+
+    Raises:
+        Conflict: it stands elsewhere, or with another note.
+    """
     said = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
     if alert.status == to and note in (None, said):
-        return _answer(alert)
+        return alert
     raise Conflict(_stand(alert))
 
 
