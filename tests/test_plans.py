@@ -95,6 +95,33 @@ async def test_many_lists_at_once(connection: Connection) -> None:
     assert await rows_read(connection, "alerts/list", tenants, nothing, nothing, nothing, nothing) <= PAGE * 60
 
 
+@pytest.mark.parametrize("tenant", [BIG, SMALL, NOBODY])
+@pytest.mark.parametrize("status", [None, "triggered", "resolved"])
+@pytest.mark.parametrize("severity", [None, "critical"])
+@pytest.mark.parametrize(
+    ("after", "before"), [(None, None), ("2026-01-01 05:00+00", None), (None, "2026-01-01 07:00+00")]
+)
+async def test_a_filter(
+    connection: Connection,
+    tenant: UUID,
+    status: str | None,
+    severity: str | None,
+    after: str | None,
+    before: str | None,
+) -> None:
+    """What a filter finds is read from the first of each piece that it lets through."""
+    pieces = (1 if status else 2) * (1 if severity else 4)
+    assert await rows_read(connection, "alerts/find", tenant, "resolved", status, severity, None, after, before) <= (
+        1001 * pieces
+    )
+
+
+async def test_a_filter_by_rule(connection: Connection) -> None:
+    """By the name of a rule no more is read than the tenant has of what can be moved."""
+    own = await connection.fetchval("SELECT count(*) FROM alerts WHERE tenant_id = $1", SMALL)
+    assert await rows_read(connection, "alerts/find", SMALL, "resolved", None, None, "x", None, None) <= own
+
+
 @pytest.mark.parametrize("name", ["alerts/get", "alerts/acknowledge", "alerts/resolve"])
 async def test_by_ids(connection: Connection, name: str) -> None:
     """A statement by ids reads the alerts of these ids and, where it counts, their tenants' counts."""
