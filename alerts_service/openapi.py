@@ -24,6 +24,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
     OpenAPIHeader,
+    OpenAPIMediaType,
     Operation,
     Parameter,
     RequestBody,
@@ -87,6 +88,22 @@ ETAG = ResponseHeader(
     name="ETag", documentation_only=True, description="Tells this state of the alert from any other.", value=""
 )
 UNCHANGED = ResponseSpec(None, description="The alert still has one of the tags in `If-None-Match`")
+
+LINES = "application/x-ndjson"
+# Lines may be anything: each is judged by itself.
+ALERTS_IN_LINES = OpenAPIMediaType(
+    schema=Schema(
+        description="An alert a line, each at most 64 KiB, as many as there are.",
+        examples=['{"tenant_id":"123e4567-e89b-12d3-a456-426614174000","rule_name":"missed_call","message":"…"}\n'],
+    )
+)
+RESULTS_IN_LINES = OpenAPIMediaType(
+    schema=Schema(
+        type=OpenAPIType.STRING,
+        description="A result a line, as of one in a list, but with the `id` of an alert that was recorded.",
+        examples=['{"status":201,"id":"0f8fad5b-d9cb-469f-a165-70867728950e"}\n'],
+    )
+)
 
 ABOUT = """Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.
 
@@ -186,6 +203,7 @@ def correct(app: Litestar, *examples: Struct) -> None:
             responses["429"].headers = {"Retry-After": RETRY_AFTER}
         if data and isinstance(operation.request_body, RequestBody):
             operation.request_body.required = not data.has_default or "takes_lines" in handler.opt
+            _take_lines(handler, operation.request_body, responses)
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):
                 parameter.schema = _without_null(parameter.schema)
@@ -196,6 +214,12 @@ def correct(app: Litestar, *examples: Struct) -> None:
         schemas[type(example).__name__]["examples"] = [_verbatim(example)]
     document.components.schemas = schemas
     document.paths = dict(sorted((document.paths or {}).items()))
+
+
+def _take_lines(handler: HTTPRouteHandler, body: RequestBody, responses: dict[str, Any]) -> None:
+    if "takes_lines" in handler.opt:
+        body.content[LINES] = ALERTS_IN_LINES
+        responses["200"].content[LINES] = RESULTS_IN_LINES
 
 
 def _say_more(schema: dict[str, Any], struct: type[Struct]) -> None:
