@@ -10,6 +10,7 @@ from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 
 from alerts_service import errors, openapi
+from alerts_service.alerts.bulk import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
 from alerts_service.database import Database
@@ -58,7 +59,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
     verify = _verifier(settings)
     public = Router(
         "/",
-        route_handlers=[AlertsController, HistoryController, StatsController],
+        route_handlers=[AlertsController, BulkController, HistoryController, StatsController],
         guards=[requires_tenant_token(verify)] if verify else [],
         security=openapi.TENANT_TOKEN if verify else None,
     )
@@ -67,7 +68,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         guards.append(limits_service_key(settings.rate_limit_key))
     internal = Router(
         "/internal",
-        route_handlers=[InternalAlertsController],
+        route_handlers=[InternalAlertsController, InternalBulkController],
         guards=guards,
         security=openapi.SERVICE_KEY,
     )

@@ -1,6 +1,7 @@
 """The corridor between a controller and its .sql file: the files, their calls, and rows that become Structs."""
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,14 @@ UNDONE = (
     asyncpg.LockNotAvailableError,
     asyncpg.TransactionRollbackError,
 )
+FAILED = (Full, Late, Refusal, asyncpg.PostgresError)
+NO_DATABASE = (DatabaseBusy, DatabaseUnreachable, OutcomeUnknown)
+
+# How many calls of one caller leave as one statement, and how many such statements of all callers at a time: so nobody
+# who asks for little waits long behind those who ask for much. One that fails is cut into so many parts.
+AT_ONCE = 250
+BULK_FLIGHTS = 2
+PARTS = 16
 
 # What a call meets that does not get as far as others, and what a connection meets.
 HELD_UP = (Full, Late, asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
@@ -50,6 +59,9 @@ APART = {name: SESSION[name] for name in ("application_name", "tcp_keepalives_id
 POOLED = ("application_name", "timezone")
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Ask: TypeAlias = "tuple[object, ...]"
+Found: TypeAlias = "asyncpg.Record | None"
+Outcome: TypeAlias = "asyncpg.Record | Exception | None"
 Row = TypeVar("Row", bound=Struct)
 
 CONNECT_SECONDS = 3.0
@@ -126,18 +138,16 @@ class Database:
         self._groups = {name: self._group(name, query) for name, query in queries.items()}
         # Transactions take long, so they leave a connection to all others.
         self._turns = Turns(flights=max(1, connections.limit - 1), patience=patience)
+        self._bulk = Group(self._send_bulk, flights=BULK_FLIGHTS, seats=1, patience=patience)
 
-    def _group(self, name: str, query: Query) -> Group[tuple[object, ...], asyncpg.Record | None]:
+    def _group(self, name: str, query: Query) -> Group[Ask, Found]:
         apart = name in Statement.declared and Statement.declared[name].apart
         connections = self._apart if apart else self.connections
 
-        async def send(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
-            answers: list[asyncpg.Record | None] = [None] * len(asks)
-            for record in await self._fetch(connections, query, list(zip(*asks, strict=True))):
-                answers[record["place"] - 1] = record
-            return answers
+        async def send(asks: Sequence[Ask]) -> list[Found]:
+            return await self._send(connections, query, asks)
 
-        async def send_once(asks: Sequence[tuple[object, ...]]) -> list[asyncpg.Record | None]:
+        async def send_once(asks: Sequence[Ask]) -> list[Found]:
             if len(asks) == 1:
                 return await send(asks)
             distinct = list(dict.fromkeys(asks))
@@ -180,12 +190,66 @@ class Database:
         except FAULTS as error:
             raise _fault(error, changes=committing) from error
 
+    async def many(
+        self, statement: Statement[Row], calls: Sequence[Mapping[str, object]]
+    ) -> list[Row | Exception | None]:
+        """Run a statement for many calls of one caller, and return each one's row, None without one, or what failed.
+
+        They leave a part at a time. When one fails, the parts before it are done and those behind it are not tried.
+        """
+        query = self._queries[statement.name]
+        asks = [query.values(call) for call in calls]
+        outcomes: list[Outcome] = []
+        for start in range(0, len(asks), AT_ONCE):
+            deadline = asyncio.get_running_loop().time() + self._patience
+            part = await self._settle(query, asks[start : start + AT_ONCE], deadline)
+            outcomes += part
+            if all(isinstance(outcome, NO_DATABASE) for outcome in part):
+                untried = DatabaseBusy("not tried, as the database failed on what came before it")
+                outcomes += [untried] * (len(asks) - len(outcomes))
+                break
+        return [statement.row(*it[1:]) if isinstance(it, asyncpg.Record) else it for it in outcomes]
+
+    async def _settle(self, query: Query, asks: Sequence[Ask], deadline: float) -> Sequence[Outcome]:
+        """Send calls together; when nothing was done for all of them, in smaller parts, down to each alone.
+
+        A row that somebody holds on to is waited for once on each of a few levels, and few calls go alone: each of
+        these waits for the disk.
+        """
+        try:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Late
+            return await self._bulk(None, (query, asks))
+        except UNDONE as error:
+            if len(asks) > 1:
+                size = math.ceil(len(asks) / PARTS)
+                parts = [asks[start : start + size] for start in range(0, len(asks), size)]
+                return [outcome for part in parts for outcome in await self._settle(query, part, deadline)]
+            failure: Exception = error
+        except FAILED as error:
+            failure = error
+        return [_held_up(failure) if isinstance(failure, HELD_UP) else failure] * len(asks)
+
+    async def _send_bulk(self, asks: Sequence[tuple[Query, Sequence[Ask]]]) -> list[list[Found]]:
+        return [await self._send(self.connections, query, part) for query, part in asks]
+
+    async def _send(self, connections: Connections, query: Query, asks: Sequence[Ask]) -> list[Found]:
+        return _placed(await self._fetch(connections, query, list(zip(*asks, strict=True))), len(asks))
+
     async def _fetch(self, connections: Connections, query: Query, values: Sequence[object]) -> list[asyncpg.Record]:
         try:
             async with connections.one() as connection:
                 return await connection.fetch(query.sql, *values)
         except FAULTS as error:
             raise _fault(error, changes=not query.shared) from error
+
+
+def _placed(records: Sequence[asyncpg.Record], count: int) -> list[Found]:
+    """Give each call its row, or None."""
+    answers: list[Found] = [None] * count
+    for record in records:
+        answers[record["place"] - 1] = record
+    return answers
 
 
 class Transaction(Database):
@@ -199,6 +263,18 @@ class Transaction(Database):
         query = self._queries[statement.name]
         record = await self._connection.fetchrow(query.sql, *[[value] for value in query.values(arguments)])
         return None if record is None else statement.row(*record[1:])
+
+    async def many(
+        self, statement: Statement[Row], calls: Sequence[Mapping[str, object]]
+    ) -> list[Row | Exception | None]:
+        """Run a statement for many calls and return each one's row, or None without one; what fails undoes them all."""
+        query = self._queries[statement.name]
+        asks = [query.values(call) for call in calls]
+        found: list[Found] = []
+        for start in range(0, len(asks), AT_ONCE):
+            part = asks[start : start + AT_ONCE]
+            found += _placed(await self._connection.fetch(query.sql, *zip(*part, strict=True)), len(part))
+        return [None if record is None else statement.row(*record[1:]) for record in found]
 
 
 class AwaitedDatabase(Database):
@@ -216,6 +292,10 @@ class AwaitedDatabase(Database):
         """Begin nothing."""
         raise DatabaseUnreachable
         yield self
+
+    async def many(self, _: object, calls: Sequence[object]) -> list[Any]:
+        """Run nothing."""
+        return [DatabaseUnreachable()] * len(calls)
 
 
 def _held_up(error: Exception) -> DatabaseBusy:

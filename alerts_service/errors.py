@@ -12,6 +12,7 @@ Exception
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
     ├── StillRunning         409  a request whose key came with another one that is not done
+    ├── LineTooLong          413  a line of a stream that nobody should hold
     ├── Unfinished           408  the body did not come to its end
     ├── TooManyRequests      429  this tenant or this service key has called too often
     ├── Crowded              503  there is no room for this body beside the others
@@ -145,6 +146,13 @@ class TooManyRequests(Refusal):
     def __init__(self, detail: str, seconds: int) -> None:
         super().__init__(detail)
         self.headers = {"Retry-After": str(seconds)}
+
+
+class LineTooLong(Refusal):
+    """A line of a stream is longer than we hold; what comes behind it is not read."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    error = "Line too long"
 
 
 class Unfinished(Refusal):

@@ -71,6 +71,8 @@ async def once(request: Request, tenant_id: UUID | None, work: Coroutine[Any, An
     if not given:
         return await work
     with closing(work):  # which may never begin
+        if request.streams:
+            raise Invalid("Idempotency-Key: not with a stream")
         named = {"tenant_id": request.tenant or tenant_id or NOBODY, "route": _route(request), "key": _key(given)}
         return await _once(request, named, await _fingerprint(request), work)
 

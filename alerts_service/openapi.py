@@ -24,6 +24,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
     OpenAPIHeader,
+    OpenAPIMediaType,
     Operation,
     Parameter,
     RequestBody,
@@ -91,6 +92,22 @@ ETAG = ResponseHeader(
     name="ETag", documentation_only=True, description="Tells this state of the alert from any other.", value=""
 )
 UNCHANGED = ResponseSpec(None, description="The alert still has one of the tags in `If-None-Match`")
+
+LINES = "application/x-ndjson"
+# Lines may be anything: each is judged by itself.
+ALERTS_IN_LINES = OpenAPIMediaType(
+    schema=Schema(
+        description="An alert a line, each at most 64 KiB, as many as there are.",
+        examples=['{"tenant_id":"123e4567-e89b-12d3-a456-426614174000","rule_name":"missed_call","message":"…"}\n'],
+    )
+)
+RESULTS_IN_LINES = OpenAPIMediaType(
+    schema=Schema(
+        type=OpenAPIType.STRING,
+        description="A result a line, as of one in a list, but with the `id` of an alert that was recorded.",
+        examples=['{"status":201,"id":"0f8fad5b-d9cb-469f-a165-70867728950e"}\n'],
+    )
+)
 
 ABOUT = """Keeps the alerts of NeverMissCall. Every alert belongs to a tenant.
 
@@ -206,17 +223,33 @@ def correct(app: Litestar, *examples: Struct) -> None:
         _keep_what_is_answered(responses, operation.security)
         _add_headers(responses)
         if data and isinstance(operation.request_body, RequestBody):
-            operation.request_body.required = not data.has_default
+            operation.request_body.required = not data.has_default or "takes_lines" in handler.opt
+            _take_lines(handler, operation.request_body, responses)
         if handler.http_methods & {"POST", "PUT"}:
             _take_a_key(operation, responses)
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):
                 parameter.schema = _without_null(parameter.schema)
     _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    for struct in structs:
+        _say_more(schemas[struct.__name__], struct)
     for example in examples:
         schemas[type(example).__name__]["examples"] = [_verbatim(example)]
     document.components.schemas = schemas
     document.paths = dict(sorted((document.paths or {}).items()))
+
+
+def _take_lines(handler: HTTPRouteHandler, body: RequestBody, responses: dict[str, Any]) -> None:
+    if "takes_lines" in handler.opt:
+        body.content[LINES] = ALERTS_IN_LINES
+        responses["200"].content[LINES] = RESULTS_IN_LINES
+
+
+def _say_more(schema: dict[str, Any], struct: type[Struct]) -> None:
+    """Add what a Struct says of itself and of its fields where msgspec cannot know it."""
+    schema.update(getattr(struct, "said", {}))
+    for field, said in getattr(struct, "said_of", {}).items():
+        schema["properties"][field].update(said)
 
 
 def _keep_what_is_answered(responses: dict[str, Any], security: list[SecurityRequirement] | None) -> None:

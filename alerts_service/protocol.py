@@ -50,7 +50,7 @@ TRAILERS = Trailers()
 
 
 class Protocol(HttpToolsProtocol):
-    """A connection. A request has `request_timeout` seconds from its first byte to its last."""
+    """A connection. A request has `request_timeout` seconds from first byte to last, a stream from line to line."""
 
     def __init__(self, *args: Any, request_timeout: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -106,7 +106,9 @@ class Protocol(HttpToolsProtocol):
         if self._timer is None:
             self._watch(self._request_timeout)
         if self._stage == "body":
-            if self._size > MAX_BODY_BYTES:
+            if "stream" in self.cycle.scope:
+                self._size = 0  # what is read line by line has no end
+            elif self._size > MAX_BODY_BYTES:
                 self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a body may have 1 MiB")
         elif self._size > MAX_HEAD_BYTES:
             self._refuse_head()
@@ -206,9 +208,9 @@ class Protocol(HttpToolsProtocol):
         self._timer = None
         if self.transport.is_closing() or self._stage == "idle":
             return
-        left = self._since + self._request_timeout - self.loop.time()
+        left = self._turn() + self._request_timeout - self.loop.time()
         if left > 0:
-            self._watch(left)
+            self._watch(min(left, self._request_timeout))
         elif self._waits_for_us():
             self._since = self.loop.time()
             self._watch(self._request_timeout)
@@ -217,6 +219,12 @@ class Protocol(HttpToolsProtocol):
         else:
             detail = f"a request may take {self._request_timeout:g} s to come in"
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, detail)
+
+    def _turn(self) -> float:
+        """Since when it is the caller's turn: with the whole request, or with the next line of a stream."""
+        scope = cast("dict[str, Any]", self.cycle.scope) if self._stage == "body" else {}
+        turn: float = scope.get("stream", self._since)
+        return turn
 
     def _head_size(self) -> int:
         """Count a head as it is usually written, `name: value` on a line each."""

@@ -1,5 +1,7 @@
 """A request whose JSON body is read by msgspec, strictly, straight into the type its handler asks for."""
 
+import asyncio
+import math
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -18,12 +20,14 @@ from uuid_utils.compat import uuid4
 
 from alerts_service.complaints import about_body
 from alerts_service.database import Database
-from alerts_service.errors import Crowded, Invalid, NotJSON, Unfinished
+from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, Unfinished
 from alerts_service.logs import request_id
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_GATHERED_BYTES = 64 * 1024 * 1024
+MAX_LINE_BYTES = 64 * 1024
 JSON = re.compile(rb"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
+LINES = re.compile(rb"application/x-ndjson\s*(;|$)", re.IGNORECASE)
 CURSOR = re.compile(r"(?:^|&)cursor=[^&]*")
 
 # A tenant, or on some routes perhaps none.
@@ -89,8 +93,44 @@ class Request(litestar.Request[Any, Any, Any]):
         path = f"{self.scope['root_path']}{self.scope['path']}"
         return {"Link": f'<{path}?{quote(query, safe="%&=+,:")}&cursor={cursor}>; rel="next"'}
 
+    @property
+    def streams(self) -> bool:
+        """Whether the body is lines of JSON, on a route that `takes_lines`: it has no end that one could wait for."""
+        if not self.route_handler.opt.get("takes_lines"):
+            return False
+        return any(name == b"content-type" and LINES.match(value) for name, value in self.scope["headers"])
+
+    async def lines(self) -> AsyncIterator[list[bytes]]:
+        """Read the body in lines, as many at a time as have come; the next are read when these are done with.
+
+        The server sees in `scope["stream"]` since when it is the caller's turn.
+
+        Raises:
+            LineTooLong: behind the lines before it.
+            Unfinished: the caller has gone, or was too slow.
+        """
+        clock = asyncio.get_running_loop().time
+        rest, more, asked = b"", True, clock()
+        while more:
+            self.scope["stream"] = asked  # type: ignore[typeddict-unknown-key] # from us to protocol.py
+            message: Any = await self.receive()
+            self.scope["stream"] = math.inf  # type: ignore[typeddict-unknown-key] # as above
+            if message["type"] == "http.disconnect":
+                raise Unfinished
+            more = message.get("more_body", False)
+            *lines, rest = b"".join((rest, message.get("body", b""))).split(b"\n")
+            if rest and not more:
+                lines.append(rest)
+            fit = _fitting([*lines, rest])
+            if lines[:fit]:
+                yield lines[:fit]
+                asked = clock()
+            if fit <= len(lines):
+                del self.scope["stream"]  # type: ignore[typeddict-item] # as above
+                raise LineTooLong("a line may have 64 KiB")
+
     async def body(self) -> bytes:
-        """Read the body, at a fraction of what Litestar's stream of it costs.
+        """Read the body, at a fraction of what Litestar's stream of it costs; that of a stream is left to be read.
 
         Raises:
             RequestEntityTooLarge: it has more bytes than we take, or says that it will.
@@ -98,6 +138,9 @@ class Request(litestar.Request[Any, Any, Any]):
             Unfinished: the caller has gone, or was too slow.
             Crowded: so much of other bodies is coming in that there is no room for this one.
         """
+        if self.streams:
+            _check_plain(self.scope["headers"])
+            return b""
         if self._read is None:
             _check_announced(self.scope["headers"])
             message: Any = await self.receive()
@@ -137,6 +180,15 @@ class Request(litestar.Request[Any, Any, Any]):
             return decoder_for(type_).decode(await self.body())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Invalid(about_body(error, type_)) from None
+        except RecursionError:
+            raise Invalid("body: nested too deeply") from None
+
+
+def _fitting(lines: list[bytes]) -> int:
+    """Count the lines before the first that is too long."""
+    if max(map(len, lines)) <= MAX_LINE_BYTES:
+        return len(lines)
+    return next(place for place, line in enumerate(lines) if len(line) > MAX_LINE_BYTES)
 
 
 def _check_announced(headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -149,6 +201,11 @@ def _check_announced(headers: Iterable[tuple[bytes, bytes]]) -> None:
             raise RequestEntityTooLarge
         if name == b"content-type" and not JSON.match(value):
             raise NotJSON("Content-Type: must be application/json")
+    _check_plain(headers)
+
+
+def _check_plain(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    for name, value in headers:
         if name == b"content-encoding" and value.lower() != b"identity":
             raise NotJSON("Content-Encoding: must not be compressed")
 

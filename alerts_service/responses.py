@@ -4,7 +4,7 @@ Litestar's own response merges headers, cookies, encoders and background tasks t
 about half of what a request costs it.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 
 import litestar
@@ -15,7 +15,14 @@ T = TypeVar("T")
 
 CONTENT_TYPE = (b"content-type", b"application/json")
 
+LINES_START: Any = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"application/x-ndjson")],
+}
+
 encode = msgspec.json.Encoder().encode
+encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class JSONResponse(litestar.Response[T]):
@@ -39,5 +46,28 @@ class JSONResponse(litestar.Response[T]):
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body, "more_body": False})
+
+        return answer
+
+
+class LinesResponse(litestar.Response[T]):
+    """Lines of JSON, sent on as they are made; the answer begins with the first of them."""
+
+    def __init__(self, lines: AsyncIterator[bytes]) -> None:
+        self.lines = lines
+
+    def to_asgi_response(self, *_: object, **__: object) -> Any:
+        """Send what there is until there is no more."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as above
+            started = False
+            async for lines in self.lines:
+                if not started:
+                    await send(LINES_START)
+                    started = True
+                await send({"type": "http.response.body", "body": lines, "more_body": True})
+            if not started:
+                await send(LINES_START)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         return answer

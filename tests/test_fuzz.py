@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerts_service import cursor
+from alerts_service.alerts.bulk import LineResult, MoveResults, Results
 from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.exchange import Service
@@ -37,6 +38,11 @@ METHODS = ("GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH")
 SUCCESSES: dict[tuple[str, str], Any] = {
     ("POST", "/alerts"): Alert,
     ("POST", "/internal/alerts"): Alert,
+    ("POST", "/alerts/bulk"): Results,
+    ("POST", "/alerts/bulk/acknowledge"): MoveResults,
+    ("POST", "/alerts/bulk/resolve"): MoveResults,
+    ("POST", "/internal/alerts/bulk"): Results,
+    ("POST", "/internal/alerts/bulk/resolve"): MoveResults,
     ("GET", "/alerts"): list[Alert],
     ("GET", "/alerts/{alert_id}"): Alert,
     ("PUT", "/alerts/{alert_id}/acknowledge"): Alert,
@@ -76,8 +82,30 @@ good_bodies = st.fixed_dictionaries(
 note_bodies = st.fixed_dictionaries({}, optional={"note": st.text() | long_texts | values, "x": values})
 
 
-bodies = (alert_bodies | good_bodies | note_bodies | values).map(lambda value: json.dumps(value).encode())
 moments = st.datetimes(timezones=st.timezones())
+bulk_bodies = st.fixed_dictionaries({"alerts": st.lists(good_bodies | alert_bodies | values, min_size=1, max_size=5)})
+filters = st.fixed_dictionaries(
+    {"tenant_id": tenants},
+    optional={
+        "status": st.sampled_from(["triggered", "acknowledged", "resolved"]) | values,
+        "severity": severities,
+        "rule_name": st.text() | values,
+        "created_after": moments.map(datetime.isoformat) | values,
+        "created_before": moments.map(datetime.isoformat) | st.datetimes().map(datetime.isoformat),
+    },
+)
+move_bodies = st.fixed_dictionaries({"dry_run": st.booleans()}, optional={"note": st.text() | values}).flatmap(
+    lambda said: (
+        st.lists(st.uuids().map(str) | values, min_size=1, max_size=5).map(lambda ids: {**said, "ids": ids})
+        | filters.map(lambda it: {**said, "filter": it})
+    )
+)
+lines = st.lists(good_bodies | alert_bodies | values, max_size=5).map(
+    lambda it: b"\n".join(json.dumps(value).encode() for value in it)
+)
+bodies = (alert_bodies | good_bodies | note_bodies | bulk_bodies | move_bodies | values).map(
+    lambda value: json.dumps(value).encode()
+) | lines
 cursors = (
     st.builds(cursor.encode, moments, st.uuids())
     | st.builds(cursor.encode_event, moments, st.uuids(), st.integers(-(2**31), 2**31 - 1))
@@ -129,6 +157,8 @@ headers = st.lists(
     ),
     max_size=3,
 )
+KEYED = (b"x-service-key", KEY.encode())
+STREAMED = (b"content-type", b"application/x-ndjson")
 templates = st.sampled_from(
     [
         *(template for _, template in SUCCESSES),
@@ -154,7 +184,7 @@ def inputs(draw: st.DrawFn) -> Input:
         draw(st.sampled_from(methods) | st.sampled_from(METHODS)),
         template.replace("{alert_id}", draw(segments)).replace("{tenant_id}", draw(segments)).encode(),
         draw(st.just(b"") | queries),
-        draw(st.just([(b"x-service-key", KEY.encode())]) | headers),
+        draw(st.just([KEYED]) | st.just([KEYED, STREAMED]) | headers),
         draw(bodies | st.just(b"")),
     )
 
@@ -173,7 +203,7 @@ def damaged(request: Input, chance: Random) -> Input:
 def template_of(path: bytes) -> str:
     """The route that a path leads to, with empty parts and the blanks of percent-encoding taken out."""
     parts = [part for part in unquote(path.decode("ascii")).split("/") if part]
-    if len(parts) in {2, 3} and parts[0] in {"alerts", "stats"}:
+    if len(parts) in {2, 3} and parts[0] in {"alerts", "stats"} and parts[:2] != ["alerts", "bulk"]:
         parts[1] = {"alerts": "{alert_id}", "stats": "{tenant_id}"}[parts[0]]
     return "/" + "/".join(parts)
 
@@ -187,6 +217,9 @@ def check(document: dict[str, Any], request: Input, status: int, headers: dict[b
         return
     if status >= 400:
         msgspec.json.decode(body, type=ErrorResponse, strict=True)
+    elif headers.get(b"content-type") == b"application/x-ndjson":
+        results = msgspec.json.Decoder(LineResult).decode_lines(body)
+        assert len(results) == len(request.body.removesuffix(b"\n").split(b"\n")) if request.body else not results
     elif kind := SUCCESSES.get((request.method, template)):
         msgspec.json.decode(body, type=kind, strict=True)
     operation = document["paths"].get(template, {}).get(request.method.lower())

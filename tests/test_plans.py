@@ -165,6 +165,33 @@ async def test_many_lists_at_once(connection: Connection) -> None:
     assert await rows_read(connection, "alerts/search", tenants, *[nothing] * 6, rules, nothing) <= PAGE * 12 * 60
 
 
+@pytest.mark.parametrize("tenant", [BIG, SMALL, NOBODY])
+@pytest.mark.parametrize("status", [None, "triggered", "resolved"])
+@pytest.mark.parametrize("severity", [None, "critical"])
+@pytest.mark.parametrize(
+    ("after", "before"), [(None, None), ("2026-01-01 05:00+00", None), (None, "2026-01-01 07:00+00")]
+)
+async def test_a_filter(
+    connection: Connection,
+    tenant: UUID,
+    status: str | None,
+    severity: str | None,
+    after: str | None,
+    before: str | None,
+) -> None:
+    """What a filter finds is read from the first of each piece that it lets through."""
+    pieces = (1 if status else 2) * (1 if severity else 4)
+    assert await rows_read(connection, "alerts/find", tenant, "resolved", status, severity, None, after, before) <= (
+        1001 * pieces
+    )
+
+
+async def test_a_filter_by_rule(connection: Connection) -> None:
+    """By the name of a rule nothing is read but what has it."""
+    assert await rows_read(connection, "alerts/find", BIG, "resolved", None, None, "x", None, None) == 0
+    assert await rows_read(connection, "alerts/find", BIG, "resolved", None, None, "r", None, None) <= 1001 * 8
+
+
 @pytest.mark.parametrize("name", ["alerts/get", "alerts/acknowledge", "alerts/resolve"])
 async def test_by_ids(connection: Connection, name: str) -> None:
     """A statement by ids reads the alerts of these ids and, where it counts, their tenants' counts."""

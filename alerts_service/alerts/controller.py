@@ -242,51 +242,43 @@ class InternalAlertsController(Controller):
 
 
 async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
-    if alert.dedup_key is not None:
-        return await _create_deduplicated(request, alert)
-    id_ = uuid7()
-    recorded = await request.database.one(
-        CREATE,
-        id=id_,
-        tenant_id=alert.tenant_id,
-        rule_name=alert.rule_name,
-        message=alert.message,
-        severity=alert.severity,
-        actor=request.actor,
-        request_id=request.id,
-    )
-    return _answer(
-        Alert(
-            id=id_,
-            tenant_id=alert.tenant_id,
-            rule_name=alert.rule_name,
-            message=alert.message,
-            severity=alert.severity,
-            status="triggered",
-            created_at=recorded.created_at,
-            updated_at=recorded.created_at,
-            acknowledged_at=None,
-            acknowledgment_note=None,
-            resolved_at=None,
-            resolution_note=None,
-        )
-    )
+    call = creation(request, alert)
+    if alert.dedup_key is None:
+        return _answer(created(call, await request.database.one(CREATE, **call)))
+    merged = await request.database.one(CREATE_DEDUPLICATED, **call)
+    return _answer(merged, None if merged.id == call["id"] else HTTP_200_OK)
 
 
-async def _create_deduplicated(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
-    id_ = uuid7()
-    merged = await request.database.one(
-        CREATE_DEDUPLICATED,
-        id=id_,
-        tenant_id=alert.tenant_id,
-        rule_name=alert.rule_name,
-        message=alert.message,
-        severity=alert.severity,
-        dedup_key=alert.dedup_key,
-        actor=request.actor,
-        request_id=request.id,
+def creation(request: Request, alert: CreateAlert) -> dict[str, Any]:
+    """Make the call that records an alert for this request."""
+    call = {
+        "id": uuid7(),
+        "tenant_id": alert.tenant_id,
+        "rule_name": alert.rule_name,
+        "message": alert.message,
+        "severity": alert.severity,
+        "actor": request.actor,
+        "request_id": request.id,
+    }
+    return call if alert.dedup_key is None else {**call, "dedup_key": alert.dedup_key}
+
+
+def created(call: dict[str, Any], recorded: Recorded) -> Alert:
+    """Put together the alert that a call has recorded."""
+    return Alert(
+        id=call["id"],
+        tenant_id=call["tenant_id"],
+        rule_name=call["rule_name"],
+        message=call["message"],
+        severity=call["severity"],
+        status="triggered",
+        created_at=recorded.created_at,
+        updated_at=recorded.created_at,
+        acknowledged_at=None,
+        acknowledgment_note=None,
+        resolved_at=None,
+        resolution_note=None,
     )
-    return _answer(merged, None if merged.id == id_ else HTTP_200_OK)
 
 
 async def _get(request: Request, alert_id: UUID, tenant_id: UUID | None) -> Alert:
@@ -301,15 +293,8 @@ async def _move(
 ) -> Response[Alert]:
     if if_match is not None:
         if_match = None if if_match == "*" else WEAK_TAG.sub("", if_match)
-    changed = await request.database.one_or_none(
-        MOVES[to],
-        id=alert_id,
-        tenant_id=tenant_id,
-        note=note,
-        if_match=if_match,
-        actor=request.actor,
-        request_id=request.id,
-    )
+    call = move(request, alert_id, tenant_id, note=note, if_match=if_match)
+    changed = await request.database.one_or_none(MOVES[to], **call)
     if changed is not None:
         return _answer(changed)
     alert = await _get(request, alert_id, tenant_id)
@@ -317,9 +302,32 @@ async def _move(
         raise PreconditionFailed(f"the alert has changed: its tag is {_tag(alert)}")
     if to == "acknowledged" and alert.status == "triggered":  # again, by a repeat that came in between
         return await _move(request, to, alert_id, tenant_id, note=note, if_match=if_match)
+    return _answer(unmoved(alert, to, note))
+
+
+def move(
+    request: Request, alert_id: UUID, tenant_id: UUID | None, *, note: str | None, if_match: str | None = None
+) -> dict[str, Any]:
+    """Make the call that moves an alert on for this request."""
+    return {
+        "id": alert_id,
+        "tenant_id": tenant_id,
+        "note": note,
+        "if_match": if_match,
+        "actor": request.actor,
+        "request_id": request.id,
+    }
+
+
+def unmoved(alert: Alert, to: Status, note: str | None) -> Alert:
+    """Return an alert that did not move if it stands where it was to go.
+
+    Raises:
+        Conflict: it stands elsewhere, or with another note.
+    """
     said = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
     if alert.status == to and note in (None, said):
-        return _answer(alert)
+        return alert
     raise Conflict(_stand(alert))
 
 

@@ -1,0 +1,82 @@
+-- Find the oldest alerts of a tenant that a move would change: up to 1,000 ids as JSON, and whether there are more.
+-- What is asked for is put together from the first of each piece of the index that has this order, as in a list.
+-- $1 tenant_id uuid[]
+-- $2 move text[]
+-- $3 status text[]?
+-- $4 severity text[]?
+-- $5 rule_name text[]?
+-- $6 created_after timestamptz[]?
+-- $7 created_before timestamptz[]?
+
+SELECT
+    asked.place,
+    page.ids,
+    page.more
+FROM (
+    SELECT
+        place,
+        tenant_id,
+        move,
+        status,
+        severity,
+        rule_name,
+        coalesce(created_after, '-infinity') AS created_after,
+        coalesce(created_before, 'infinity') AS created_before
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[])
+        WITH ORDINALITY
+        AS asked (tenant_id, move, status, severity, rule_name, created_after, created_before, place)
+) AS asked
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(array_to_json((array_agg(found.id))[:1000])::text, '[]') AS ids,
+        count(*) > 1000 AS more
+    FROM (
+        SELECT piece.id
+        FROM unnest(
+            CASE asked.move
+                WHEN 'acknowledged' THEN ARRAY['triggered']
+                ELSE ARRAY['triggered', 'acknowledged']
+            END
+        ) AS one (status)
+        CROSS JOIN unnest(ARRAY['low', 'medium', 'high', 'critical']) AS other (severity)
+        CROSS JOIN LATERAL (
+            (
+                SELECT
+                    id,
+                    created_at
+                FROM alerts
+                WHERE asked.rule_name IS NULL
+                    AND tenant_id = asked.tenant_id
+                    AND status = one.status
+                    AND severity = other.severity
+                    AND created_at >= asked.created_after
+                    AND created_at < asked.created_before
+                    AND status >= ''
+                ORDER BY created_at, id
+                LIMIT 1001
+            )
+            UNION ALL
+            (
+                SELECT
+                    id,
+                    created_at
+                FROM alerts
+                WHERE tenant_id = asked.tenant_id
+                    AND rule_name = asked.rule_name
+                    AND status = one.status
+                    AND severity = other.severity
+                    AND created_at >= asked.created_after
+                    AND created_at < asked.created_before
+                    AND rule_name >= ''
+                ORDER BY created_at, id
+                LIMIT 1001
+            )
+        ) AS piece
+        WHERE (asked.status IS NULL OR one.status = asked.status)
+            AND (asked.severity IS NULL OR other.severity = asked.severity)
+        ORDER BY
+            piece.created_at,
+            piece.id
+        LIMIT 1001
+    ) AS found
+) AS page;
