@@ -322,7 +322,7 @@ async def faulty(empty_database: str, settings: Settings) -> AsyncIterator[httpx
                 "status": 503,
                 "error": {
                     "error": "Service unavailable",
-                    "detail": "somebody holds on to a row that this would change",
+                    "detail": "somebody holds on to what this waited for",
                 },
                 "retry_after": 1,
             },

@@ -341,10 +341,11 @@ async def test_what_keeps_it_from_pruning(
 
 
 async def test_a_role_that_may_not_delete(connection: Connection) -> None:
-    """A role without the right to delete serves, unless alerts are to be pruned: then the start says what it lacks."""
+    """A role that may not delete alerts serves, unless they are to be pruned: then the start says what it lacks."""
     role = f"role_{uuid4().hex}"
     await connection.execute(f"CREATE ROLE {role}")
     await connection.execute(f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")
+    await connection.execute(f"GRANT DELETE ON idempotency_keys TO {role}")
     await connection.execute(f"SET ROLE {role}")
     await verify(connection, settings_for())
     with pytest.raises(StartError, match="retention/prune: permission denied for table alert"):

@@ -142,13 +142,13 @@ class AlertsController(Controller):
         check_zones(created_after=created_after, created_before=created_before)
         created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)
         asked: dict[str, object] = {
-            "tenant_id": request.admit(tenant_id),
             "status": choices("status", status, Status),
             "severity": choices("severity", severity, Severity),
             "created_after": created_after,
             "created_before": created_before,
             "before_created_at": created_at,
             "before_id": id_,
+            "tenant_id": request.admit(tenant_id),  # who is refused for one of these has not called
         }
         if rule_name is None and q is None:
             page = await request.database.one(LIST, **asked)
