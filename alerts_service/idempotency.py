@@ -67,7 +67,7 @@ async def once(request: Request, tenant_id: UUID | None, work: Coroutine[Any, An
         Invalid: it is no key, or one that came with another request.
         StillRunning: the first request with this key is not done.
     """
-    given = _values(request, HEADER)
+    given = request.values(HEADER)
     if not given:
         return await work
     with closing(work):  # which may never begin
@@ -110,10 +110,6 @@ def _response(answer: Answer, *, replayed: bool = False) -> Response[Any]:
     return JSONResponse(Raw(answer.body), status_code=answer.status, headers=headers)
 
 
-def _values(request: Request, header: bytes) -> list[bytes]:
-    return [value for name, value in request.scope["headers"] if name == header]
-
-
 def _key(values: list[bytes]) -> str:
     if len(values) != 1 or not KEY.fullmatch(values[0]):
         raise Invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters, with or without quotes around them")
@@ -129,5 +125,5 @@ def _route(request: Request) -> str:
 
 async def _fingerprint(request: Request) -> bytes:
     """Tell a request from another one that means something else; no header and no query holds the end of a line."""
-    said = (request.scope["query_string"], *_values(request, IF_MATCH), await request.body())
+    said = (request.scope["query_string"], *request.values(IF_MATCH), await request.body())
     return sha256(b"\n".join(said)).digest()

@@ -134,6 +134,20 @@ PERHAPS_RETRY_AFTER = OpenAPIHeader(
 RETRY_AFTER_KEY = OpenAPIHeader(
     description=f"{SECONDS} Only while the first request is still running.", schema=Schema(type=OpenAPIType.INTEGER)
 )
+IF_MATCH = Parameter(
+    name="If-Match",
+    param_in="header",
+    required=False,
+    description="Change the alert only if it still has one of these tags.",
+    schema=Schema(type=OpenAPIType.STRING),
+)
+IF_NONE_MATCH = Parameter(
+    name="If-None-Match",
+    param_in="header",
+    required=False,
+    description="Answer 304 if the alert still has one of these tags.",
+    schema=Schema(type=OpenAPIType.STRING),
+)
 IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     param_in="header",
@@ -225,6 +239,7 @@ def correct(app: Litestar, *examples: Struct) -> None:
         if data and isinstance(operation.request_body, RequestBody):
             operation.request_body.required = not data.has_default or "takes_lines" in handler.opt
             _take_lines(handler, operation.request_body, responses)
+        operation.parameters = [*(operation.parameters or ()), *handler.opt.get("headers", ())]
         if handler.http_methods & {"POST", "PUT"}:
             _take_a_key(operation, responses)
         for parameter in operation.parameters or ():

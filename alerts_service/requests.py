@@ -129,6 +129,10 @@ class Request(litestar.Request[Any, Any, Any]):
                 del self.scope["stream"]  # type: ignore[typeddict-item] # as above
                 raise LineTooLong("a line may have 64 KiB")
 
+    def values(self, header: bytes) -> list[bytes]:
+        """Read the lines of a header, at a fraction of what it costs to have Litestar hand it over."""
+        return [value for name, value in self.scope["headers"] if name == header]
+
     async def body(self) -> bytes:
         """Read the body, at a fraction of what Litestar's stream of it costs; that of a stream is left to be read.
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from litestar import Controller, Response, get, post, put
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 from msgspec import Raw
 from uuid_utils.compat import uuid7
@@ -28,7 +28,7 @@ from alerts_service.alerts.structs import (
 from alerts_service.database import Statement
 from alerts_service.errors import AlertNotFound, Conflict, Forbidden, PreconditionFailed
 from alerts_service.idempotency import once
-from alerts_service.openapi import ETAG, NEXT_PAGE, UNCHANGED, errors, several
+from alerts_service.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, NEXT_PAGE, UNCHANGED, errors, several
 from alerts_service.requests import Request, check_zones, choices
 from alerts_service.responses import JSONResponse, encode
 
@@ -48,10 +48,6 @@ AlertId = Annotated[UUID, PathParameter(description="The id that the alert got w
 Owner = Annotated[
     UUID | None,
     QueryParameter(description="When given, the alert must be this tenant's; any other is answered with 404."),
-]
-IfMatch = Annotated[
-    str | None,
-    HeaderParameter(name="If-Match", description="Change the alert only if it still has one of these tags."),
 ]
 MERGED = ResponseSpec(
     Alert,
@@ -164,6 +160,7 @@ class AlertsController(Controller):
         "/{alert_id:str}",
         summary="Get one alert",
         response_description="The alert",
+        opt={"headers": [IF_NONE_MATCH]},
         response_headers=[ETAG],
         responses={304: UNCHANGED, **errors(401, 404, 422, 429, 500, 503)},
     )
@@ -172,14 +169,11 @@ class AlertsController(Controller):
         request: Request,
         alert_id: AlertId,
         tenant_id: Owner = None,
-        if_none_match: Annotated[
-            str | None,
-            HeaderParameter(name="If-None-Match", description="Answer 304 if the alert still has one of these tags."),
-        ] = None,
     ) -> Response[Alert]:
         """The alert as it stands now. Its `ETag` is another after every change."""
         alert = await _get(request, alert_id, request.admit(tenant_id))
-        if if_none_match is not None and (if_none_match == "*" or _tag(alert) in if_none_match):
+        tags = _tags(request, b"if-none-match")
+        if tags == "*" or _tag(alert) in tags:
             return Response[Any](None, status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": _tag(alert)})
         return _answer(alert)
 
@@ -187,6 +181,7 @@ class AlertsController(Controller):
         "/{alert_id:str}/acknowledge",
         summary="Acknowledge an alert",
         response_description="The alert, acknowledged",
+        opt={"headers": [IF_MATCH]},
         response_headers=[ETAG],
         responses=errors(401, 404, 409, 412, 413, 415, 422, 429, 500, 503),
     )
@@ -196,17 +191,17 @@ class AlertsController(Controller):
         alert_id: AlertId,
         data: JSONBody[NoteRequest] = NO_NOTE,
         tenant_id: Owner = None,
-        if_match: IfMatch = None,
     ) -> Response[Alert]:
         """From `triggered`. The same call again changes nothing and answers 200; with another note it is a conflict."""
         own = request.admit(tenant_id)
-        move = _move(request, "acknowledged", alert_id, own, note=data.note, if_match=if_match)
+        move = _move(request, "acknowledged", alert_id, own, note=data.note)
         return await once(request, tenant_id, move)
 
     @put(
         "/{alert_id:str}/resolve",
         summary="Resolve an alert",
         response_description="The alert, resolved",
+        opt={"headers": [IF_MATCH]},
         response_headers=[ETAG],
         responses=errors(401, 404, 409, 412, 413, 415, 422, 429, 500, 503),
     )
@@ -216,11 +211,10 @@ class AlertsController(Controller):
         alert_id: AlertId,
         data: JSONBody[NoteRequest] = NO_NOTE,
         tenant_id: Owner = None,
-        if_match: IfMatch = None,
     ) -> Response[Alert]:
         """From `triggered` or `acknowledged`. The same call again answers 200; with another note it is a conflict."""
         own = request.admit(tenant_id)
-        move = _move(request, "resolved", alert_id, own, note=data.note, if_match=if_match)
+        move = _move(request, "resolved", alert_id, own, note=data.note)
         return await once(request, tenant_id, move)
 
 
@@ -289,10 +283,10 @@ async def _get(request: Request, alert_id: UUID, tenant_id: UUID | None) -> Aler
 
 
 async def _move(
-    request: Request, to: Status, alert_id: UUID, tenant_id: UUID | None, *, note: str | None, if_match: str | None
+    request: Request, to: Status, alert_id: UUID, tenant_id: UUID | None, *, note: str | None
 ) -> Response[Alert]:
-    if if_match is not None:
-        if_match = None if if_match == "*" else WEAK_TAG.sub("", if_match)
+    tags = _tags(request, b"if-match")
+    if_match = None if tags in {"", "*"} else WEAK_TAG.sub("", tags)
     call = move(request, alert_id, tenant_id, note=note, if_match=if_match)
     changed = await request.database.one_or_none(MOVES[to], **call)
     if changed is not None:
@@ -301,7 +295,7 @@ async def _move(
     if if_match is not None and _tag(alert) not in if_match:
         raise PreconditionFailed(f"the alert has changed: its tag is {_tag(alert)}")
     if to == "acknowledged" and alert.status == "triggered":  # again, by a repeat that came in between
-        return await _move(request, to, alert_id, tenant_id, note=note, if_match=if_match)
+        return await _move(request, to, alert_id, tenant_id, note=note)
     return _answer(unmoved(alert, to, note))
 
 
@@ -333,6 +327,11 @@ def unmoved(alert: Alert, to: Status, note: str | None) -> Alert:
 
 def _answer(alert: Alert, status_code: int | None = None) -> JSONResponse[Alert]:
     return JSONResponse(alert, status_code=status_code, headers={"ETag": _tag(alert)})
+
+
+def _tags(request: Request, condition: bytes) -> str:
+    """Read the tags that a header names: `*` is any, and without the header there are none."""
+    return b",".join(value or b'""' for value in request.values(condition)).decode("latin-1")
 
 
 def _tag(alert: Alert) -> str:

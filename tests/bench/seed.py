@@ -88,14 +88,15 @@ async def execute(dsn: str, *statements: str) -> None:
 
 
 async def _prepare(dsn: str, *, peer: bool) -> None:
-    """A peer gets the index that its list needs, and is spared what serves only the service."""
+    """A peer gets the indexes that its list and its counts need, and is spared what serves only the service."""
     async with connected(dsn) as connection:
         await migrate(connection)
         await connection.execute("ALTER TABLE alerts SET (autovacuum_enabled = off)")  # not in another's turn
         if not peer:
             return
-        await connection.execute("DROP INDEX idx_alerts_tenant_id, idx_alerts_rule_name")
+        await connection.execute("DROP INDEX idx_alerts_tenant_id, idx_alerts_status, idx_alerts_rule_name")
         await connection.execute("CREATE INDEX idx_alerts_tenant_id ON alerts (tenant_id, created_at DESC, id DESC)")
+        await connection.execute("CREATE INDEX idx_alerts_status ON alerts (tenant_id, status)")
         triggers = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'alerts'::regclass AND NOT tgisinternal"
         for trigger in await connection.fetch(triggers):
             await connection.execute(f'DROP TRIGGER "{trigger["tgname"]}" ON alerts')
