@@ -87,6 +87,9 @@ async def execute(dsn: str, *statements: str) -> None:
             await connection.execute(sql)
 
 
+OURS = "idx_alerts_rule_name, idx_alerts_dedup_key, idx_alerts_resolved_at"
+
+
 async def _prepare(dsn: str, *, peer: bool) -> None:
     """A peer gets the indexes that its list and its counts need, and is spared what serves only the service."""
     async with connected(dsn) as connection:
@@ -94,7 +97,7 @@ async def _prepare(dsn: str, *, peer: bool) -> None:
         await connection.execute("ALTER TABLE alerts SET (autovacuum_enabled = off)")  # not in another's turn
         if not peer:
             return
-        await connection.execute("DROP INDEX idx_alerts_tenant_id, idx_alerts_status, idx_alerts_rule_name")
+        await connection.execute(f"DROP INDEX idx_alerts_tenant_id, idx_alerts_status, {OURS}")
         await connection.execute("CREATE INDEX idx_alerts_tenant_id ON alerts (tenant_id, created_at DESC, id DESC)")
         await connection.execute("CREATE INDEX idx_alerts_status ON alerts (tenant_id, status)")
         triggers = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'alerts'::regclass AND NOT tgisinternal"
