@@ -13,8 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from litestar import Response
-from litestar.utils import normalize_path
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct, msgpack, structs
 
 from alerts_service.database import Statement
 from alerts_service.errors import AlertNotFound, Conflict, Invalid, PreconditionFailed, StillRunning, refused
@@ -73,7 +72,8 @@ async def once(request: Request, tenant_id: UUID | None, work: Coroutine[Any, An
     with closing(work):  # which may never begin
         if request.streams:
             raise Invalid("Idempotency-Key: not with a stream")
-        named = {"tenant_id": request.tenant or tenant_id or NOBODY, "route": _route(request), "key": _key(given)}
+        route = f"{request.scope['method']} {request.scope['path']}"
+        named = {"tenant_id": request.tenant or tenant_id or NOBODY, "route": route, "key": _key(given)}
         return await _once(request, named, await _fingerprint(request), work)
 
 
@@ -118,12 +118,7 @@ def _key(values: list[bytes]) -> str:
     return key.decode("ascii")
 
 
-def _route(request: Request) -> str:
-    """Tell what is asked for, however many slashes the path has."""
-    return f"{request.scope['method']} {normalize_path(request.scope['path'])}"
-
-
 async def _fingerprint(request: Request) -> bytes:
-    """Tell a request from another one that means something else; no header and no query holds the end of a line."""
-    said = (request.scope["query_string"], *request.values(IF_MATCH), await request.body())
-    return sha256(b"\n".join(said)).digest()
+    """Tell a request from another one that means something else."""
+    said = (request.scope["query_string"], request.values(IF_MATCH), await request.body())
+    return sha256(msgpack.encode(said)).digest()

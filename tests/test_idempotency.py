@@ -117,6 +117,7 @@ async def test_a_change_is_made_once(client: httpx.AsyncClient, tenant: UUID, co
         for _ in range(3)
     ]
     for first, *repeated in (answers, moves):
+        assert first.headers["etag"] == f'"{first.json()["updated_at"]}"'
         for again in repeated:
             assert_replayed(first, again)
     history = (await client.get("/history", params={"tenant_id": str(tenant)})).json()
@@ -257,7 +258,7 @@ async def test_while_the_first_is_running(client: httpx.AsyncClient, tenant: UUI
         await connection.execute("LOCK TABLE alert_counts IN EXCLUSIVE MODE")
         first = asyncio.create_task(post(client, tenant, "a"))
         while await advisory_locks(connection) == 0:
-            pass
+            assert not first.done()
         second = await post(client, tenant, "a")
         elsewhere = await client.get("/alerts", params={"tenant_id": str(tenant)})
     assert_error(second, 409, "Request in progress", "Idempotency-Key: the first request")
@@ -285,7 +286,7 @@ async def test_keys_leave_room(client: httpx.AsyncClient, tenant: UUID, connecti
         await connection.execute("LOCK TABLE alert_counts IN EXCLUSIVE MODE")
         keyed = [asyncio.create_task(post(client, tenant, str(number))) for number in range(30)]
         while await advisory_locks(connection) < 4:
-            pass
+            assert not all(request.done() for request in keyed)
         started = asyncio.get_running_loop().time()
         assert (await client.get(f"/alerts/{alert['id']}")).json() == alert
         assert asyncio.get_running_loop().time() - started < 0.2
