@@ -270,10 +270,10 @@ class Transaction(Database):
         """Run a statement for many calls and return each one's row, or None without one; what fails undoes them all."""
         query = self._queries[statement.name]
         asks = [query.values(call) for call in calls]
-        found: list[Found] = []
-        for start in range(0, len(asks), AT_ONCE):
-            part = asks[start : start + AT_ONCE]
-            found += _placed(await self._connection.fetch(query.sql, *zip(*part, strict=True)), len(part))
+        if not asks:
+            return []
+        # All at once, for rows are locked in one order within a statement.
+        found = _placed(await self._connection.fetch(query.sql, *zip(*asks, strict=True)), len(asks))
         return [None if record is None else statement.row(*record[1:]) for record in found]
 
 

@@ -40,6 +40,7 @@ from alerts_service.errors import (
     TooManyRequests,
     Unfinished,
 )
+from alerts_service.idempotency import HEADER as IDEMPOTENCY_KEY
 from alerts_service.idempotency import once
 from alerts_service.openapi import errors
 from alerts_service.requests import Request, decoder_for
@@ -48,6 +49,7 @@ from alerts_service.responses import JSONResponse, LinesResponse, encode_lines
 logger = logging.getLogger(__name__)
 
 MOST = 1000
+TENANT = "123e4567-e89b-12d3-a456-426614174000"
 TAKES_LINES = {"takes_lines": CreateAlert}
 RuleName = Annotated[str, Meta(min_length=1, max_length=255, pattern=NO_NUL, examples=["missed_call"])]
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -59,6 +61,20 @@ class CreateAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     alerts: Annotated[list[Raw], Meta(min_length=1, max_length=MOST)]
 
     # Any item is taken here and judged by itself.
+    said: ClassVar[dict[str, Any]] = {
+        "examples": [
+            {
+                "alerts": [
+                    {
+                        "tenant_id": TENANT,
+                        "rule_name": "missed_call",
+                        "message": "Missed call not returned in 15 minutes",
+                    },
+                    {"tenant_id": TENANT, "rule_name": "missed_call", "message": "Again", "severity": "high"},
+                ]
+            }
+        ]
+    }
     said_of: ClassVar[dict[str, Any]] = {
         "alerts": {"items": {"anyOf": [{"$ref": "#/components/schemas/CreateAlert"}, {}]}}
     }
@@ -84,7 +100,13 @@ class MoveAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     dry_run: Annotated[bool, Meta(description="Answer with the alerts as they stand, and change nothing.")] = False
 
     said_of: ClassVar[dict[str, Any]] = {"ids": {"items": {"anyOf": [{"type": "string", "format": "uuid"}, {}]}}}
-    said: ClassVar[dict[str, Any]] = {"oneOf": [{"required": ["ids"]}, {"required": ["filter"]}]}
+    said: ClassVar[dict[str, Any]] = {
+        "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
+        "examples": [
+            {"filter": {"tenant_id": TENANT, "severity": "low"}, "note": "No need to call back", "dry_run": True},
+            {"ids": ["0f8fad5b-d9cb-469f-a165-70867728950e"], "note": "Calling the customer back"},
+        ],
+    }
 
     def __post_init__(self) -> None:
         """Refuse what names no alerts, or names them twice."""
@@ -126,9 +148,9 @@ class LineResult(Struct, frozen=True, kw_only=True):
 
 
 class Found(Struct, frozen=True):
-    """What a filter finds: the JSON of ids, and whether there are more."""
+    """What a filter finds: the JSON of ids and times of the last change, and whether there are more."""
 
-    ids: str
+    alerts: str
     more: bool
 
 
@@ -136,7 +158,7 @@ FIND = Statement("alerts/find", Found)
 STREAM = CreateAlerts(alerts=[])
 ONE = decoder_for(CreateAlert)
 ID = decoder_for(UUID)
-IDS = decoder_for(list[UUID])
+FOUND = decoder_for(list[tuple[UUID, str]])
 
 Call = dict[str, Any]
 
@@ -293,9 +315,13 @@ async def _record(
 ) -> list[tuple[Call, Any] | Exception]:
     """Record what can be, and return of each item its call and what the database made of it, or what is wrong."""
     outcomes: list[Any] = [_read(request, item, admission) for item in items]
+    for outcome in outcomes:
+        if request.values(IDEMPOTENCY_KEY) and isinstance(outcome, TooManyRequests):
+            raise outcome  # a first answer is kept: what only has to wait must not become one
     calls = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
-    plain = iter(await request.database.many(CREATE, [call for call in calls if "dedup_key" not in call]))
+    # First those that may wait for an alert, so that nobody waits for the counts meanwhile.
     keyed = iter(await request.database.many(CREATE_DEDUPLICATED, [call for call in calls if "dedup_key" in call]))
+    plain = iter(await request.database.many(CREATE, [call for call in calls if "dedup_key" not in call]))
     for place, outcome in enumerate(outcomes):
         if not isinstance(outcome, Exception):
             row = next(keyed if "dedup_key" in outcome else plain)
@@ -376,18 +402,22 @@ async def _move(
     request: Request, to: Status, data: MoveAlerts, named: UUID | None, tenant_id: UUID | None
 ) -> Response[MoveResults]:
     """Move on what is asked for, of the tenant that was admitted."""
-    ids: list[Any] = []
+    outcomes: list[Any] = []
     more = False
     if data.ids is not UNSET:
         ids = [_read_id(item) for item in data.ids]
+        asked = [id_ for id_ in ids if not isinstance(id_, Exception)]
+        move_on = (
+            _look(request, asked, tenant_id) if data.dry_run else _change(request, to, asked, tenant_id, data.note)
+        )
+        alerts = iter(await move_on)
+        outcomes = [id_ if isinstance(id_, Exception) else next(alerts) for id_ in ids]
     elif data.filter is not UNSET and named in {None, data.filter.tenant_id}:
-        ids, more = await _find(request, to, data.filter, tenant_id)
-    asked = [id_ for id_ in ids if not isinstance(id_, Exception)]
-    if data.dry_run:
-        alerts = iter(await _look(request, asked, tenant_id))
-    else:
-        alerts = iter(await _change(request, to, asked, tenant_id, data.note))
-    outcomes = [id_ if isinstance(id_, Exception) else next(alerts) for id_ in ids]
+        found, more = await _find(request, to, data.filter, tenant_id)
+        if data.dry_run:
+            outcomes = await _look(request, [id_ for id_, _ in found], tenant_id)
+        else:
+            outcomes = await _change_found(request, to, found, tenant_id, data.note)
     return JSONResponse(MoveResults([_moved(outcome) for outcome in outcomes], more))
 
 
@@ -399,7 +429,9 @@ def _read_id(item: Raw) -> UUID | Refusal:
     return id_
 
 
-async def _find(request: Request, to: Status, filter_: Filter, tenant_id: UUID | None) -> tuple[list[Any], bool]:
+async def _find(
+    request: Request, to: Status, filter_: Filter, tenant_id: UUID | None
+) -> tuple[list[tuple[UUID, str]], bool]:
     found = await request.database.one(
         FIND,
         tenant_id=tenant_id,
@@ -410,7 +442,7 @@ async def _find(request: Request, to: Status, filter_: Filter, tenant_id: UUID |
         created_after=filter_.created_after,
         created_before=filter_.created_before,
     )
-    return IDS.decode(found.ids), found.more
+    return FOUND.decode(found.alerts), found.more
 
 
 async def _look(request: Request, ids: Sequence[UUID], tenant_id: UUID | None) -> list[Alert | Exception]:
@@ -425,8 +457,23 @@ async def _change(
     calls = [move(request, id_, tenant_id, note=note) for id_ in ids]
     changed = await request.database.many(MOVES[to], calls)
     left = [id_ for id_, alert in zip(ids, changed, strict=True) if alert is None]
-    looked = iter(await _look(request, left, tenant_id))
-    return [_stand(next(looked), to, note) if alert is None else alert for alert in changed]
+    looked = dict(zip(left, await _look(request, left, tenant_id), strict=True))
+    again = [id_ for id_, alert in looked.items() if to == "acknowledged" and _is_triggered(alert)]
+    if again:  # by repeats that came in between
+        looked.update(zip(again, await _change(request, to, again, tenant_id, note), strict=True))
+    return [_stand(looked[id_], to, note) if alert is None else alert for id_, alert in zip(ids, changed, strict=True)]
+
+
+async def _change_found(
+    request: Request, to: Status, found: Sequence[tuple[UUID, str]], tenant_id: UUID | None, note: str | None
+) -> list[Alert | Exception]:
+    """Move on what is still as it was found; of what has changed meanwhile the filter may no longer be true."""
+    calls = [move(request, id_, tenant_id, note=note, if_match=f'"{changed_at}"') for id_, changed_at in found]
+    return [alert for alert in await request.database.many(MOVES[to], calls) if alert is not None]
+
+
+def _is_triggered(alert: Alert | Exception) -> bool:
+    return isinstance(alert, Alert) and alert.status == "triggered"
 
 
 def _stand(alert: Alert | Exception, to: Status, note: str | None) -> Alert | Exception:

@@ -53,15 +53,24 @@ CREATE INDEX idx_alert_events_tenant_id ON alert_events (tenant_id, type, occurr
 
 CREATE FUNCTION refuse_to_rewrite_history() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'DELETE' AND NOT EXISTS (SELECT FROM alerts WHERE alerts.id = OLD.alert_id) THEN
-        RETURN OLD;
-    END IF;
     RAISE 'an event is kept as it is, as long as its alert exists' USING ERRCODE = 'restrict_violation';
 END
 $$;
 
-CREATE TRIGGER keep_events BEFORE UPDATE OR DELETE ON alert_events
+CREATE FUNCTION refuse_to_forget() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM (SELECT DISTINCT alert_id FROM gone) AS one JOIN alerts ON alerts.id = one.alert_id) THEN
+        RAISE 'an event is kept as it is, as long as its alert exists' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER keep_events BEFORE UPDATE ON alert_events
 FOR EACH ROW EXECUTE FUNCTION refuse_to_rewrite_history();
+
+CREATE TRIGGER keep_events_of_alerts AFTER DELETE ON alert_events REFERENCING OLD TABLE AS gone
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_to_forget();
 
 CREATE TRIGGER keep_all_events BEFORE TRUNCATE ON alert_events
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_to_rewrite_history();

@@ -1,4 +1,5 @@
--- Find the oldest alerts of a tenant that a move would change: up to 1,000 ids as JSON, and whether there are more.
+-- Find the oldest alerts of a tenant that a move would change: up to 1,000 ids as JSON, each with the time
+-- of the alert's last change, and whether there are more.
 -- What is asked for is put together from the first of each piece of the index that has this order, as in a list.
 -- $1 tenant_id uuid[]
 -- $2 move text[]
@@ -10,7 +11,7 @@
 
 SELECT
     asked.place,
-    page.ids,
+    page.alerts,
     page.more
 FROM (
     SELECT
@@ -28,10 +29,13 @@ FROM (
 ) AS asked
 CROSS JOIN LATERAL (
     SELECT
-        coalesce(array_to_json((array_agg(found.id))[:1000])::text, '[]') AS ids,
+        coalesce(array_to_json((array_agg(json_build_array(found.id, rfc3339(found.updated_at))))[:1000])::text, '[]')
+            AS alerts,
         count(*) > 1000 AS more
     FROM (
-        SELECT piece.id
+        SELECT
+            piece.id,
+            piece.updated_at
         FROM unnest(
             CASE asked.move
                 WHEN 'acknowledged' THEN ARRAY['triggered']
@@ -43,7 +47,8 @@ CROSS JOIN LATERAL (
             (
                 SELECT
                     id,
-                    created_at
+                    created_at,
+                    updated_at
                 FROM alerts
                 WHERE asked.rule_name IS NULL
                     AND tenant_id = asked.tenant_id
@@ -59,7 +64,8 @@ CROSS JOIN LATERAL (
             (
                 SELECT
                     id,
-                    created_at
+                    created_at,
+                    updated_at
                 FROM alerts
                 WHERE tenant_id = asked.tenant_id
                     AND rule_name = asked.rule_name

@@ -1,18 +1,31 @@
--- Delete the first 500 alerts, of any tenants, that were resolved more than so many days ago, with their events, and
--- take them off the counts. One batch at a time; the next goes on from the last one's time, past what is dead already.
+-- Delete the first 500 alerts, of any tenants, that were resolved more than so many days ago, with their events, or as
+-- many as have 5,000 of these, and take them off the counts. One batch at a time; the next goes on from the last one's time, past what is dead already.
 -- The condition stands in the DELETE, as a CASE, so that no plan looks for it but in the alerts that were locked. Whom
--- somebody holds is skipped. Alerts go before the first of their events, which are kept as long as their alert exists.
+-- somebody holds is skipped. Events are kept as long as their alert exists: they go with it.
 -- $1 days int4[]
 -- $2 since timestamptz[]?
 
-WITH due AS MATERIALIZED (
-    SELECT id
+WITH locked AS MATERIALIZED (
+    SELECT
+        id,
+        resolved_at,
+        version
     FROM alerts
     WHERE resolved_at < now() - make_interval(days => ($1::integer[])[1])
         AND resolved_at >= coalesce(($2::timestamptz[])[1], '-infinity')
     ORDER BY resolved_at
     LIMIT 500
     FOR UPDATE SKIP LOCKED
+),
+due AS MATERIALIZED (
+    SELECT id
+    FROM (
+        SELECT
+            id,
+            sum(version) OVER (ORDER BY resolved_at, id) - version AS events_before
+        FROM locked
+    ) AS one
+    WHERE events_before < 5000
 ),
 deleted AS (
     DELETE FROM alerts
