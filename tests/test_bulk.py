@@ -393,3 +393,49 @@ async def test_those_who_ask_for_little_do_not_wait_for_those_who_ask_for_much(
         least = min(least, connections.idle)
     assert [statuses(call.result()) for call in calls] == [[201] * 1000] * 12
     assert least >= connections.limit - database.BULK_FLIGHTS
+
+
+async def test_a_kept_answer_does_not_only_have_to_wait(app: Service, settings: Settings, tenant: UUID) -> None:
+    """With a key a call of which something would only have to wait is refused whole, and its key stays free."""
+    limited = create_app(replace(settings, rate_limit_tenant="1/hour"), app.state.database)
+    async with client_of(limited) as client:
+        await client.get(f"/stats/{tenant}")
+        alerts = {"alerts": [body(uuid4()), body(tenant)]}
+        response = await client.post("/alerts/bulk", json=alerts, headers={"Idempotency-Key": str(tenant)})
+        assert_error(response, 429, "Too many requests", "1/hour")
+    async with client_of(app) as client:
+        response = await client.post("/alerts/bulk", json=alerts, headers={"Idempotency-Key": str(tenant)})
+        assert "idempotent-replayed" not in response.headers
+        assert statuses(response.json()["results"]) == [201, 201]
+
+
+async def test_calls_with_keys_that_overlap(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """Calls with keys for the same alerts, in another order, wait for each other and never in a circle."""
+    for number in range(3):
+        results = await record(client, *(body(tenant, str(n)) for n in range(600)))
+        ids = [result["alert"]["id"] for result in results]
+        calls = [
+            client.post(
+                "/alerts/bulk/resolve", json={"ids": order}, headers={"Idempotency-Key": f"{tenant}-{number}-{n}"}
+            )
+            for n, order in enumerate((ids, ids[300:] + ids[:300]))
+        ]
+        for response in await asyncio.gather(*calls):
+            assert response.status_code == 200, response.text
+            assert statuses(response.json()["results"]) == [200] * 600
+
+
+async def test_a_filter_that_is_no_longer_true(client: httpx.AsyncClient, settings: Settings, tenant: UUID) -> None:
+    """An alert that changes after a filter has found it is left as it is."""
+    alert = await create(client, tenant, severity="low")
+    connection = await asyncpg.connect(settings.database_url)
+    transaction = connection.transaction()
+    await transaction.start()
+    raised = "UPDATE alerts SET severity = 'critical', updated_at = now() WHERE id = $1"
+    await connection.execute(raised, UUID(alert["id"]))
+    call = asyncio.create_task(change(client, "resolve", filter={"tenant_id": str(tenant), "severity": "low"}))
+    await asyncio.sleep(0.1)
+    await transaction.commit()
+    await connection.close()
+    assert await call == {"results": [], "more": False}
+    assert (await client.get(f"/alerts/{alert['id']}")).json()["status"] == "triggered"

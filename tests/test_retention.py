@@ -351,3 +351,26 @@ async def test_a_role_that_may_not_delete(connection: Connection) -> None:
     with pytest.raises(StartError, match="retention/prune: permission denied for table alert"):
         await verify(connection, settings_for(retention_days=7))
     await connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_long_history_holds_nothing_up(connection: Connection, empty_database: str, tenant: UUID) -> None:
+    """Alerts with more events than fit into a batch go all the same, the longest too, and those behind them."""
+    await connection.execute(RESOLVED, tenant, 3)
+    await connection.execute(
+        "INSERT INTO alert_events (alert_id, sequence, tenant_id, type, to_status, actor, occurred_at)"
+        " SELECT id, n, tenant_id, 'repeated', 'triggered', 'anonymous', now()"
+        " FROM (SELECT id, tenant_id FROM alerts LIMIT 1) AS one CROSS JOIN generate_series(3, 20000) AS n"
+    )
+    await connection.execute(
+        "UPDATE alerts SET version = 20000, resolved_at = resolved_at - interval '1 day'"
+        " WHERE id = (SELECT alert_id FROM alert_events WHERE sequence = 20000)"
+    )
+    batches = []
+    async with ready_database(settings_for(database_url=empty_database)) as database:
+        since = None
+        while (batch := await database.one(retention.PRUNE, days=5, since=since)).alerts:
+            batches.append((batch.alerts, batch.events))
+            since = batch.until
+    assert sum(alerts for alerts, _ in batches) == 3
+    assert sum(events for _, events in batches) == 20_000 + 4
+    assert len(batches) == 2
