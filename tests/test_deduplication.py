@@ -320,10 +320,15 @@ async def test_the_order_of_locks(settings: Settings, client: httpx.AsyncClient,
         ["anonymous"] * 2,
         [None] * 2,
     )
+
+    async def repeat() -> list[asyncpg.Record]:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = 0")
+            return await connection.fetch(load_queries()["alerts/create_deduplicated"].sql, *ask)
+
     async with other.transaction():
         await other.execute(lock, earlier)
-        sql = load_queries()["alerts/create_deduplicated"].sql
-        repeats = asyncio.create_task(connection.fetch(sql, *ask))
+        repeats = asyncio.create_task(repeat())
         done, _ = await asyncio.wait([repeats], timeout=0.5)
         assert not done
         await other.execute(f"{lock} NOWAIT", later)
