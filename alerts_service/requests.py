@@ -109,12 +109,13 @@ class Request(litestar.Request[Any, Any, Any]):
             LineTooLong: behind the lines before it.
             Unfinished: the caller has gone, or was too slow.
         """
+        scope: Any = self.scope
         clock = asyncio.get_running_loop().time
         rest, more, asked = b"", True, clock()
         while more:
-            self.scope["stream"] = asked  # type: ignore[typeddict-unknown-key] # from us to protocol.py
+            scope["stream"] = asked
             message: Any = await self.receive()
-            self.scope["stream"] = math.inf  # type: ignore[typeddict-unknown-key] # as above
+            scope["stream"] = math.inf
             if message["type"] == "http.disconnect":
                 raise Unfinished
             more = message.get("more_body", False)
@@ -126,7 +127,7 @@ class Request(litestar.Request[Any, Any, Any]):
                 yield lines[:fit]
                 asked = clock()
             if fit <= len(lines):
-                del self.scope["stream"]  # type: ignore[typeddict-item] # as above
+                del scope["stream"]
                 raise LineTooLong("a line may have 64 KiB")
 
     def values(self, header: bytes) -> list[bytes]:

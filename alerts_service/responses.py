@@ -59,7 +59,7 @@ class LinesResponse(litestar.Response[T]):
     def to_asgi_response(self, *_: object, **__: object) -> Any:
         """Send what there is until there is no more."""
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as above
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
             started = False
             async for lines in self.lines:
                 if not started:
