@@ -3,6 +3,8 @@
 -- messages, whatever they hold: it has those up to 50 that match, perhaps none, and the place is that of the last alert
 -- that it looked at. Words are those of the rule's name and of the first 10,000 characters of the message; no word at
 -- all finds nothing.
+-- The indexes alone tell which alerts to look at. What is looked at, and what is shown, is then read by its id, one by
+-- one: a limit of one keeps the planner from reading all alerts instead, and no message is read in vain.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?
 -- $3 severity text[]?
@@ -66,19 +68,8 @@ CROSS JOIN LATERAL (
     WITH listed AS (
         (
             SELECT
-                id,
-                tenant_id,
-                rule_name,
-                message,
-                severity,
-                status,
                 created_at,
-                updated_at,
-                acknowledged_at,
-                acknowledgment_note,
-                resolved_at,
-                resolution_note,
-                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
+                id
             FROM alerts
             WHERE asked.whole
                 AND asked.rule_name IS NULL
@@ -91,129 +82,75 @@ CROSS JOIN LATERAL (
         )
         UNION ALL
         SELECT
-            piece.id,
-            piece.tenant_id,
-            piece.rule_name,
-            piece.message,
-            piece.severity,
-            piece.status,
             piece.created_at,
-            piece.updated_at,
-            piece.acknowledged_at,
-            piece.acknowledgment_note,
-            piece.resolved_at,
-            piece.resolution_note,
-            piece.repeats
+            piece.id
         FROM unnest(asked.statuses) AS one (status)
         CROSS JOIN unnest(asked.severities) AS other (severity)
         CROSS JOIN LATERAL (
-            SELECT
-                id,
-                tenant_id,
-                rule_name,
-                message,
-                severity,
-                status,
-                created_at,
-                updated_at,
-                acknowledged_at,
-                acknowledgment_note,
-                resolved_at,
-                resolution_note,
-                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
-            FROM alerts
-            WHERE NOT asked.whole
-                AND asked.rule_name IS NULL
-                AND tenant_id = asked.tenant_id
-                AND status = one.status
-                AND severity = other.severity
-                AND created_at >= asked.created_after
-                AND (created_at, id) < (asked.before_created_at, asked.before_id)
-                AND status >= ''
-            ORDER BY created_at DESC, id DESC
-            LIMIT asked.depth
-        ) AS piece
-        UNION ALL
-        SELECT
-            piece.id,
-            piece.tenant_id,
-            piece.rule_name,
-            piece.message,
-            piece.severity,
-            piece.status,
-            piece.created_at,
-            piece.updated_at,
-            piece.acknowledged_at,
-            piece.acknowledgment_note,
-            piece.resolved_at,
-            piece.resolution_note,
-            piece.repeats
-        FROM unnest(asked.statuses) AS one (status)
-        CROSS JOIN unnest(asked.severities) AS other (severity)
-        CROSS JOIN LATERAL (
-            SELECT
-                id,
-                tenant_id,
-                rule_name,
-                message,
-                severity,
-                status,
-                created_at,
-                updated_at,
-                acknowledged_at,
-                acknowledgment_note,
-                resolved_at,
-                resolution_note,
-                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
-            FROM alerts
-            WHERE tenant_id = asked.tenant_id
-                AND rule_name = asked.rule_name
-                AND status = one.status
-                AND severity = other.severity
-                AND created_at >= asked.created_after
-                AND (created_at, id) < (asked.before_created_at, asked.before_id)
-                AND rule_name >= ''
-            ORDER BY created_at DESC, id DESC
-            LIMIT asked.depth
+            (
+                SELECT
+                    created_at,
+                    id
+                FROM alerts
+                WHERE NOT asked.whole
+                    AND asked.rule_name IS NULL
+                    AND tenant_id = asked.tenant_id
+                    AND status = one.status
+                    AND severity = other.severity
+                    AND created_at >= asked.created_after
+                    AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                    AND status >= ''
+                ORDER BY created_at DESC, id DESC
+                LIMIT asked.depth
+            )
+            UNION ALL
+            (
+                SELECT
+                    created_at,
+                    id
+                FROM alerts
+                WHERE tenant_id = asked.tenant_id
+                    AND rule_name = asked.rule_name
+                    AND status = one.status
+                    AND severity = other.severity
+                    AND created_at >= asked.created_after
+                    AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                    AND rule_name >= ''
+                ORDER BY created_at DESC, id DESC
+                LIMIT asked.depth
+            )
         ) AS piece
         ORDER BY created_at DESC, id DESC
         LIMIT asked.depth
     ),
     examined AS MATERIALIZED (
         SELECT
-            id,
-            tenant_id,
-            rule_name,
-            message,
-            severity,
-            status,
-            created_at,
-            updated_at,
-            acknowledged_at,
-            acknowledgment_note,
-            resolved_at,
-            resolution_note,
-            repeats,
+            listed.created_at,
+            listed.id,
+            text.rule_name,
+            text.message,
             row_number() OVER newest AS number,
-            sum(octet_length(message)) OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS octets_before
+            sum(octet_length(text.message)) OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+                AS octets_before
         FROM listed
-        WINDOW newest AS (ORDER BY created_at DESC, id DESC)
+        LEFT JOIN LATERAL (
+            SELECT
+                rule_name,
+                message
+            FROM alerts
+            WHERE asked.words IS NOT NULL
+                AND tenant_id = asked.tenant_id
+                AND id = listed.id
+            LIMIT 1
+        ) AS text ON true
+        WINDOW newest AS (ORDER BY listed.created_at DESC, listed.id DESC)
     ),
     near AS (
         SELECT
+            created_at,
             id,
-            tenant_id,
             rule_name,
             message,
-            severity,
-            status,
-            created_at,
-            updated_at,
-            acknowledged_at,
-            acknowledgment_note,
-            resolved_at,
-            resolution_note,
-            repeats,
             number
         FROM examined
         WHERE number < asked.depth
@@ -227,50 +164,56 @@ CROSS JOIN LATERAL (
         WHERE (SELECT count(*) FROM near) < (SELECT count(*) FROM examined)
         ORDER BY number DESC
         LIMIT 1
-    )
-    SELECT
-        CASE
-            WHEN count(found.repeats) = 0 THEN coalesce(array_to_json((array_agg(alert))[:50])::text, '[]')
-            ELSE with_repeats(array_to_json((array_agg(alert))[:50]), (array_agg(found.repeats))[:50])
-        END AS alerts,
-        CASE WHEN count(*) > 50 THEN (array_agg(found.created_at))[50] ELSE (SELECT created_at FROM reached) END
-            AS last_created_at,
-        CASE WHEN count(*) > 50 THEN (array_agg(found.id))[50] ELSE (SELECT id FROM reached) END
-            AS last_id
-    FROM (
+    ),
+    found AS (
         SELECT
             id,
-            tenant_id,
-            rule_name,
-            message,
-            severity,
-            status,
-            created_at,
-            updated_at,
-            acknowledged_at,
-            acknowledgment_note,
-            resolved_at,
-            resolution_note,
-            repeats
+            number
         FROM near
         WHERE asked.words IS NULL
             OR to_tsvector('simple', rule_name || ' ' || left(message, 10000)) @@ asked.words
         ORDER BY number
         LIMIT 51
-    ) AS found
+    )
+    SELECT
+        CASE
+            WHEN count(repeats) = 0 THEN coalesce(array_to_json((array_agg(alert ORDER BY number))[:50])::text, '[]')
+            ELSE with_repeats(
+                array_to_json((array_agg(alert ORDER BY number))[:50]),
+                (array_agg(repeats ORDER BY number))[:50]
+            )
+        END AS alerts,
+        CASE
+            WHEN count(*) > 50 THEN (array_agg(alert.created_at ORDER BY number))[50]
+            ELSE (SELECT created_at FROM reached)
+        END AS last_created_at,
+        CASE
+            WHEN count(*) > 50 THEN (array_agg(alert.id ORDER BY number))[50]
+            ELSE (SELECT id FROM reached)
+        END AS last_id
+    FROM found
     CROSS JOIN LATERAL (
         SELECT
-            found.id,
-            found.tenant_id,
-            found.rule_name,
-            found.message,
-            found.severity,
-            found.status,
-            found.created_at,
-            found.updated_at,
-            found.acknowledged_at,
-            found.acknowledgment_note,
-            found.resolved_at,
-            found.resolution_note
+            alerts AS entry,
+            repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
+        FROM alerts
+        WHERE tenant_id = asked.tenant_id
+            AND id = found.id
+        LIMIT 1
+    ) AS shown
+    CROSS JOIN LATERAL (
+        SELECT
+            (entry).id,
+            (entry).tenant_id,
+            (entry).rule_name,
+            (entry).message,
+            (entry).severity,
+            (entry).status,
+            (entry).created_at,
+            (entry).updated_at,
+            (entry).acknowledged_at,
+            (entry).acknowledgment_note,
+            (entry).resolved_at,
+            (entry).resolution_note
     ) AS alert
 ) AS page;
