@@ -32,6 +32,8 @@ OPERATIONS = {
     "unheard": "list, a word that is nowhere",
     "small": "list, small tenant",
     "stats": "stats",
+    "past": "history of one",
+    "log": "history of all",
     "create": "create",
     "acknowledge": "acknowledge",
 }
@@ -63,7 +65,7 @@ def run(plan: Plan, server_dsn: str, folder: Path) -> list[Point]:
 
 def _measure_size(plan: Plan, server: Server, size: int, folder: Path) -> Iterator[Point]:
     _say(f"laying {size:,} alerts")
-    asyncio.run(seed.lay(server.dsn, size, seed.A_TENTH, fresh=WRITES * (plan.rounds + 1)))
+    asyncio.run(seed.lay(server.dsn, size, seed.A_TENTH, fresh=WRITES * (plan.rounds + 1), told=True))
     if (total := httpx.get(f"{server.url}/stats/{BIG}", timeout=30).json()["total"]) < size / 10:
         raise BenchError(f"the stats count {total} alerts of {size // 10}")
     deep = f"GET {_deep_page(server, size // 10 // 50 // 2)}"
@@ -97,6 +99,8 @@ def _requests(operation: str, size: int, turn: int, deep: str, folder: Path) -> 
         "unheard": [f"GET /alerts?tenant_id={BIG}&q=zebra"],
         "small": [f"GET /alerts?tenant_id={tenant(t)}" for t in range(1, 1001)],
         "stats": [f"GET /stats/{BIG}"],
+        "past": [f"GET /alerts/{alert(n * 7919 % size)}/history" for n in range(10_000)],
+        "log": [f"GET /history?tenant_id={BIG}&since=2020-01-01T00:30:00Z"],
         "acknowledge": scenarios.move("acknowledge", WRITES, first=FRESH + turn * WRITES),
     }[operation]
     return Requests.write(folder / "requests", lines, once=operation in {"create", "acknowledge"})

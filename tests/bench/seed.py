@@ -31,7 +31,7 @@ WHERE schemaname = 'public' AND tablename <> 'alerts_service_migrations'
 FILL = """
 INSERT INTO alerts
     (id, tenant_id, rule_name, message, severity, status, created_at, updated_at,
-    acknowledged_at, acknowledgment_note, resolved_at, resolution_note)
+    acknowledged_at, acknowledgment_note, resolved_at, resolution_note, version)
 SELECT
     md5('alert ' || n)::uuid, md5('tenant ' || ({tenant}))::uuid, 'missed_call',
     'Missed call from +44 20 7946 ' || lpad((n % 10000)::text, 4, '0') || ' not returned in 15 minutes',
@@ -39,7 +39,8 @@ SELECT
     CASE WHEN status <> 'triggered' THEN at + interval '5 minutes' END,
     CASE WHEN status <> 'triggered' THEN 'Calling the customer back' END,
     CASE WHEN status = 'resolved' THEN changed END,
-    CASE WHEN status = 'resolved' THEN 'The customer was called' END
+    CASE WHEN status = 'resolved' THEN 'The customer was called' END,
+    CASE status WHEN 'triggered' THEN 1 WHEN 'acknowledged' THEN 2 ELSE 3 END
 FROM generate_series($1::bigint, $2::bigint) AS n,
     LATERAL (SELECT CASE
         WHEN n >= 1000000000 OR n / 100 % 10 = 0 THEN 'triggered'
@@ -48,6 +49,21 @@ FROM generate_series($1::bigint, $2::bigint) AS n,
     LATERAL (SELECT at + CASE status
         WHEN 'triggered' THEN interval '0' WHEN 'acknowledged' THEN interval '5 minutes' ELSE interval '9 minutes'
     END AS changed) AS second
+"""
+
+
+TELL = """
+INSERT INTO alert_events
+    (alert_id, sequence, tenant_id, type, from_status, to_status, note, actor, occurred_at)
+SELECT alerts.id, sequence, tenant_id, type, from_status, to_status, note, 'anonymous', at
+FROM generate_series($1::bigint, $2::bigint) AS n
+JOIN alerts ON alerts.id = md5('alert ' || n)::uuid,
+    LATERAL (VALUES
+        (1, 'created', NULL, 'triggered', NULL, created_at),
+        (2, 'acknowledged', 'triggered', 'acknowledged', acknowledgment_note, acknowledged_at),
+        (3, 'resolved', 'acknowledged', 'resolved', resolution_note, resolved_at)
+    ) AS event (sequence, type, from_status, to_status, note, at)
+WHERE at IS NOT NULL
 """
 
 
@@ -105,14 +121,22 @@ async def _prepare(dsn: str, *, peer: bool) -> None:
             await connection.execute(f'DROP TRIGGER "{trigger["tgname"]}" ON alerts')
 
 
-async def lay(dsn: str, count: int = TENANTS * ALERTS_PER_TENANT, tenants: str = EVEN, fresh: int = 0) -> None:
-    """Empty the database, then lay alerts 0 to `count`, and `fresh` ones that wait to be acknowledged."""
+async def lay(
+    dsn: str, count: int = TENANTS * ALERTS_PER_TENANT, tenants: str = EVEN, fresh: int = 0, *, told: bool = False
+) -> None:
+    """Empty the database, then lay alerts 0 to `count`, and `fresh` ones that wait to be acknowledged.
+
+    With `told`, each with its history.
+    """
     async with connected(dsn) as connection:
         empty = f"TRUNCATE {await connection.fetchval(TABLES)}"
         await connection.execute(f"SET LOCAL session_replication_role = replica; {empty}")  # events refuse otherwise
         for start, end in ((0, count), (FRESH, FRESH + fresh)):
             for first in range(start, end, CHUNK):
-                await connection.execute(FILL.format(tenant=tenants), first, min(first + CHUNK, end) - 1)
+                part = first, min(first + CHUNK, end) - 1
+                await connection.execute(FILL.format(tenant=tenants), *part)
+                if told:
+                    await connection.execute(TELL, *part)
         await connection.execute(load_queries()["stats/recount"].sql)
         await connection.execute("VACUUM (ANALYZE)")
         with suppress(asyncpg.InsufficientPrivilegeError):
