@@ -3,11 +3,11 @@
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, cast, get_args
 from urllib.parse import quote
 from uuid import UUID
 
@@ -30,6 +30,7 @@ JSON = re.compile(rb"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
 LINES = re.compile(rb"application/x-ndjson\s*(;|$)", re.IGNORECASE)
 CURSOR = re.compile(r"(?:^|&)cursor=[^&]*")
 
+T = TypeVar("T")
 # A tenant, or on some routes perhaps none.
 Named = TypeVar("Named", UUID, UUID | None)
 
@@ -101,21 +102,15 @@ class Request(litestar.Request[Any, Any, Any]):
         return any(name == b"content-type" and LINES.match(value) for name, value in self.scope["headers"])
 
     async def lines(self) -> AsyncIterator[list[bytes]]:
-        """Read the body in lines, as many at a time as have come; the next are read when these are done with.
-
-        The server sees in `scope["stream"]` since when it is the caller's turn.
+        """Read the body in lines, as many at a time as have come.
 
         Raises:
             LineTooLong: behind the lines before it.
             Unfinished: the caller has gone, or was too slow.
         """
-        scope: Any = self.scope
-        clock = asyncio.get_running_loop().time
-        rest, more, asked = b"", True, clock()
+        rest, more = b"", True
         while more:
-            scope["stream"] = asked
             message: Any = await self.receive()
-            scope["stream"] = math.inf
             if message["type"] == "http.disconnect":
                 raise Unfinished
             more = message.get("more_body", False)
@@ -125,10 +120,21 @@ class Request(litestar.Request[Any, Any, Any]):
             fit = _fitting([*lines, rest])
             if lines[:fit]:
                 yield lines[:fit]
-                asked = clock()
             if fit <= len(lines):
-                del scope["stream"]
                 raise LineTooLong("a line may have 64 KiB")
+
+    async def next_turn(self, coming: Awaitable[T]) -> T:
+        """Await what the caller has to send next; the server sees in `scope["stream"]` since when it is their turn."""
+        scope: Any = self.scope
+        scope["stream"] = asyncio.get_running_loop().time()
+        try:
+            return await coming
+        finally:
+            scope["stream"] = math.inf
+
+    def end_turns(self) -> None:
+        """Let what is left of the body be one that nobody waits for."""
+        cast("dict[str, Any]", self.scope).pop("stream", None)
 
     def values(self, header: bytes) -> list[bytes]:
         """Read the lines of a header, at a fraction of what it costs to have Litestar hand it over."""

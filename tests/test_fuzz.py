@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerts_service import cursor
-from alerts_service.alerts.bulk import LineResult, MoveResults, Results
+from alerts_service.alerts.bulk_structs import LineResult, MoveResults, Results
 from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.exchange import Service

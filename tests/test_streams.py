@@ -122,6 +122,24 @@ def test_lines_that_come_in_pieces(caller: Caller, settings: Settings, tenant: U
     assert kept(settings, tenant).keys() == {f"é{number}" for number in range(20)}
 
 
+async def test_time_that_the_database_takes_is_not_the_callers(
+    caller: Caller, settings: Settings, tenant: UUID
+) -> None:
+    """A caller who waits for answers for longer than a line may take is not cut off for it."""
+    connection = await asyncpg.connect(settings.database_url)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE alert_counts IN EXCLUSIVE MODE")
+        caller.send(CHUNKED + chunk(line(tenant) * 250))
+        started = time.monotonic()
+        answers = await asyncio.to_thread(Answers, caller)
+        results = answers.next()
+        assert time.monotonic() - started > 1.2
+        assert {result["status"] for result in results} == {503}
+    await connection.close()
+    caller.send(chunk(line(tenant)) + END)
+    assert [result["status"] for result in answers.all()] == [201]
+
+
 def test_a_line_is_answered_while_the_next_is_awaited(caller: Caller, tenant: UUID) -> None:
     """A stream may last for longer than a request, line by line, and is cut when nothing comes for as long as that."""
     caller.send(CHUNKED + chunk(line(tenant)))

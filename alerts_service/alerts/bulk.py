@@ -1,150 +1,31 @@
-"""Many alerts in one request, each judged by itself: recording them, from a list or a stream, and moving them on."""
+"""Many alerts in one request, each judged by itself: recording them, and moving them on."""
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from litestar import Controller, Response, post
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct
 
-from alerts_service.alerts.controller import (
-    CREATE,
-    CREATE_DEDUPLICATED,
-    GET,
-    MOVES,
-    Owner,
-    created,
-    creation,
-    move,
-    unmoved,
-)
-from alerts_service.alerts.structs import NO_NUL, Alert, CreateAlert, Note, Recorded, Severity, Status
-from alerts_service.complaints import about_body
-from alerts_service.database import AT_ONCE, Statement
-from alerts_service.errors import (
-    AlertNotFound,
-    Conflict,
-    ErrorResponse,
-    Forbidden,
-    Invalid,
-    LineTooLong,
-    OutcomeUnknown,
-    Refusal,
-    TooManyRequests,
-    Unfinished,
-)
+from alerts_service.alerts.bulk_structs import CreateAlerts, Filter, MoveAlerts, MoveResults, Result, Results, failure
+from alerts_service.alerts.controller import GET, MOVES, Owner, created, move, unmoved
+from alerts_service.alerts.recording import Admission, Call, read, record, status
+from alerts_service.alerts.streams import record_lines
+from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
+from alerts_service.database import Statement
+from alerts_service.errors import AlertNotFound, Conflict, Invalid, Refusal, TooManyRequests
 from alerts_service.idempotency import HEADER as IDEMPOTENCY_KEY
 from alerts_service.idempotency import once
 from alerts_service.openapi import errors
 from alerts_service.requests import Request, decoder_for
-from alerts_service.responses import JSONResponse, LinesResponse, encode_lines
+from alerts_service.responses import JSONResponse, LinesResponse
 
-logger = logging.getLogger(__name__)
-
-MOST = 1000
-TENANT = "123e4567-e89b-12d3-a456-426614174000"
 TAKES_LINES = {"takes_lines": CreateAlert}
-RuleName = Annotated[str, Meta(min_length=1, max_length=255, pattern=NO_NUL, examples=["missed_call"])]
-Moment = Annotated[datetime, Meta(tz=True)]
-
-
-class CreateAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Alerts to be recorded, each the body of a `POST /alerts`."""
-
-    alerts: Annotated[list[Raw], Meta(min_length=1, max_length=MOST)]
-
-    # Any item is taken here and judged by itself.
-    said: ClassVar[dict[str, Any]] = {
-        "examples": [
-            {
-                "alerts": [
-                    {
-                        "tenant_id": TENANT,
-                        "rule_name": "missed_call",
-                        "message": "Missed call not returned in 15 minutes",
-                    },
-                    {"tenant_id": TENANT, "rule_name": "missed_call", "message": "Again", "severity": "high"},
-                ]
-            }
-        ]
-    }
-    said_of: ClassVar[dict[str, Any]] = {
-        "alerts": {"items": {"anyOf": [{"$ref": "#/components/schemas/CreateAlert"}, {}]}}
-    }
-
-
-class Filter(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Which of a tenant's alerts to move on, of those that can be."""
-
-    tenant_id: Annotated[UUID, Meta(examples=["123e4567-e89b-12d3-a456-426614174000"])]
-    status: Status | None = None
-    severity: Severity | None = None
-    rule_name: RuleName | None = None
-    created_after: Annotated[Moment | None, Meta(description="Recorded at this time or later.")] = None
-    created_before: Annotated[Moment | None, Meta(description="Recorded before this time.")] = None
-
-
-class MoveAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Alerts to be moved on, by their ids or by what they have in common, with one note for all."""
-
-    ids: Annotated[list[Raw], Meta(min_length=1, max_length=MOST)] | UnsetType = UNSET
-    filter: Filter | UnsetType = UNSET
-    note: Note | None = None
-    dry_run: Annotated[bool, Meta(description="Answer with the alerts as they stand, and change nothing.")] = False
-
-    said_of: ClassVar[dict[str, Any]] = {"ids": {"items": {"anyOf": [{"type": "string", "format": "uuid"}, {}]}}}
-    said: ClassVar[dict[str, Any]] = {
-        "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
-        "examples": [
-            {"filter": {"tenant_id": TENANT, "severity": "low"}, "note": "No need to call back", "dry_run": True},
-            {"ids": ["0f8fad5b-d9cb-469f-a165-70867728950e"], "note": "Calling the customer back"},
-        ],
-    }
-
-    def __post_init__(self) -> None:
-        """Refuse what names no alerts, or names them twice."""
-        if (self.ids is UNSET) == (self.filter is UNSET):
-            raise ValueError("must have one of ids and filter")
-
-
-class Result(Struct, frozen=True, kw_only=True):
-    """What became of one item: what it would have been answered if it had come alone."""
-
-    status: Annotated[int, Meta(examples=[201])]
-    alert: Alert | UnsetType = UNSET
-    error: ErrorResponse | UnsetType = UNSET
-    retry_after: (
-        Annotated[int, Meta(description="Seconds; there where nothing was done for want of time.")] | UnsetType
-    ) = UNSET
-
-
-class Results(Struct, frozen=True):
-    """What became of each item, in their order."""
-
-    results: list[Result]
-
-
-class MoveResults(Struct, frozen=True):
-    """What became of each item, in their order; with a filter, of the oldest that it found."""
-
-    results: list[Result]
-    more: Annotated[bool, Meta(description="Whether the filter finds more than these 1,000.")]
-
-
-class LineResult(Struct, frozen=True, kw_only=True):
-    """What became of one line of a stream."""
-
-    status: int
-    id: UUID | UnsetType = UNSET
-    error: ErrorResponse | UnsetType = UNSET
-    retry_after: int | UnsetType = UNSET
+STREAM = CreateAlerts(alerts=[])
 
 
 class Found(Struct, frozen=True):
@@ -155,12 +36,8 @@ class Found(Struct, frozen=True):
 
 
 FIND = Statement("alerts/find", Found)
-STREAM = CreateAlerts(alerts=[])
-ONE = decoder_for(CreateAlert)
 ID = decoder_for(UUID)
 FOUND = decoder_for(list[tuple[UUID, str]])
-
-Call = dict[str, Any]
 
 
 class BulkController(Controller):
@@ -261,137 +138,25 @@ class InternalBulkController(Controller):
         return await once(request, tenant, _move(request, "resolved", data, tenant_id, tenant))
 
 
-class Admission:
-    """Whose alerts a request may record. Each tenant that it names counts as one call of it."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self.begin()
-
-    def begin(self) -> None:
-        """Count anew, and admit the token's tenant, if there is one.
-
-        Raises:
-            TooManyRequests: it has called too often.
-        """
-        self._refusals: dict[UUID, Refusal | None] = {}
-        own = self._request.admit(None)
-        if own is not None:
-            self._refusals[own] = None
-
-    def check(self, tenant_id: UUID) -> None:
-        """Admit a tenant that an item names.
-
-        Raises:
-            Forbidden: the token is another's.
-            TooManyRequests: this tenant has called too often.
-        """
-        if tenant_id not in self._refusals:
-            self._refusals[tenant_id] = self._refusal(tenant_id)
-        if refusal := self._refusals[tenant_id]:
-            raise refusal
-
-    def _refusal(self, tenant_id: UUID) -> Refusal | None:
-        if self._request.tenant is not None:
-            return Forbidden("tenant_id: must be the token's own tenant")
-        try:
-            self._request.admit(tenant_id)
-        except TooManyRequests as refusal:
-            return refusal
-        return None
-
-
 async def _create(request: Request, data: CreateAlerts, admission: Admission | None) -> Response[Results]:
     if not data.alerts:
         if not request.streams:
             raise Invalid("body: must not be empty")
-        return LinesResponse(_record_lines(request, admission))
-    outcomes = await _record(request, data.alerts, admission)
-    return JSONResponse(Results([_recorded(outcome) for outcome in outcomes]))
-
-
-async def _record(
-    request: Request, items: Sequence[bytes | Raw], admission: Admission | None
-) -> list[tuple[Call, Any] | Exception]:
-    """Record what can be, and return of each item its call and what the database made of it, or what is wrong."""
-    outcomes: list[Any] = [_read(request, item, admission) for item in items]
-    for outcome in outcomes:
-        if request.values(IDEMPOTENCY_KEY) and isinstance(outcome, TooManyRequests):
-            raise outcome  # a first answer is kept: what only has to wait must not become one
-    calls = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
-    # First those that may wait for an alert, so that nobody waits for the counts meanwhile.
-    keyed = iter(await request.database.many(CREATE_DEDUPLICATED, [call for call in calls if "dedup_key" in call]))
-    plain = iter(await request.database.many(CREATE, [call for call in calls if "dedup_key" not in call]))
-    for place, outcome in enumerate(outcomes):
-        if not isinstance(outcome, Exception):
-            row = next(keyed if "dedup_key" in outcome else plain)
-            outcomes[place] = row if isinstance(row, Exception) else (outcome, row)
-    return outcomes
-
-
-def _read(request: Request, item: bytes | Raw, admission: Admission | None) -> Call | Refusal:
-    try:
-        alert = _decode(ONE, item, CreateAlert)
-        if admission is not None:
-            admission.check(alert.tenant_id)
-    except Refusal as refusal:
-        return refusal
-    return creation(request, alert)
-
-
-def _decode(decoder: "msgspec.json.Decoder[Any]", item: bytes | Raw, type_: Any) -> Any:
-    try:
-        return decoder.decode(item)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(about_body(error, type_)) from None
-    except RecursionError:
-        raise Invalid("body: nested too deeply") from None
+        return LinesResponse(record_lines(request, admission))
+    calls = [read(request, item, admission) for item in data.alerts]
+    for call in calls:
+        if request.values(IDEMPOTENCY_KEY) and isinstance(call, TooManyRequests):
+            raise call  # a first answer is kept: what only has to wait must not become one
+    return JSONResponse(Results([_recorded(outcome) for outcome in await record(request, calls)]))
 
 
 def _recorded(outcome: tuple[Call, Any] | Exception) -> Result:
     if isinstance(outcome, Exception):
-        return Result(**_failure(outcome))
+        return Result(**failure(outcome))
     call, row = outcome
     if isinstance(row, Recorded):
         return Result(status=HTTPStatus.CREATED, alert=created(call, row))
-    return Result(status=_status(call, row), alert=row)
-
-
-def _status(call: Call, row: Recorded | Alert) -> HTTPStatus:
-    """Tell a new alert from one that this was a repeat of."""
-    return HTTPStatus.CREATED if isinstance(row, Recorded) or row.id == call["id"] else HTTPStatus.OK
-
-
-async def _record_lines(request: Request, admission: Admission | None) -> AsyncIterator[bytes]:
-    """Record the lines of a stream, and answer each; what is answered is committed, whatever comes then."""
-    try:
-        async for lines in request.lines():
-            for start in range(0, len(lines), AT_ONCE):
-                yield encode_lines(await _answers(request, lines[start : start + AT_ONCE], admission))
-    except Unfinished:
-        return
-    except LineTooLong as refusal:
-        yield encode_lines([LineResult(**_failure(refusal))])
-    except asyncio.CancelledError:
-        stopped = OutcomeUnknown("the service stops; a change may still have been made")
-        yield encode_lines([LineResult(**_failure(stopped))])
-
-
-async def _answers(request: Request, lines: Sequence[bytes], admission: Admission | None) -> list[LineResult]:
-    try:
-        if admission is not None:
-            admission.begin()
-        outcomes = await _record(request, lines, admission)
-    except Refusal as refusal:
-        return [LineResult(**_failure(refusal))] * len(lines)
-    return [
-        LineResult(**_failure(outcome))
-        if isinstance(outcome, Exception)
-        else LineResult(
-            status=_status(*outcome), id=outcome[1].id if isinstance(outcome[1], Alert) else outcome[0]["id"]
-        )
-        for outcome in outcomes
-    ]
+    return Result(status=status(call, row), alert=row)
 
 
 def _named(data: MoveAlerts, tenant_id: UUID | None) -> UUID | None:
@@ -487,16 +252,5 @@ def _stand(alert: Alert | Exception, to: Status, note: str | None) -> Alert | Ex
 
 def _moved(outcome: Alert | Exception) -> Result:
     if isinstance(outcome, Exception):
-        return Result(**_failure(outcome))
+        return Result(**failure(outcome))
     return Result(status=HTTPStatus.OK, alert=outcome)
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    """Say of one item what its own request would have been answered."""
-    if not isinstance(error, Refusal):
-        logger.error("Unforeseen error in a bulk request", exc_info=error)
-        return {"status": HTTPStatus.INTERNAL_SERVER_ERROR, "error": ErrorResponse("Internal server error", None)}
-    said: dict[str, Any] = {"status": error.status, "error": ErrorResponse(error.error, error.detail)}
-    if seconds := error.headers.get("Retry-After"):
-        said["retry_after"] = int(seconds)
-    return said

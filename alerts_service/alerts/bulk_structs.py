@@ -1,0 +1,122 @@
+"""What goes in and out of the bulk routes."""
+
+import logging
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from alerts_service.alerts.structs import NO_NUL, Alert, Note, Severity, Status
+from alerts_service.errors import ErrorResponse, Refusal
+
+logger = logging.getLogger(__name__)
+
+MOST = 1000
+TENANT = "123e4567-e89b-12d3-a456-426614174000"
+RuleName = Annotated[str, Meta(min_length=1, max_length=255, pattern=NO_NUL, examples=["missed_call"])]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class CreateAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Alerts to be recorded, each the body of a `POST /alerts`."""
+
+    alerts: Annotated[list[Raw], Meta(min_length=1, max_length=MOST)]
+
+    # Any item is taken here and judged by itself.
+    said: ClassVar[dict[str, Any]] = {
+        "examples": [
+            {
+                "alerts": [
+                    {
+                        "tenant_id": TENANT,
+                        "rule_name": "missed_call",
+                        "message": "Missed call not returned in 15 minutes",
+                    },
+                    {"tenant_id": TENANT, "rule_name": "missed_call", "message": "Again", "severity": "high"},
+                ]
+            }
+        ]
+    }
+    said_of: ClassVar[dict[str, Any]] = {
+        "alerts": {"items": {"anyOf": [{"$ref": "#/components/schemas/CreateAlert"}, {}]}}
+    }
+
+
+class Filter(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which of a tenant's alerts to move on, of those that can be."""
+
+    tenant_id: Annotated[UUID, Meta(examples=["123e4567-e89b-12d3-a456-426614174000"])]
+    status: Status | None = None
+    severity: Severity | None = None
+    rule_name: RuleName | None = None
+    created_after: Annotated[Moment | None, Meta(description="Recorded at this time or later.")] = None
+    created_before: Annotated[Moment | None, Meta(description="Recorded before this time.")] = None
+
+
+class MoveAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Alerts to be moved on, by their ids or by what they have in common, with one note for all."""
+
+    ids: Annotated[list[Raw], Meta(min_length=1, max_length=MOST)] | UnsetType = UNSET
+    filter: Filter | UnsetType = UNSET
+    note: Note | None = None
+    dry_run: Annotated[bool, Meta(description="Answer with the alerts as they stand, and change nothing.")] = False
+
+    said_of: ClassVar[dict[str, Any]] = {"ids": {"items": {"anyOf": [{"type": "string", "format": "uuid"}, {}]}}}
+    said: ClassVar[dict[str, Any]] = {
+        "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
+        "examples": [
+            {"filter": {"tenant_id": TENANT, "severity": "low"}, "note": "No need to call back", "dry_run": True},
+            {"ids": ["0f8fad5b-d9cb-469f-a165-70867728950e"], "note": "Calling the customer back"},
+        ],
+    }
+
+    def __post_init__(self) -> None:
+        """Refuse what names no alerts, or names them twice."""
+        if (self.ids is UNSET) == (self.filter is UNSET):
+            raise ValueError("must have one of ids and filter")
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What became of one item: what it would have been answered if it had come alone."""
+
+    status: Annotated[int, Meta(examples=[201])]
+    alert: Alert | UnsetType = UNSET
+    error: ErrorResponse | UnsetType = UNSET
+    retry_after: (
+        Annotated[int, Meta(description="Seconds; there where nothing was done for want of time.")] | UnsetType
+    ) = UNSET
+
+
+class Results(Struct, frozen=True):
+    """What became of each item, in their order."""
+
+    results: list[Result]
+
+
+class MoveResults(Struct, frozen=True):
+    """What became of each item, in their order; with a filter, of the oldest that it found."""
+
+    results: list[Result]
+    more: Annotated[bool, Meta(description="Whether the filter finds more than these 1,000.")]
+
+
+class LineResult(Struct, frozen=True, kw_only=True):
+    """What became of one line of a stream."""
+
+    status: int
+    id: UUID | UnsetType = UNSET
+    error: ErrorResponse | UnsetType = UNSET
+    retry_after: int | UnsetType = UNSET
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """Say of one item what its own request would have been answered."""
+    if not isinstance(error, Refusal):
+        logger.error("Unforeseen error in a bulk request", exc_info=error)
+        return {"status": HTTPStatus.INTERNAL_SERVER_ERROR, "error": ErrorResponse("Internal server error", None)}
+    said: dict[str, Any] = {"status": error.status, "error": ErrorResponse(error.error, error.detail)}
+    if seconds := error.headers.get("Retry-After"):
+        said["retry_after"] = int(seconds)
+    return said

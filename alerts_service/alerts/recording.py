@@ -1,0 +1,100 @@
+"""Many alerts to be recorded for one request, each judged by itself."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw
+
+from alerts_service.alerts.controller import CREATE, CREATE_DEDUPLICATED, creation
+from alerts_service.alerts.structs import Alert, CreateAlert, Recorded
+from alerts_service.complaints import about_body
+from alerts_service.errors import Forbidden, Invalid, Refusal, TooManyRequests
+from alerts_service.requests import Request, decoder_for
+
+ONE: "msgspec.json.Decoder[CreateAlert]" = decoder_for(CreateAlert)
+
+Call: TypeAlias = dict[str, Any]
+
+
+class Admission:
+    """Whose alerts a request may record. Each tenant that it names counts as one call of it."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.begin()
+
+    def begin(self) -> None:
+        """Count anew, and admit the token's tenant, if there is one.
+
+        Raises:
+            TooManyRequests: it has called too often.
+        """
+        self._refusals: dict[UUID, Refusal | None] = {}
+        own = self._request.admit(None)
+        if own is not None:
+            self._refusals[own] = None
+
+    def check(self, tenant_id: UUID) -> None:
+        """Admit a tenant that an item names.
+
+        Raises:
+            Forbidden: the token is another's.
+            TooManyRequests: this tenant has called too often.
+        """
+        if tenant_id not in self._refusals:
+            self._refusals[tenant_id] = self._refusal(tenant_id)
+        if refusal := self._refusals[tenant_id]:
+            raise refusal
+
+    def _refusal(self, tenant_id: UUID) -> Refusal | None:
+        if self._request.tenant is not None:
+            return Forbidden("tenant_id: must be the token's own tenant")
+        try:
+            self._request.admit(tenant_id)
+        except TooManyRequests as refusal:
+            return refusal
+        return None
+
+
+def read(request: Request, item: bytes | Raw, admission: Admission | None) -> Call | Refusal:
+    """Make the call that records an item, or tell why there is none."""
+    try:
+        alert = _decode(item)
+        if admission is not None:
+            admission.check(alert.tenant_id)
+    except Refusal as refusal:
+        return refusal
+    return creation(request, alert)
+
+
+def _decode(item: bytes | Raw) -> CreateAlert:
+    try:
+        return ONE.decode(item)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(about_body(error, CreateAlert)) from None
+    except RecursionError:
+        raise Invalid("body: nested too deeply") from None
+
+
+async def record(request: Request, calls: Sequence[Call | Refusal]) -> list[tuple[Call, Recorded | Alert] | Exception]:
+    """Record what can be, and return of each call what the database made of it, or what is wrong."""
+    good = [call for call in calls if not isinstance(call, Exception)]
+    # First those that may wait for an alert, so that nobody waits for the counts meanwhile.
+    keyed = iter(await request.database.many(CREATE_DEDUPLICATED, [call for call in good if "dedup_key" in call]))
+    plain = iter(await request.database.many(CREATE, [call for call in good if "dedup_key" not in call]))
+    outcomes: list[tuple[Call, Any] | Exception] = []
+    for call in calls:
+        if isinstance(call, Exception):
+            outcomes.append(call)
+            continue
+        row = next(keyed if "dedup_key" in call else plain)
+        outcomes.append(row if isinstance(row, Exception) else (call, row))
+    return outcomes
+
+
+def status(call: Call, row: Recorded | Alert) -> HTTPStatus:
+    """Tell a new alert from one that this was a repeat of."""
+    return HTTPStatus.CREATED if isinstance(row, Recorded) or row.id == call["id"] else HTTPStatus.OK

@@ -1,0 +1,62 @@
+"""Alerts that come in lines, as many as there may be: while some are recorded, those behind them are read."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeAlias
+
+from alerts_service.alerts.bulk_structs import LineResult, failure
+from alerts_service.alerts.recording import Admission, Call, read, record, status
+from alerts_service.alerts.structs import Alert
+from alerts_service.database import AT_ONCE
+from alerts_service.errors import LineTooLong, OutcomeUnknown, Refusal, Unfinished
+from alerts_service.requests import Request
+from alerts_service.responses import encode_lines
+
+# What was read of some lines, or how the stream ended: None in good order.
+Read: TypeAlias = list[Call | Refusal] | Exception | None
+
+
+async def record_lines(request: Request, admission: Admission | None) -> AsyncIterator[bytes]:
+    """Record the lines of a stream, and answer each; what is answered is committed, whatever comes then."""
+    parts: asyncio.Queue[Read] = asyncio.Queue(maxsize=1)
+    reading = asyncio.create_task(_read_ahead(request, admission, parts))
+    try:
+        while isinstance(part := await request.next_turn(parts.get()), list):
+            yield encode_lines([_answer(outcome) for outcome in await record(request, part)])
+        if isinstance(part, LineTooLong):
+            yield encode_lines([LineResult(**failure(part))])
+        elif part is not None and not isinstance(part, Unfinished):
+            raise part
+    except asyncio.CancelledError:
+        stopped = OutcomeUnknown("the service stops; a change may still have been made")
+        yield encode_lines([LineResult(**failure(stopped))])
+    finally:
+        reading.cancel()
+        request.end_turns()
+
+
+async def _read_ahead(request: Request, admission: Admission | None, parts: "asyncio.Queue[Read]") -> None:
+    end: Read = None
+    try:
+        async for lines in request.lines():
+            for start in range(0, len(lines), AT_ONCE):
+                await parts.put(_read(request, lines[start : start + AT_ONCE], admission))
+    except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for a part must hear of it
+        end = error
+    await parts.put(end)
+
+
+def _read(request: Request, lines: Sequence[bytes], admission: Admission | None) -> list[Call | Refusal]:
+    try:
+        if admission is not None:
+            admission.begin()
+    except Refusal as refusal:
+        return [refusal] * len(lines)
+    return [read(request, line, admission) for line in lines]
+
+
+def _answer(outcome: tuple[Call, Any] | Exception) -> LineResult:
+    if isinstance(outcome, Exception):
+        return LineResult(**failure(outcome))
+    call, row = outcome
+    return LineResult(status=status(call, row), id=row.id if isinstance(row, Alert) else call["id"])
