@@ -1,4 +1,4 @@
-"""The command line: `python -m tests.bench [compare | growth]`."""
+"""The command line: `python -m tests.bench [compare | bulk | growth]`."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import compare, curves, growth, report, seed
+from tests.bench import bulk, compare, curves, growth, report, seed
 from tests.bench.load import BenchError
 from tests.bench.scenarios import SCENARIOS
 from tests.bench.servers import postgres
@@ -24,7 +24,7 @@ def main() -> None:
     (out / ".gitignore").write_text("*\n")
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            text = (_growth if arguments.part == "growth" else _compare)(arguments, Path(folder), out)
+            text = PARTS[arguments.part](arguments, Path(folder), out)
     except BenchError as error:
         sys.exit(f"bench: {error}")
     (out / f"{arguments.part}.md").write_text(text, "utf-8")
@@ -39,6 +39,17 @@ def _compare(arguments: argparse.Namespace, folder: Path, out: Path) -> str:
         database = asyncio.run(seed.version(dsn))
     (out / "compare.json").write_bytes(msgspec.json.format(msgspec.json.encode(samples)))
     return report.comparison(plan, samples, database) + _shown(curves.draw_latency(samples, out))
+
+
+def _bulk(arguments: argparse.Namespace, folder: Path, out: Path) -> str:
+    rounds, seconds = (1, 1) if arguments.quick else (arguments.rounds or 3, arguments.seconds or 3)
+    rows = 20_000 if arguments.quick else 100_000
+    plan = bulk.Plan(rows, rounds, seconds)
+    with postgres() as dsn:
+        turns = bulk.run(plan, dsn, folder)
+        database = asyncio.run(seed.version(dsn))
+    (out / "bulk.json").write_bytes(msgspec.json.format(msgspec.json.encode(turns)))
+    return bulk.report(plan, turns, database)
 
 
 def _growth(arguments: argparse.Namespace, folder: Path, out: Path) -> str:
@@ -56,11 +67,14 @@ def _shown(pictures: Sequence[Path]) -> str:
     return "".join(f"\n![]({picture.name})\n" for picture in pictures)
 
 
+PARTS = {"compare": _compare, "bulk": _bulk, "growth": _growth}
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("compare", "growth"), default="compare")
-    parser.add_argument("--rounds", type=int, help="rounds that count, after one that warms up (5; growth: 3)")
-    parser.add_argument("--seconds", type=int, help="length of each server's turn (4; growth: 2)")
+    parser.add_argument("part", nargs="?", choices=PARTS, default="compare")
+    parser.add_argument("--rounds", type=int, help="rounds that count, after one that warms up (5; bulk, growth: 3)")
+    parser.add_argument("--seconds", type=int, help="length of each server's turn (4; bulk: 3, growth: 2)")
     parser.add_argument("--quick", action="store_true", help="few and short rounds, to see that all works")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for tables, data and pictures")
     first = parser.add_argument_group("compare")
