@@ -132,7 +132,7 @@ class AlertsController(Controller):
         """Newest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page.
 
         With `q` a page is what matches among the next 1,000 alerts that the other filters let through, or among as many
-        as have 200 kB of messages, 9 to 20 ms of the database's time: it may hold few or none and still have a
+        as have 200 kB of messages, about 10 ms of the database's time: it may hold few or none and still have a
         `Link` to the next.
         """
         check_zones(created_after=created_after, created_before=created_before)
