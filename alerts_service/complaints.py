@@ -11,6 +11,7 @@ from msgspec import inspect, structs
 PLACE = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
 MISSING = re.compile(r"Missing required query parameter '(?P<name>\w+)'")
 NUL_REASON = r"Expected `str` matching regex '^[^\\x00]*$'"
+TIME_REASON = "Invalid RFC3339 encoded datetime"
 
 
 def about_body(error: Exception, type_: Any) -> str:
@@ -49,6 +50,8 @@ def _problems(problems: list[dict[str, Any]], handler: BaseRouteHandler) -> Iter
 def _plainly(reason: str, type_: inspect.Type | None) -> str:
     if reason == NUL_REASON:
         return "must not hold the character NUL"
+    if reason == TIME_REASON:
+        return "must be a time such as 2026-01-05T09:30:00Z; in a query + is written %2B"
     if reason.startswith("Invalid enum value") and type_ is not None:
         return f"{reason}, must be one of {', '.join(_choices(type_))}"
     return reason
