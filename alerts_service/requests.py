@@ -121,7 +121,7 @@ class Request(litestar.Request[Any, Any, Any]):
             if lines[:fit]:
                 yield lines[:fit]
             if fit <= len(lines):
-                raise LineTooLong("a line may have 64 KiB")
+                raise LineTooLong("a line may have 64 KiB; what is behind it is not read")
 
     async def next_turn(self, coming: Awaitable[T]) -> T:
         """Await what the caller has to send next; the server sees in `scope["stream"]` since when it is their turn."""

@@ -15,11 +15,7 @@ T = TypeVar("T")
 
 CONTENT_TYPE = (b"content-type", b"application/json")
 
-LINES_START: Any = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"application/x-ndjson")],
-}
+LINES_TYPE = (b"content-type", b"application/x-ndjson")
 
 encode = msgspec.json.Encoder().encode
 encode_lines = msgspec.json.Encoder().encode_lines
@@ -60,14 +56,15 @@ class LinesResponse(litestar.Response[T]):
         """Send what there is until there is no more."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
+            start: Any = {"type": "http.response.start", "status": 200, "headers": [LINES_TYPE]}
             started = False
             async for lines in self.lines:
                 if not started:
-                    await send(LINES_START)
+                    await send(start)
                     started = True
                 await send({"type": "http.response.body", "body": lines, "more_body": True})
             if not started:
-                await send(LINES_START)
+                await send(start)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         return answer

@@ -25,7 +25,8 @@ KIB = 1024
 HEAD = b"POST /alerts/bulk HTTP/1.1\r\nHost: alerts.test\r\nContent-Type: application/x-ndjson\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
-TOO_LONG = {"status": 413, "error": {"error": "Line too long", "detail": "a line may have 64 KiB"}}
+DETAIL = "a line may have 64 KiB; what is behind it is not read"
+TOO_LONG = {"status": 413, "error": {"error": "Line too long", "detail": DETAIL}}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def kept(settings: Settings, tenant: UUID) -> dict[str, str]:
 
 def test_a_line_each(caller: Caller, settings: Settings, tenant: UUID) -> None:
     """Each line is answered by a line, in their order; a broken one spoils only itself, and the last need not end."""
-    lines = [line(tenant, "a"), b"{\n", b"\n", b'{"tenant_id":1}\r\n', line(tenant, "b")[:-1] + b"\r\n", b"\xff\n"]
+    lines = [line(tenant, "a"), b"{\n", b" \n", b'{"tenant_id":1}\r\n', line(tenant, "b")[:-1] + b"\r\n", b"\xff\n"]
     caller.send(whole(b"".join(lines) + line(tenant, "c")[:-1]))
     answers = Answers(caller)
     assert (answers.status, answers.headers["content-type"]) == (200, "application/x-ndjson")
@@ -100,6 +101,7 @@ def test_a_line_each(caller: Caller, settings: Settings, tenant: UUID) -> None:
     assert answers.ended
     assert [result["status"] for result in results] == [201, 422, 422, 422, 201, 422, 201]
     assert kept(settings, tenant) == {"a": results[0]["id"], "b": results[4]["id"], "c": results[6]["id"]}
+    assert results[2]["error"]["detail"] == "body: must not be empty"
     assert results[3]["error"] == {"error": "Validation error", "detail": "tenant_id: Expected `uuid`, got `int`"}
     assert results[0].keys() == {"status", "id"}
 
@@ -109,6 +111,18 @@ def test_no_line_at_all(caller: Caller, tenant: UUID) -> None:
     caller.send(whole(b"") + whole(line(tenant)))
     assert Answers(caller).all() == []
     assert [result["status"] for result in Answers(caller).all()] == [201]
+
+
+def test_each_stream_has_its_own_head(caller: Caller, tenant: UUID) -> None:
+    """The head of an answer holds nothing of the streams before it."""
+    for _ in range(3):
+        caller.send(whole(line(tenant), HEAD + b"X-Request-ID: mine\r\n"))
+        head = b"".join(iter(caller.stream.readline, b"\r\n")).lower()
+        assert head.count(b"\r\nx-request-id: ") == head.count(b"\r\ncontent-type: ") == 1
+        while int(caller.stream.readline() or b"0", 16):
+            caller.stream.readline()
+            caller.stream.readline()
+        caller.stream.readline()
 
 
 def test_lines_that_come_in_pieces(caller: Caller, settings: Settings, tenant: UUID) -> None:

@@ -74,7 +74,7 @@ def _decode(item: bytes | Raw) -> CreateAlert:
     try:
         return ONE.decode(item)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(about_body(error, CreateAlert)) from None
+        raise Invalid(about_body(error, CreateAlert) if bytes(item).strip() else "body: must not be empty") from None
     except RecursionError:
         raise Invalid("body: nested too deeply") from None
 
