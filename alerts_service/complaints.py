@@ -6,6 +6,7 @@ from typing import Any
 
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
+from litestar.params import QueryParameter
 from msgspec import inspect, structs
 
 PLACE = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
@@ -42,7 +43,9 @@ def _problems(problems: list[dict[str, Any]], handler: BaseRouteHandler) -> Iter
         name, parameter = problem.get("key", "request"), parameters.get(problem.get("key", ""))
         if name != "data":
             type_ = inspect.type_info(parameter.annotation) if parameter else None
-            yield f"{name}: " + _plainly(problem["message"], type_)
+            definition = parameter.kwarg_definition if parameter else None
+            said = definition.name if isinstance(definition, QueryParameter) else None
+            yield f"{said or name}: " + _plainly(problem["message"], type_)
         elif parameter and not parameter.has_default:  # one that may be left out is named when another part is wrong
             yield "body: must not be empty"
 

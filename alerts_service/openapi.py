@@ -62,7 +62,7 @@ EXAMPLES = {
     "409": ErrorResponse(
         "Conflict", "the alert is resolved since 2026-01-05T09:30:00+00:00, and its note stays as it is"
     ),
-    "412": ErrorResponse("Precondition failed", 'the alert has changed: its tag is "2026-01-05T09:30:00+00:00"'),
+    "412": ErrorResponse("Precondition failed", 'the alert has none of these tags, but "2026-01-05T09:30:00+00:00"'),
     "413": ErrorResponse("Body too large", "a body may have 1 MiB"),
     "415": ErrorResponse("Unsupported media type", "Content-Type: must be application/json"),
     "422": ErrorResponse("Validation error", "tenant_id: Invalid UUID"),
@@ -290,7 +290,7 @@ def _add_headers(responses: dict[str, Any]) -> None:
 
 
 def _ask_for_token(unauthorized: Any) -> None:
-    unauthorized.description = "The token is missing, has expired, or is none of a tenant"
+    unauthorized.description = "The token is missing, not signed with the right key, has expired, or names no tenant"
     unauthorized.headers = {"WWW-Authenticate": WWW_AUTHENTICATE}
     unauthorized.content["application/json"].example = _verbatim(NO_TOKEN)
 

@@ -64,7 +64,7 @@ def _verify_with(key: PublicKey | bytes, algorithm: str) -> Verify:
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             claims = None
         if claims is None or claims.exp <= time.time():
-            raise TokenRefused("the token has expired, or is none of a tenant")
+            raise TokenRefused("the token is not signed with the right key, has expired, or names no tenant")
         return claims.tenant_id, claims.sub
 
     return verify

@@ -229,6 +229,33 @@ async def test_a_dry_run(client: httpx.AsyncClient, tenant: UUID) -> None:
         assert (await client.get(f"/stats/{tenant}")).json()["triggered"] == 3
 
 
+async def test_a_dry_run_of_what_would_not_move(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """A dry run answers for each id what the call itself would, also where that is a refusal."""
+    ids = [(await create(client, tenant))["id"] for _ in range(3)]
+    await change(client, "acknowledge", ids=ids[:2], note="a")
+    await change(client, "resolve", ids=ids[:1])
+    for route, note in (("acknowledge", "a"), ("acknowledge", "b"), ("resolve", None), ("resolve", "b")):
+        said: dict[str, Any] = {"ids": [*ids[:2], str(uuid4()), "x"], "note": note}
+        tried = await change(client, route, **said, dry_run=True)
+        expected = {
+            ("acknowledge", "a"): [409, 200, 404, 422],
+            ("acknowledge", "b"): [409, 409, 404, 422],
+            ("resolve", None): [200, 200, 404, 422],
+            ("resolve", "b"): [409, 200, 404, 422],
+        }[route, note]
+        assert statuses(tried["results"]) == expected
+        if route == "acknowledge":
+            assert statuses((await change(client, route, **said))["results"]) == expected
+
+
+async def test_a_condition_for_many(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """A tag is one alert's: a bulk call with `If-Match` is refused, and moves nothing."""
+    alert = await create(client, tenant)
+    answer = await client.post("/alerts/bulk/resolve", json={"ids": [alert["id"]]}, headers={"If-Match": '"x"'})
+    assert_error(answer, 422, "Validation error", "If-Match: not with a bulk call")
+    assert (await client.get(f"/stats/{tenant}")).json()["triggered"] == 1
+
+
 async def test_more_than_a_call_moves(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A filter moves the oldest thousand and says that there are more; the next call goes on with them."""
     await record(client, *(body(tenant, "old") for _ in range(1000)))

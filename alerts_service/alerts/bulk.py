@@ -167,15 +167,15 @@ async def _move(
     request: Request, to: Status, data: MoveAlerts, named: UUID | None, tenant_id: UUID | None
 ) -> Response[MoveResults]:
     """Move on what is asked for, of the tenant that was admitted."""
+    if request.values(b"if-match"):
+        raise Invalid("If-Match: not with a bulk call")
     outcomes: list[Any] = []
     more = False
     if data.ids is not UNSET:
         ids = [_read_id(item) for item in data.ids]
         asked = [id_ for id_ in ids if not isinstance(id_, Exception)]
-        move_on = (
-            _look(request, asked, tenant_id) if data.dry_run else _change(request, to, asked, tenant_id, data.note)
-        )
-        alerts = iter(await move_on)
+        move_on = _preview if data.dry_run else _change
+        alerts = iter(await move_on(request, to, asked, tenant_id, data.note))
         outcomes = [id_ if isinstance(id_, Exception) else next(alerts) for id_ in ids]
     elif data.filter is not UNSET and named in {None, data.filter.tenant_id}:
         found, more = await _find(request, to, data.filter, tenant_id)
@@ -213,6 +213,17 @@ async def _find(
 async def _look(request: Request, ids: Sequence[UUID], tenant_id: UUID | None) -> list[Alert | Exception]:
     found = await request.database.many(GET, [{"id": id_, "tenant_id": tenant_id} for id_ in ids])
     return [AlertNotFound() if alert is None else alert for alert in found]
+
+
+async def _preview(
+    request: Request, to: Status, ids: Sequence[UUID], tenant_id: UUID | None, note: str | None
+) -> list[Alert | Exception]:
+    """Look at alerts that would move, and judge those that would not as the move does."""
+    ahead = {"triggered", "acknowledged"} if to == "resolved" else {"triggered"}
+    return [
+        alert if isinstance(alert, Alert) and alert.status in ahead else _stand(alert, to, note)
+        for alert in await _look(request, ids, tenant_id)
+    ]
 
 
 async def _change(

@@ -293,7 +293,7 @@ async def _move(
         return _answer(changed)
     alert = await _get(request, alert_id, tenant_id)
     if if_match is not None and _tag(alert) not in if_match:
-        raise PreconditionFailed(f"the alert has changed: its tag is {_tag(alert)}")
+        raise PreconditionFailed(f"the alert has none of these tags, but {_tag(alert)}")
     if to == "acknowledged" and alert.status == "triggered":  # again, by a repeat that came in between
         return await _move(request, to, alert_id, tenant_id, note=note)
     return _answer(unmoved(alert, to, note))
