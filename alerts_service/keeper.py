@@ -176,6 +176,7 @@ def _create_cluster(folder: Folder, initdb: Path, account: Account | None) -> No
     fresh = _fresh(folder.root, "pgdata.tmp-")
     _own(account, fresh)
     options = ["-U", "alerts", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions"]
+    options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]  # the case of all letters, wherever it runs
     if _run([initdb, "-D", fresh, *options], account, signal.SIGKILL).wait() != 0:
         sys.exit(f"error: {folder.complaint()}")
     fresh.rename(folder.cluster)

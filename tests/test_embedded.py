@@ -183,6 +183,15 @@ def test_it_has_no_port_and_keeps_its_promises_to_disk(folder: Path) -> None:
         server.stop()
 
 
+def test_it_knows_the_case_of_all_letters(folder: Path) -> None:
+    """Words are found in any case, also those of other alphabets, wherever it runs."""
+    server = embedded.start(folder)
+    try:
+        assert query(server.dsn, "SELECT to_tsvector('simple', 'ÄRGER Ωμέγα') @@ to_tsquery('simple', 'ärger & ωΜΈγα')")
+    finally:
+        server.stop()
+
+
 def test_a_killed_user_leaves_nothing_running(folder: Path, user: Callable[[Path], subprocess.Popen[str]]) -> None:
     """`kill -9` of the only user ends PostgreSQL in good order, and its keeper."""
     service = user(folder)
