@@ -1,6 +1,7 @@
 """The corridor between a controller and its .sql file: the files, their calls, and rows that become Structs."""
 
 import asyncio
+import logging
 import math
 import re
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
@@ -14,6 +15,8 @@ from msgspec import Struct
 from alerts_service.connections import LOST, NO_CONNECTION, Borrowed, Connections, Pool, no_room, no_start, unreachable
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, Refusal, StartError
 from alerts_service.grouping import Full, Group, Late, Turns
+
+logger = logging.getLogger(__name__)
 
 # After these nothing was done, so what was asked in vain with others may be asked alone.
 UNDONE = (
@@ -122,9 +125,9 @@ class Database:
     A file answers many calls at once: its parameters are arrays, and its first column, `place`, says whose each row is.
     So calls that come together leave as one statement, equal ones as one where nothing is changed.
 
-    Every method raises DatabaseBusy when too many calls wait, no connection comes free or the statement is not done
-    in time, OutcomeUnknown when that was a change, DatabaseUnreachable when there is no connection or it is lost,
-    Invalid when the database cannot hold a value.
+    A method raises, and `many` returns for a call, DatabaseBusy when too many calls wait, no connection comes free or
+    the statement is not done in time, OutcomeUnknown when that was a change, DatabaseUnreachable when there is no
+    connection or it is lost, Invalid when the database cannot hold a value.
     """
 
     def __init__(
@@ -195,22 +198,34 @@ class Database:
     ) -> list[Row | Exception | None]:
         """Run a statement for many calls of one caller, and return each one's row, None without one, or what failed.
 
-        They leave a part at a time. When one fails, the parts before it are done and those behind it are not tried.
+        They leave a part at a time. When the database fails on all of one, those behind it are not tried. Callers take
+        turns by the tenant of the first of their calls.
         """
         query = self._queries[statement.name]
         asks = [query.values(call) for call in calls]
+        key = calls[0].get("tenant_id") if calls else None
         outcomes: list[Outcome] = []
         for start in range(0, len(asks), AT_ONCE):
             deadline = asyncio.get_running_loop().time() + self._patience
-            part = await self._settle(query, asks[start : start + AT_ONCE], deadline)
+            part = await self._settle(key, query, asks[start : start + AT_ONCE], deadline)
             outcomes += part
-            if all(isinstance(outcome, NO_DATABASE) for outcome in part):
+            unforeseen = [outcome for outcome in part if isinstance(outcome, Exception) and not _foreseen(outcome)]
+            if unforeseen:
+                logger.error("Unforeseen error in %s", statement.name, exc_info=unforeseen[0])
+            if all(isinstance(outcome, (*NO_DATABASE, Full)) for outcome in part):
                 untried = DatabaseBusy("not tried, as the database failed on what came before it")
                 outcomes += [untried] * (len(asks) - len(outcomes))
                 break
-        return [statement.row(*it[1:]) if isinstance(it, asyncpg.Record) else it for it in outcomes]
+        return [
+            statement.row(*it[1:])
+            if isinstance(it, asyncpg.Record)
+            else _held_up(it)
+            if isinstance(it, HELD_UP)
+            else it
+            for it in outcomes
+        ]
 
-    async def _settle(self, query: Query, asks: Sequence[Ask], deadline: float) -> Sequence[Outcome]:
+    async def _settle(self, key: object, query: Query, asks: Sequence[Ask], deadline: float) -> Sequence[Outcome]:
         """Send calls together; when nothing was done for all of them, in smaller parts, down to each alone.
 
         A row that somebody holds on to is waited for once on each of a few levels, and few calls go alone: each of
@@ -219,16 +234,16 @@ class Database:
         try:
             if asyncio.get_running_loop().time() > deadline:
                 raise Late
-            return await self._bulk(None, (query, asks))
+            return await self._bulk(key, (query, asks))
         except UNDONE as error:
             if len(asks) > 1:
                 size = math.ceil(len(asks) / PARTS)
                 parts = [asks[start : start + size] for start in range(0, len(asks), size)]
-                return [outcome for part in parts for outcome in await self._settle(query, part, deadline)]
+                return [outcome for part in parts for outcome in await self._settle(key, query, part, deadline)]
             failure: Exception = error
         except FAILED as error:
             failure = error
-        return [_held_up(failure) if isinstance(failure, HELD_UP) else failure] * len(asks)
+        return [failure] * len(asks)
 
     async def _send_bulk(self, asks: Sequence[tuple[Query, Sequence[Ask]]]) -> list[list[Found]]:
         return [await self._send(self.connections, query, part) for query, part in asks]
@@ -296,6 +311,10 @@ class AwaitedDatabase(Database):
     async def many(self, _: object, calls: Sequence[object]) -> list[Any]:
         """Run nothing."""
         return [DatabaseUnreachable()] * len(calls)
+
+
+def _foreseen(error: Exception) -> bool:
+    return isinstance(error, (Refusal, *HELD_UP))
 
 
 def _held_up(error: Exception) -> DatabaseBusy:

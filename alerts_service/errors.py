@@ -202,9 +202,16 @@ class Unhealthy(Refusal):
 def refused(request: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
     """Answer with a refusal."""
     line: Any = request.scope.get("line")
-    if line is not None and refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        line.reason = refusal.detail or refusal.error
+    if line is not None and (reason := reason_of(refusal)):
+        line.reason = reason
     return _response(refusal.status, refusal.error, refusal.detail, refusal.headers)
+
+
+def reason_of(error: Exception) -> str | None:
+    """Say what failed on our side, if it did."""
+    if not isinstance(error, Refusal):
+        return "unforeseen"
+    return (error.detail or error.error) if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
 
 
 def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResponse]:

@@ -16,11 +16,12 @@ import msgspec
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
+from msgspec import UNSET, Raw
 from uuid_utils.compat import uuid4
 
 from alerts_service.complaints import about_body
 from alerts_service.database import Database
-from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, Unfinished
+from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, Unfinished, reason_of
 from alerts_service.logs import request_id
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -187,12 +188,30 @@ class Request(litestar.Request[Any, Any, Any]):
             Invalid: it is no JSON, not UTF-8, or not of that type.
         """
         type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
-        try:
-            return decoder_for(type_).decode(await self.body())
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Invalid(about_body(error, type_)) from None
-        except RecursionError:
-            raise Invalid("body: nested too deeply") from None
+        return decode(type_, await self.body())
+
+    def explain(self, outcomes: Iterable[object]) -> None:
+        """Tell the log line of a request that is answered with success what failed of it on our side first."""
+        for outcome in outcomes:
+            if isinstance(outcome, Exception) and (reason := reason_of(outcome)):
+                line: Any = self.scope.get("line")
+                if line is not None and line.reason is UNSET:
+                    line.reason = reason
+                return
+
+
+def decode(type_: Any, body: bytes | Raw) -> Any:
+    """Decode a body, or an item of one.
+
+    Raises:
+        Invalid: it is no JSON, not UTF-8, or not of that type.
+    """
+    try:
+        return decoder_for(type_).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(about_body(error, type_) if bytes(body).strip() else "body: must not be empty") from None
+    except RecursionError:
+        raise Invalid("body: nested too deeply") from None
 
 
 def _fitting(lines: list[bytes]) -> int:

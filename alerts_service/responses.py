@@ -4,7 +4,8 @@ Litestar's own response merges headers, cookies, encoders and background tasks t
 about half of what a request costs it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import litestar
@@ -49,7 +50,7 @@ class JSONResponse(litestar.Response[T]):
 class LinesResponse(litestar.Response[T]):
     """Lines of JSON, sent on as they are made; the answer begins with the first of them."""
 
-    def __init__(self, lines: AsyncIterator[bytes]) -> None:
+    def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
         self.lines = lines
 
     def to_asgi_response(self, *_: object, **__: object) -> Any:
@@ -58,11 +59,12 @@ class LinesResponse(litestar.Response[T]):
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
             start: Any = {"type": "http.response.start", "status": 200, "headers": [LINES_TYPE]}
             started = False
-            async for lines in self.lines:
-                if not started:
-                    await send(start)
-                    started = True
-                await send({"type": "http.response.body", "body": lines, "more_body": True})
+            async with aclosing(self.lines):
+                async for lines in self.lines:
+                    if not started:
+                        await send(start)
+                        started = True
+                    await send({"type": "http.response.body", "body": lines, "more_body": True})
             if not started:
                 await send(start)
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -15,6 +15,8 @@ from alerts_service.errors import DatabaseUnreachable, Refusal
 logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 300
+MOST = 500_000  # events that an alert may have to be deleted within the time that a statement may take
+ANY_NUMBER = 2**31 - 1
 RESTS = 9  # for nine times as long as it worked: a tenth of one connection's time at most
 
 
@@ -70,7 +72,7 @@ async def prune(run: Callable[[datetime | None], Awaitable[Batch]], pruned: Prun
 
 @asynccontextmanager
 async def pruning(days: int | None, database: Callable[[], Database]) -> AsyncIterator[None]:
-    """Prune every few minutes, starting now, what was resolved more than so many days ago; nothing without `days`."""
+    """Prune every few minutes what was resolved more than so many days ago; nothing without `days`."""
     if days is None:
         yield
         return
@@ -93,7 +95,7 @@ async def _prune_once(days: int, database: Database) -> None:
     """Leave to the next round what cannot be done now."""
     pruned = Pruned()
     try:
-        await prune(lambda since: database.one(PRUNE, days=days, since=since), pruned, rests=RESTS)
+        await prune(lambda since: database.one(PRUNE, days=days, since=since, most=MOST), pruned, rests=RESTS)
     except DatabaseUnreachable:
         pass  # which has been logged
     except Refusal as refusal:

@@ -1,5 +1,6 @@
 """Rate limits, of tenants and of service keys."""
 
+import json
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -88,6 +89,18 @@ async def test_a_bad_request_does_not_count(app: Service, tenant: UUID) -> None:
         path = f"/alerts?tenant_id={tenant}"
         queries = ("&status=no", "&other=1", "&cursor=no", "", "")
         assert [(await client.get(path + query)).status_code for query in queries] == [422, 422, 422, 200, 429]
+
+
+async def test_a_stream_counts_once(app: Service, tenant: UUID) -> None:
+    """A stream that comes at once is one call of its token's tenant, and an empty body is none."""
+    its = bearer(token("HS256", tenant))
+    line = json.dumps({"tenant_id": str(tenant), "rule_name": "r", "message": "m"}).encode()
+    async with limited(app, tenant="1/hour", secret=SECRET) as client:
+        assert (await client.post("/alerts/bulk", headers=its)).status_code == 422
+        stream = {**its, "Content-Type": "application/x-ndjson"}
+        answer = await client.post("/alerts/bulk", content=line, headers=stream)
+        assert answer.json()["status"] == 201
+        assert (await client.post("/alerts/bulk", content=line, headers=stream)).status_code == 429
 
 
 async def test_a_service_does_not_count_for_a_tenant(app: Service, tenant: UUID) -> None:

@@ -72,7 +72,7 @@ class BulkController(Controller):
         self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
     ) -> Response[MoveResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are still triggered."""
-        tenant = request.admit(_named(data, tenant_id))
+        tenant = request.admit(_named(request, data, tenant_id))
         return await once(request, tenant, _move(request, "acknowledged", data, tenant_id, tenant))
 
     @post(
@@ -86,7 +86,7 @@ class BulkController(Controller):
         self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
     ) -> Response[MoveResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are not resolved yet."""
-        tenant = request.admit(_named(data, tenant_id))
+        tenant = request.admit(_named(request, data, tenant_id))
         return await once(request, tenant, _move(request, "resolved", data, tenant_id, tenant))
 
 
@@ -120,7 +120,7 @@ class InternalBulkController(Controller):
         self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
     ) -> Response[MoveResults]:
         """As `POST /alerts/bulk/acknowledge`, for callers that hold the internal service key."""
-        tenant = _named(data, tenant_id)
+        tenant = _named(request, data, tenant_id)
         return await once(request, tenant, _move(request, "acknowledged", data, tenant_id, tenant))
 
     @post(
@@ -134,20 +134,25 @@ class InternalBulkController(Controller):
         self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
     ) -> Response[MoveResults]:
         """As `POST /alerts/bulk/resolve`, for callers that hold the internal service key."""
-        tenant = _named(data, tenant_id)
+        tenant = _named(request, data, tenant_id)
         return await once(request, tenant, _move(request, "resolved", data, tenant_id, tenant))
 
 
 async def _create(request: Request, data: CreateAlerts, admission: Admission | None) -> Response[Results]:
+    if not data.alerts and not request.streams:
+        raise Invalid("body: must not be empty")
+    if admission is not None:
+        admission.begin()
     if not data.alerts:
-        if not request.streams:
-            raise Invalid("body: must not be empty")
         return LinesResponse(record_lines(request, admission))
     calls = [read(request, item, admission) for item in data.alerts]
-    for call in calls:
-        if request.values(IDEMPOTENCY_KEY) and isinstance(call, TooManyRequests):
-            raise call  # a first answer is kept: what only has to wait must not become one
-    return JSONResponse(Results([_recorded(outcome) for outcome in await record(request, calls)]))
+    if request.values(IDEMPOTENCY_KEY):
+        for call in calls:
+            if isinstance(call, TooManyRequests):
+                raise call  # a first answer is kept: what only has to wait must not become one
+    outcomes = await record(request, calls)
+    request.explain(outcomes)
+    return JSONResponse(Results([_recorded(outcome) for outcome in outcomes]))
 
 
 def _recorded(outcome: tuple[Call, Any] | Exception) -> Result:
@@ -159,7 +164,14 @@ def _recorded(outcome: tuple[Call, Any] | Exception) -> Result:
     return Result(status=status(call, row), alert=row)
 
 
-def _named(data: MoveAlerts, tenant_id: UUID | None) -> UUID | None:
+def _named(request: Request, data: MoveAlerts, tenant_id: UUID | None) -> UUID | None:
+    """Name the tenant that is asked for, if any.
+
+    Raises:
+        Invalid: the request has a condition, which only one alert can meet.
+    """
+    if request.values(b"if-match"):
+        raise Invalid("If-Match: not where many alerts are moved")
     return tenant_id if data.filter is UNSET else data.filter.tenant_id
 
 
@@ -167,8 +179,6 @@ async def _move(
     request: Request, to: Status, data: MoveAlerts, named: UUID | None, tenant_id: UUID | None
 ) -> Response[MoveResults]:
     """Move on what is asked for, of the tenant that was admitted."""
-    if request.values(b"if-match"):
-        raise Invalid("If-Match: not with a bulk call")
     outcomes: list[Any] = []
     more = False
     if data.ids is not UNSET:
@@ -183,6 +193,8 @@ async def _move(
             outcomes = await _look(request, [id_ for id_, _ in found], tenant_id)
         else:
             outcomes = await _change_found(request, to, found, tenant_id, data.note)
+            more = more or len(outcomes) < len(found)
+    request.explain(outcomes)
     return JSONResponse(MoveResults([_moved(outcome) for outcome in outcomes], more))
 
 

@@ -1,6 +1,5 @@
 """What goes in and out of the bulk routes."""
 
-import logging
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar
@@ -10,8 +9,6 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from alerts_service.alerts.structs import NO_NUL, Alert, Note, Severity, Status
 from alerts_service.errors import ErrorResponse, Refusal
-
-logger = logging.getLogger(__name__)
 
 MOST = 1000
 TENANT = "123e4567-e89b-12d3-a456-426614174000"
@@ -99,7 +96,10 @@ class MoveResults(Struct, frozen=True):
     """What became of each item, in their order; with a filter, of the oldest that it found."""
 
     results: list[Result]
-    more: Annotated[bool, Meta(description="Whether the filter finds more than these 1,000.")]
+    more: Annotated[
+        bool,
+        Meta(description="Whether to call again: the filter finds more than these 1,000, or some changed meanwhile."),
+    ]
 
 
 class LineResult(Struct, frozen=True, kw_only=True):
@@ -114,7 +114,6 @@ class LineResult(Struct, frozen=True, kw_only=True):
 def failure(error: Exception) -> dict[str, Any]:
     """Say of one item what its own request would have been answered."""
     if not isinstance(error, Refusal):
-        logger.error("Unforeseen error in a bulk request", exc_info=error)
         return {"status": HTTPStatus.INTERNAL_SERVER_ERROR, "error": ErrorResponse("Internal server error", None)}
     said: dict[str, Any] = {"status": error.status, "error": ErrorResponse(error.error, error.detail)}
     if seconds := error.headers.get("Retry-After"):

@@ -5,26 +5,22 @@ from http import HTTPStatus
 from typing import Any, TypeAlias
 from uuid import UUID
 
-import msgspec
 from msgspec import Raw
 
 from alerts_service.alerts.controller import CREATE, CREATE_DEDUPLICATED, creation
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded
-from alerts_service.complaints import about_body
-from alerts_service.errors import Forbidden, Invalid, Refusal, TooManyRequests
-from alerts_service.requests import Request, decoder_for
-
-ONE: "msgspec.json.Decoder[CreateAlert]" = decoder_for(CreateAlert)
+from alerts_service.errors import Forbidden, Refusal, TooManyRequests
+from alerts_service.requests import Request, decode
 
 Call: TypeAlias = dict[str, Any]
 
 
 class Admission:
-    """Whose alerts a request may record. Each tenant that it names counts as one call of it."""
+    """Whose alerts a request may record. From each begin on each tenant that it names counts as one call of it."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self.begin()
+        self._refusals: dict[UUID, Refusal | None] = {}
 
     def begin(self) -> None:
         """Count anew, and admit the token's tenant, if there is one.
@@ -32,7 +28,7 @@ class Admission:
         Raises:
             TooManyRequests: it has called too often.
         """
-        self._refusals: dict[UUID, Refusal | None] = {}
+        self._refusals.clear()
         own = self._request.admit(None)
         if own is not None:
             self._refusals[own] = None
@@ -62,21 +58,12 @@ class Admission:
 def read(request: Request, item: bytes | Raw, admission: Admission | None) -> Call | Refusal:
     """Make the call that records an item, or tell why there is none."""
     try:
-        alert = _decode(item)
+        alert: CreateAlert = decode(CreateAlert, item)
         if admission is not None:
             admission.check(alert.tenant_id)
     except Refusal as refusal:
         return refusal
     return creation(request, alert)
-
-
-def _decode(item: bytes | Raw) -> CreateAlert:
-    try:
-        return ONE.decode(item)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(about_body(error, CreateAlert) if bytes(item).strip() else "body: must not be empty") from None
-    except RecursionError:
-        raise Invalid("body: nested too deeply") from None
 
 
 async def record(request: Request, calls: Sequence[Call | Refusal]) -> list[tuple[Call, Recorded | Alert] | Exception]:

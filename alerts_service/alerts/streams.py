@@ -1,7 +1,7 @@
 """Alerts that come in lines, as many as there may be: while some are recorded, those behind them are read."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, TypeAlias
 
 from alerts_service.alerts.bulk_structs import LineResult, failure
@@ -16,13 +16,18 @@ from alerts_service.responses import encode_lines
 Read: TypeAlias = list[Call | Refusal] | Exception | None
 
 
-async def record_lines(request: Request, admission: Admission | None) -> AsyncIterator[bytes]:
-    """Record the lines of a stream, and answer each; what is answered is committed, whatever comes then."""
+async def record_lines(request: Request, admission: Admission | None) -> AsyncGenerator[bytes, None]:
+    """Record the lines of a stream, and answer each; what is answered is committed, whatever comes then.
+
+    The admission has begun, for the first part of them.
+    """
     parts: asyncio.Queue[Read] = asyncio.Queue(maxsize=1)
     reading = asyncio.create_task(_read_ahead(request, admission, parts))
     try:
         while isinstance(part := await request.next_turn(parts.get()), list):
-            yield encode_lines([_answer(outcome) for outcome in await record(request, part)])
+            outcomes = await record(request, part)
+            request.explain(outcomes)
+            yield encode_lines([_answer(outcome) for outcome in outcomes])
         if isinstance(part, LineTooLong):
             yield encode_lines([LineResult(**failure(part))])
         elif part is not None and not isinstance(part, Unfinished):
@@ -37,18 +42,22 @@ async def record_lines(request: Request, admission: Admission | None) -> AsyncIt
 
 async def _read_ahead(request: Request, admission: Admission | None, parts: "asyncio.Queue[Read]") -> None:
     end: Read = None
+    first = True
     try:
         async for lines in request.lines():
             for start in range(0, len(lines), AT_ONCE):
-                await parts.put(_read(request, lines[start : start + AT_ONCE], admission))
+                await parts.put(_read(request, lines[start : start + AT_ONCE], admission, first=first))
+                first = False
     except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for a part must hear of it
         end = error
     await parts.put(end)
 
 
-def _read(request: Request, lines: Sequence[bytes], admission: Admission | None) -> list[Call | Refusal]:
+def _read(
+    request: Request, lines: Sequence[bytes], admission: Admission | None, *, first: bool
+) -> list[Call | Refusal]:
     try:
-        if admission is not None:
+        if admission is not None and not first:
             admission.begin()
     except Refusal as refusal:
         return [refusal] * len(lines)

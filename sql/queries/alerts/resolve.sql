@@ -1,4 +1,5 @@
--- Resolve alerts that are not resolved yet. No row: there is no such alert for this tenant, or it is resolved.
+-- Resolve alerts that are not resolved yet. No row: there is no such alert for this tenant, it is resolved, or it has
+-- another tag.
 -- Each is an event of its alert. A tag that it must still have, as If-Match names it, is the time of its last change.
 -- The condition stands in the UPDATE, so of racing callers exactly one finds it true. Rows are locked in the order of
 -- their ids, then of the counts' keys, so that statements that overlap wait for each other and never in a circle.

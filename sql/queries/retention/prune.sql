@@ -1,9 +1,11 @@
 -- Delete the first 500 alerts, of any tenants, that were resolved more than so many days ago, with their events, or as
--- many as have 5,000 of these, and take them off the counts. One batch at a time; the next goes on from the last one's time, past what is dead already.
+-- many as have 5,000 of these, and take them off the counts. One batch at a time; the next goes on from the last one's
+-- time, past what is dead already. One that has more events than may go at once is left.
 -- The condition stands in the DELETE, as a CASE, so that no plan looks for it but in the alerts that were locked. Whom
 -- somebody holds is skipped. Events are kept as long as their alert exists: they go with it.
 -- $1 days int4[]
 -- $2 since timestamptz[]?
+-- $3 most int4[]
 
 WITH locked AS MATERIALIZED (
     SELECT
@@ -13,6 +15,7 @@ WITH locked AS MATERIALIZED (
     FROM alerts
     WHERE resolved_at < now() - make_interval(days => ($1::integer[])[1])
         AND resolved_at >= coalesce(($2::timestamptz[])[1], '-infinity')
+        AND version <= ($3::integer[])[1]
     ORDER BY resolved_at
     LIMIT 500
     FOR UPDATE SKIP LOCKED
