@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -266,6 +267,23 @@ async def test_a_held_alert_holds_up_no_other(client: httpx.AsyncClient, setting
         results = await record(client, *repeats, *[body(tenant, dedup_key=str(n)) for n in range(20)])
     await connection.close()
     assert statuses(results) == [503] * 250 + [201] * 20
+
+
+async def test_a_tenant_whose_alert_is_held_holds_up_no_other(
+    client: httpx.AsyncClient, settings: Settings, tenant: UUID
+) -> None:
+    """However many calls wait for one tenant's row, another tenant's call is done after one of them."""
+    await record(client, body(tenant, dedup_key="held"))
+    connection = await asyncpg.connect(settings.database_url)
+    async with connection.transaction():
+        await connection.execute("SELECT FROM alerts WHERE tenant_id = $1 FOR UPDATE", tenant)
+        waiting = [asyncio.create_task(record(client, body(tenant, dedup_key="held"))) for _ in range(30)]
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+        assert statuses(await record(client, body(uuid4()))) == [201]
+        assert time.monotonic() - started < 1
+        await asyncio.gather(*waiting)
+    await connection.close()
 
 
 async def test_more_than_a_call_moves(client: httpx.AsyncClient, tenant: UUID) -> None:

@@ -137,9 +137,9 @@ def test_lines_that_come_in_pieces(caller: Caller, settings: Settings, tenant: U
 
 
 async def test_time_that_the_database_takes_is_not_the_callers(
-    caller: Caller, settings: Settings, tenant: UUID
+    service: ServiceProcess, caller: Caller, settings: Settings, tenant: UUID
 ) -> None:
-    """A caller who waits for answers for longer than a line may take is not cut off for it."""
+    """A caller who waits for answers for longer than a line may take is not cut off; the log says what was wrong."""
     connection = await asyncpg.connect(settings.database_url)
     async with connection.transaction():
         await connection.execute("LOCK TABLE alert_counts IN EXCLUSIVE MODE")
@@ -152,6 +152,12 @@ async def test_time_that_the_database_takes_is_not_the_callers(
     await connection.close()
     caller.send(chunk(line(tenant)) + END)
     assert [result["status"] for result in answers.all()] == [201]
+    await asyncio.sleep(0.2)
+    (said,) = [it for it in service.lines() if it.get("request_id") == answers.headers["x-request-id"]]
+    assert said["reason"] in {
+        "somebody holds on to what this waited for",
+        "the database did not get round to this in time",
+    }
 
 
 def test_a_line_is_answered_while_the_next_is_awaited(caller: Caller, tenant: UUID) -> None:
