@@ -15,13 +15,13 @@ import uvicorn
 from msgspec import structs
 
 from alerts_service.app import create_app
-from alerts_service.database import load_queries
 from alerts_service.ending import LastingMultiprocess, LastingServer
 from alerts_service.errors import NotYet, StartError
 from alerts_service.logs import configure_logging
 from alerts_service.migrations import alone, migrate, pending
 from alerts_service.protocol import protocol
-from alerts_service.retention import ANY_NUMBER, COUNT, PRUNE, Batch, Due, Pruned, prune
+from alerts_service.queries import load_queries
+from alerts_service.retention import COUNT, PRUNE, Batch, Due, Pruned, prune
 from alerts_service.settings import Settings, load_settings
 from alerts_service.startup import FAILED, connected, ready_database, server, verify
 from alerts_service.stats.controller import RECOUNT
@@ -160,7 +160,7 @@ async def _prune(settings: Settings) -> None:
     async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
 
         async def run(since: datetime | None) -> Batch:
-            (record,) = await connection.fetch(query.sql, [days], [since], [ANY_NUMBER])
+            (record,) = await connection.fetch(query.sql, [days], [since], [None])
             return Batch(*record[1:])
 
         try:

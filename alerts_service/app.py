@@ -9,7 +9,7 @@ from uuid import UUID
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 
-from alerts_service import errors, openapi
+from alerts_service import errors, openapi, swagger_ui
 from alerts_service.alerts.bulk import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
@@ -20,8 +20,9 @@ from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import EXAMPLE as EVENT_EXAMPLE
 from alerts_service.history.controller import HistoryController
 from alerts_service.idempotency import REPLAYED
+from alerts_service.parameters import check_query
 from alerts_service.rates import limited_requests, limits_service_key
-from alerts_service.requests import Request, check_query
+from alerts_service.requests import Request
 from alerts_service.responses import JSONResponse
 from alerts_service.retention import pruning
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
@@ -80,7 +81,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
     )
     health = Router("/", route_handlers=[HealthController], response_class=JSONResponse)
     app = Service(
-        route_handlers=[api, health, openapi.swagger_ui_files(), openapi.openapi_json],
+        route_handlers=[api, health, swagger_ui.files(), openapi.openapi_json],
         cors_config=_cors(settings.cors_origins),
         debug=False,
         exception_handlers=errors.HANDLERS,

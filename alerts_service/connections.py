@@ -5,7 +5,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -39,8 +39,55 @@ NO_CONNECTION = (*NOT_YET, asyncpg.PostgresError, asyncpg.InterfaceError)
 # Of these, what ended the statement alone.
 CUT = (asyncio.TimeoutError, asyncpg.QueryCanceledError)
 
+# What every connection is told. A lock that does not come soon is one that somebody holds on to. Every
+# statement has an index that fits: it is planned once, for any values, and never reads a whole table because there was
+# little in it at that time. A connection that has nothing to do for long is not forgotten by what stands in between.
+SESSION = {
+    "application_name": "as-alerts-service",
+    "timezone": "UTC",
+    "lock_timeout": "250ms",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+    "tcp_keepalives_idle": "60",
+}
+
+# The one for health waits for a lock as long as health does.
+APART = {name: SESSION[name] for name in ("application_name", "tcp_keepalives_idle")}
+
+# Of these, what PgBouncer takes from a client; the others it must tell its servers by itself.
+POOLED = ("application_name", "timezone")
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Borrowed: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+
+class PlainConnection(asyncpg.Connection):
+    """A connection that goes back to the pool as it is: no statement of ours leaves anything behind in a session."""
+
+    def get_reset_query(self) -> str:
+        """Spare the round trip that a reset costs after every statement."""
+        return ""
+
+
+def session(*, pooler: bool) -> dict[str, str]:
+    """What a connection is told when it is made."""
+    return {name: SESSION[name] for name in POOLED} if pooler else SESSION
+
+
+def options(*, pooler: bool) -> dict[str, Any]:
+    """Connect so that a pooler may stand between here and the server: what is prepared stays with one connection."""
+    return {"statement_cache_size": 0} if pooler else {}
+
+
+async def missing(connection: Connection) -> list[str]:
+    """Name what the sessions behind a pooler should have been told, and were not."""
+    rows = await connection.fetch("SELECT name, setting, unit FROM pg_settings")
+    told = {row["name"]: f"{row['setting']}{row['unit'] or ''}" for row in rows}
+    wanted = SESSION.keys() - {*POOLED, "tcp_keepalives_idle"}
+    return sorted(f"{name} = {SESSION[name]}" for name in wanted if told[name] != SESSION[name])
 
 
 class Connections:

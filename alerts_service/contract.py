@@ -10,9 +10,10 @@ from typing import Any
 import asyncpg
 from msgspec import inspect, structs
 
-from alerts_service.connections import LOST
-from alerts_service.database import Connection, Query, Statement
+from alerts_service.connections import LOST, Connection
+from alerts_service.database import Statement
 from alerts_service.errors import StartError
+from alerts_service.queries import Query
 
 COLUMN_TYPES: dict[str, type[inspect.Type]] = {
     "bool": inspect.BoolType,

@@ -3,18 +3,31 @@
 import asyncio
 import logging
 import math
-import re
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.connections import LOST, NO_CONNECTION, Borrowed, Connections, Pool, no_room, no_start, unreachable
-from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, Refusal, StartError
+from alerts_service.connections import (
+    APART,
+    LOST,
+    NO_CONNECTION,
+    SESSION,
+    Borrowed,
+    Connections,
+    PlainConnection,
+    Pool,
+    no_room,
+    no_start,
+    options,
+    session,
+    unreachable,
+)
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, Refusal
 from alerts_service.grouping import Full, Group, Late, Turns
+from alerts_service.queries import Query, load_queries
 
 logger = logging.getLogger(__name__)
 
@@ -41,67 +54,12 @@ FAULTS = (asyncio.TimeoutError, asyncpg.DataError, asyncpg.InsufficientResources
 # A process that vanished from the network within a transaction does not hold up others for long.
 BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
 
-# What every connection is told. A lock that does not come soon is one that somebody holds on to. Every
-# statement has an index that fits: it is planned once, for any values, and never reads a whole table because there was
-# little in it at that time. A connection that has nothing to do for long is not forgotten by what stands in between.
-SESSION = {
-    "application_name": "as-alerts-service",
-    "timezone": "UTC",
-    "lock_timeout": "250ms",
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
-    "jit": "off",
-    "tcp_keepalives_idle": "60",
-}
-
-# The one for health waits for a lock as long as health does.
-APART = {name: SESSION[name] for name in ("application_name", "tcp_keepalives_idle")}
-
-# Of these, what PgBouncer takes from a client; the others it must tell its servers by itself.
-POOLED = ("application_name", "timezone")
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Ask: TypeAlias = "tuple[object, ...]"
 Found: TypeAlias = "asyncpg.Record | None"
 Outcome: TypeAlias = "asyncpg.Record | Exception | None"
 Row = TypeVar("Row", bound=Struct)
 
 CONNECT_SECONDS = 3.0
-
-CHANGES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
-PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+)\??$", re.MULTILINE)
-
-
-class Parameter(Struct, frozen=True):
-    """A line `-- $1 name type` of a query's header; a `?` behind the type where null is meant."""
-
-    number: int
-    name: str
-    type: str
-
-
-class Query(Struct, frozen=True):
-    """A file below sql/queries."""
-
-    path: Path
-    sql: str
-    parameters: tuple[Parameter, ...]
-
-    @property
-    def shared(self) -> bool:
-        """Whether equal calls may have one answer: it changes nothing."""
-        return CHANGES.search(self.sql) is None
-
-    def values(self, arguments: Mapping[str, object]) -> tuple[object, ...]:
-        """Put a call's arguments in the order of the parameters.
-
-        Raises:
-            KeyError, TypeError: the call has others than the file.
-        """
-        if len(arguments) != len(self.parameters):
-            raise TypeError(f"{self.path.stem} takes {[parameter.name for parameter in self.parameters]}")
-        return tuple([arguments[parameter.name] for parameter in self.parameters])
 
 
 class Statement(Generic[Row]):
@@ -216,14 +174,8 @@ class Database:
                 untried = DatabaseBusy("not tried, as the database failed on what came before it")
                 outcomes += [untried] * (len(asks) - len(outcomes))
                 break
-        return [
-            statement.row(*it[1:])
-            if isinstance(it, asyncpg.Record)
-            else _held_up(it)
-            if isinstance(it, HELD_UP)
-            else it
-            for it in outcomes
-        ]
+        outcomes = [_held_up(outcome) if isinstance(outcome, HELD_UP) else outcome for outcome in outcomes]
+        return [statement.row(*it[1:]) if isinstance(it, asyncpg.Record) else it for it in outcomes]
 
     async def _settle(self, key: object, query: Query, asks: Sequence[Ask], deadline: float) -> Sequence[Outcome]:
         """Send calls together; when nothing was done for all of them, in smaller parts, down to each alone.
@@ -339,14 +291,6 @@ def _fault(error: Exception, *, changes: bool) -> Refusal:
     return unreachable(error)
 
 
-class PlainConnection(asyncpg.Connection):
-    """A connection that goes back to the pool as it is: no statement of ours leaves anything behind in a session."""
-
-    def get_reset_query(self) -> str:
-        """Spare the round trip that a reset costs after every statement."""
-        return ""
-
-
 @asynccontextmanager
 async def open_database(
     dsn: str, *, pool_size: int, pool_timeout: float, statement_timeout: float, pooler: bool = False
@@ -392,46 +336,3 @@ async def open_database(
         except (asyncio.TimeoutError, *LOST):
             many.terminate()
             apart.terminate()
-
-
-def session(*, pooler: bool) -> dict[str, str]:
-    """What a connection is told when it is made."""
-    return {name: SESSION[name] for name in POOLED} if pooler else SESSION
-
-
-def options(*, pooler: bool) -> dict[str, Any]:
-    """Connect so that a pooler may stand between here and the server: what is prepared stays with one connection."""
-    return {"statement_cache_size": 0} if pooler else {}
-
-
-async def missing(connection: Connection) -> list[str]:
-    """Name what the sessions behind a pooler should have been told, and were not."""
-    rows = await connection.fetch("SELECT name, setting, unit FROM pg_settings")
-    told = {row["name"]: f"{row['setting']}{row['unit'] or ''}" for row in rows}
-    wanted = SESSION.keys() - {*POOLED, "tcp_keepalives_idle"}
-    return sorted(f"{name} = {SESSION[name]}" for name in wanted if told[name] != SESSION[name])
-
-
-def sql_folder() -> Path:
-    """Find `sql/`: inside the installed package, or beside it in a checkout.
-
-    Raises:
-        StartError: it is in neither place.
-    """
-    package = Path(__file__).parent
-    for folder in (package / "sql", package.parent / "sql"):
-        if folder.is_dir():
-            return folder
-    raise StartError(f"the SQL files are missing: no folder {package / 'sql'}")
-
-
-def load_queries() -> dict[str, Query]:
-    """Read every file below sql/queries, by its path without `.sql`."""
-    root = sql_folder() / "queries"
-    return {path.relative_to(root).with_suffix("").as_posix(): _read(path) for path in sorted(root.rglob("*.sql"))}
-
-
-def _read(path: Path) -> Query:
-    sql = path.read_text("utf-8")
-    parameters = tuple(Parameter(int(line["number"]), line["name"], line["type"]) for line in PARAMETER.finditer(sql))
-    return Query(path, sql, parameters)

@@ -1,26 +1,20 @@
-"""The OpenAPI document, and Swagger UI to read and try it.
+"""The OpenAPI document.
 
 Litestar draws the document from the routes. What it cannot know is corrected here: it says 400 where we say 422,
 every body required where a note may be left out, and nothing about unknown fields.
 """
 
-import re
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
-from hashlib import sha256
-from importlib.metadata import distribution, version
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any, get_args
 
 import msgspec
-from litestar import Litestar, Request, Response, Router, get
+from litestar import Litestar, Request, get
 from litestar.datastructures import ResponseHeader
-from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import (
     Components,
     OpenAPIHeader,
@@ -34,10 +28,10 @@ from litestar.openapi.spec import (
 )
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.routes import HTTPRoute
-from litestar.static_files import create_static_files_router
 from litestar.typing import FieldDefinition
 from msgspec import Struct
 
+from alerts_service import swagger_ui
 from alerts_service.errors import ErrorResponse
 from alerts_service.guards import SERVICE_KEY_HEADER
 from alerts_service.idempotency import KEY_PATTERN, REPLAYED
@@ -78,13 +72,6 @@ STILL_RUNNING = ErrorResponse(
     "Request in progress", "Idempotency-Key: the first request with this key is still running"
 )
 KEY_LIMIT = ErrorResponse("Too many requests", "the limit of a service key is 1000/minute")
-STATIC = "/docs/static"
-INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<text>.+?)</script>", re.DOTALL)
-# Swagger UI styles itself by script, which a policy allows; its icons are pictures inside its style sheet.
-POLICY = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self' {scripts}; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 NEXT_PAGE = ResponseHeader(
     name="Link", documentation_only=True, description='`<…>; rel="next"`: the next page, while there is one', value=""
 )
@@ -195,30 +182,9 @@ def config(*, tokens: bool) -> OpenAPIConfig:
         ),
         operation_id_creator=lambda handler, *_: handler.handler_name,
         use_handler_docstrings=True,
-        openapi_router=Router(
-            "/docs",
-            route_handlers=[],
-            include_in_schema=False,
-            before_request=_only_known_pages,
-            after_request=_guard_page,
-        ),
-        render_plugins=[
-            SwaggerRenderPlugin(
-                path="/",
-                js_url=f"{STATIC}/swagger-ui-bundle.js",
-                css_url=f"{STATIC}/swagger-ui.css",
-                standalone_preset_js_url=f"{STATIC}/swagger-ui-standalone-preset.js",
-                style=f'<link href="{STATIC}/index.css" rel="stylesheet">',
-                favicon=f'<link rel="icon" type="image/png" href="{STATIC}/favicon-32x32.png">',
-            )
-        ],
+        openapi_router=swagger_ui.pages(),
+        render_plugins=[swagger_ui.PLUGIN],
     )
-
-
-def swagger_ui_files() -> Router:
-    """Serve Swagger UI's own files; the package is only looked for, its Python is never run."""
-    files = distribution("swagger-ui-py").locate_file("swagger_ui/static")
-    return create_static_files_router(STATIC, [Path(str(files))], include_in_schema=False)
 
 
 def correct(app: Litestar, *examples: Struct) -> None:
@@ -346,22 +312,6 @@ def _without_null(schema: Any) -> Any:
         (type_,) = (type_ for type_ in schema.type if type_ != OpenAPIType.NULL)
         return replace(schema, type=type_, enum=[value for value in schema.enum if value is not None])
     return schema
-
-
-async def _guard_page(response: Response[bytes]) -> Response[bytes]:
-    """Let a page run its own scripts and no other, and stand in no other page."""
-    scripts = INLINE_SCRIPT.findall(response.content)
-    hashes = " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in scripts)
-    response.headers["Content-Security-Policy"] = POLICY.format(scripts=hashes)
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
-
-
-async def _only_known_pages(request: Request[Any, Any, Any]) -> None:
-    """Answer an unknown page below `/docs` as any other unknown path: Litestar has a page of HTML for it."""
-    if request.path_params:
-        raise NotFoundException
 
 
 @get("/openapi.json", include_in_schema=False, sync_to_thread=False)

@@ -16,7 +16,6 @@ logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 300
 MOST = 500_000  # events that an alert may have to be deleted within the time that a statement may take
-ANY_NUMBER = 2**31 - 1
 RESTS = 9  # for nine times as long as it worked: a tenth of one connection's time at most
 
 

@@ -9,19 +9,11 @@ from typing import TypeAlias
 import asyncpg
 
 from alerts_service import contract
-from alerts_service.connections import NO_CONNECTION, no_start
-from alerts_service.database import (
-    CONNECT_SECONDS,
-    AwaitedDatabase,
-    Connection,
-    Database,
-    load_queries,
-    missing,
-    open_database,
-    options,
-)
+from alerts_service.connections import NO_CONNECTION, Connection, missing, no_start, options
+from alerts_service.database import CONNECT_SECONDS, AwaitedDatabase, Database, open_database
 from alerts_service.errors import NotYet, StartError
 from alerts_service.migrations import migrate
+from alerts_service.queries import load_queries
 from alerts_service.retention import PRUNE
 from alerts_service.settings import Settings
 

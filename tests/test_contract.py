@@ -11,9 +11,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from alerts_service import contract
-from alerts_service.database import Connection, Parameter, Query, Statement, load_queries
+from alerts_service.connections import Connection
+from alerts_service.database import Statement
 from alerts_service.errors import StartError
 from alerts_service.migrations import migrate
+from alerts_service.queries import Parameter, Query, load_queries
 from alerts_service.startup import ready_database
 from tests.conftest import settings_for
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from alerts_service import database
+from alerts_service import queries
 from alerts_service.app import create_app
 from alerts_service.errors import StartError
 from alerts_service.migrations import load_migrations, migrate, pending
@@ -205,6 +205,6 @@ async def test_a_role_that_may_not_change_the_schema(server_url: str, empty_data
 
 def test_a_missing_sql_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An installation without its SQL files does not start, and says which folder is missing."""
-    monkeypatch.setattr(database, "__file__", str(tmp_path / "package" / "database.py"))
+    monkeypatch.setattr(queries, "__file__", str(tmp_path / "package" / "queries.py"))
     with pytest.raises(StartError, match=str(tmp_path / "package" / "sql")):
-        database.load_queries()
+        queries.load_queries()

@@ -9,8 +9,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from alerts_service.database import Connection, load_queries, session
+from alerts_service.connections import Connection, session
 from alerts_service.migrations import migrate
+from alerts_service.queries import load_queries
 from tests.conftest import POOLER, fresh_database
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,8 @@ from litestar.status_codes import HTTP_200_OK
 from msgspec import UNSET, Raw, Struct
 
 from alerts_service.alerts.bulk_structs import CreateAlerts, Filter, MoveAlerts, MoveResults, Result, Results, failure
-from alerts_service.alerts.controller import GET, MOVES, Owner, created, move, unmoved
+from alerts_service.alerts.calls import GET, MOVES, created, move, unmoved
+from alerts_service.alerts.controller import Owner
 from alerts_service.alerts.recording import Admission, Call, read, record, status
 from alerts_service.alerts.streams import record_lines
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status

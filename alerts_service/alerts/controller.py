@@ -11,9 +11,9 @@ from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 from msgspec import Raw
-from uuid_utils.compat import uuid7
 
 from alerts_service import cursor as cursors
+from alerts_service.alerts.calls import CREATE, CREATE_DEDUPLICATED, GET, MOVES, created, creation, move, unmoved
 from alerts_service.alerts.structs import (
     MERGED_EXAMPLE,
     NO_NUL,
@@ -21,28 +21,21 @@ from alerts_service.alerts.structs import (
     CreateAlert,
     NoteRequest,
     Page,
-    Recorded,
     Severity,
     Status,
 )
 from alerts_service.database import Statement
-from alerts_service.errors import AlertNotFound, Conflict, Forbidden, PreconditionFailed
+from alerts_service.errors import AlertNotFound, Forbidden, PreconditionFailed
 from alerts_service.idempotency import once
 from alerts_service.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, NEXT_PAGE, UNCHANGED, errors, several
-from alerts_service.requests import Request, check_zones, choices
+from alerts_service.parameters import check_zones, choices
+from alerts_service.requests import Request
 from alerts_service.responses import JSONResponse, encode
 
 NO_NOTE = NoteRequest()
 
-CREATE = Statement("alerts/create", Recorded)
-CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert)
-GET = Statement("alerts/get", Alert)
 LIST = Statement("alerts/list", Page)
 SEARCH = Statement("alerts/search", Page)
-MOVES: dict[Status, Statement[Alert]] = {
-    "acknowledged": Statement("alerts/acknowledge", Alert),
-    "resolved": Statement("alerts/resolve", Alert),
-}
 
 AlertId = Annotated[UUID, PathParameter(description="The id that the alert got when it was recorded.")]
 Owner = Annotated[
@@ -243,38 +236,6 @@ async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
     return _answer(merged, None if merged.id == call["id"] else HTTP_200_OK)
 
 
-def creation(request: Request, alert: CreateAlert) -> dict[str, Any]:
-    """Make the call that records an alert for this request."""
-    call = {
-        "id": uuid7(),
-        "tenant_id": alert.tenant_id,
-        "rule_name": alert.rule_name,
-        "message": alert.message,
-        "severity": alert.severity,
-        "actor": request.actor,
-        "request_id": request.id,
-    }
-    return call if alert.dedup_key is None else {**call, "dedup_key": alert.dedup_key}
-
-
-def created(call: dict[str, Any], recorded: Recorded) -> Alert:
-    """Put together the alert that a call has recorded."""
-    return Alert(
-        id=call["id"],
-        tenant_id=call["tenant_id"],
-        rule_name=call["rule_name"],
-        message=call["message"],
-        severity=call["severity"],
-        status="triggered",
-        created_at=recorded.created_at,
-        updated_at=recorded.created_at,
-        acknowledged_at=None,
-        acknowledgment_note=None,
-        resolved_at=None,
-        resolution_note=None,
-    )
-
-
 async def _get(request: Request, alert_id: UUID, tenant_id: UUID | None) -> Alert:
     alert = await request.database.one_or_none(GET, id=alert_id, tenant_id=tenant_id)
     if alert is None:
@@ -299,32 +260,6 @@ async def _move(
     return _answer(unmoved(alert, to, note))
 
 
-def move(
-    request: Request, alert_id: UUID, tenant_id: UUID | None, *, note: str | None, if_match: str | None = None
-) -> dict[str, Any]:
-    """Make the call that moves an alert on for this request."""
-    return {
-        "id": alert_id,
-        "tenant_id": tenant_id,
-        "note": note,
-        "if_match": if_match,
-        "actor": request.actor,
-        "request_id": request.id,
-    }
-
-
-def unmoved(alert: Alert, to: Status, note: str | None) -> Alert:
-    """Return an alert that did not move if it stands where it was to go.
-
-    Raises:
-        Conflict: it stands elsewhere, or with another note.
-    """
-    said = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
-    if alert.status == to and note in (None, said):
-        return alert
-    raise Conflict(_stand(alert))
-
-
 def _answer(alert: Alert, status_code: int | None = None) -> JSONResponse[Alert]:
     return JSONResponse(alert, status_code=status_code, headers={"ETag": _tag(alert)})
 
@@ -337,9 +272,3 @@ def _tags(request: Request, condition: bytes) -> str:
 def _tag(alert: Alert) -> str:
     """Tell one state of an alert from another: no two of them have the same time."""
     return f'"{alert.updated_at}"'
-
-
-def _stand(alert: Alert) -> str:
-    """Say where the alert stands, for a caller that wanted it elsewhere or with another note."""
-    since = alert.resolved_at or alert.acknowledged_at or alert.created_at
-    return f"the alert is {alert.status} since {since}, and its note stays as it is"

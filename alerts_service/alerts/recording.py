@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Raw
 
-from alerts_service.alerts.controller import CREATE, CREATE_DEDUPLICATED, creation
+from alerts_service.alerts.calls import CREATE, CREATE_DEDUPLICATED, creation
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded
 from alerts_service.errors import Forbidden, Refusal, TooManyRequests
 from alerts_service.requests import Request, decode

@@ -12,7 +12,8 @@ from alerts_service import cursor as cursors
 from alerts_service.database import Statement
 from alerts_service.errors import AlertNotFound
 from alerts_service.openapi import NEXT_PAGE, errors
-from alerts_service.requests import Request, check_zones
+from alerts_service.parameters import check_zones
+from alerts_service.requests import Request
 from alerts_service.responses import JSONResponse
 
 EventType = Literal["created", "acknowledged", "resolved", "repeated", "escalated"]

@@ -28,7 +28,7 @@ def main() -> None:
     except BenchError as error:
         sys.exit(f"bench: {error}")
     (out / f"{arguments.part}.md").write_text(text, "utf-8")
-    print(text)  # noqa: T201 - a command prints
+    sys.stdout.write(f"{text}\n")
 
 
 def _compare(arguments: argparse.Namespace, folder: Path, out: Path) -> str:

@@ -5,7 +5,7 @@
 -- somebody holds is skipped. Events are kept as long as their alert exists: they go with it.
 -- $1 days int4[]
 -- $2 since timestamptz[]?
--- $3 most int4[]
+-- $3 most int4[]?
 
 WITH locked AS MATERIALIZED (
     SELECT
@@ -15,7 +15,7 @@ WITH locked AS MATERIALIZED (
     FROM alerts
     WHERE resolved_at < now() - make_interval(days => ($1::integer[])[1])
         AND resolved_at >= coalesce(($2::timestamptz[])[1], '-infinity')
-        AND version <= ($3::integer[])[1]
+        AND (($3::integer[])[1] IS NULL OR version <= ($3::integer[])[1])
     ORDER BY resolved_at
     LIMIT 500
     FOR UPDATE SKIP LOCKED
