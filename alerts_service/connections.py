@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, NotYet, StartError
+from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, NotYet, OutOfResources, StartError
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ def unreachable(error: Exception) -> DatabaseUnreachable:
     return DatabaseUnreachable()
 
 
-def no_room(error: Exception) -> DatabaseBusy:
+def no_room(error: Exception) -> OutOfResources:
     """Log what there is too little of, which the caller need not know."""
     logger.error("The database has no room: %s", error)
-    return DatabaseBusy("the database has no room")
+    return OutOfResources("the database has no room")

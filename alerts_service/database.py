@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from alerts_service.connections import (
     APART,
+    CUT,
     LOST,
     NO_CONNECTION,
     SESSION,
@@ -25,19 +26,23 @@ from alerts_service.connections import (
     session,
     unreachable,
 )
-from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Invalid, OutcomeUnknown, Refusal
+from alerts_service.errors import (
+    DatabaseBusy,
+    DatabaseUnreachable,
+    Invalid,
+    OutcomeUnknown,
+    OutOfResources,
+    Refusal,
+    StatementTimeout,
+)
 from alerts_service.grouping import Full, Group, Late, Turns
 from alerts_service.queries import Query, load_queries
 
 logger = logging.getLogger(__name__)
 
-# After these nothing was done, so what was asked in vain with others may be asked alone.
-UNDONE = (
-    Invalid,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.TransactionRollbackError,
-)
+# Errors that the server reports of a statement, by which it has undone the statement. A batch that failed so is sent
+# again in parts: what one call causes fails no other. (Errors of the connection have become other exceptions by then.)
+UNDONE = (Invalid, OutOfResources, asyncpg.PostgresError)
 FAILED = (Full, Late, Refusal, asyncpg.PostgresError)
 NO_DATABASE = (DatabaseBusy, DatabaseUnreachable, OutcomeUnknown)
 
@@ -65,15 +70,20 @@ CONNECT_SECONDS = 3.0
 class Statement(Generic[Row]):
     """Names a file below sql/queries, without `.sql`, and the Struct that each of its rows becomes.
 
-    One that is `apart` has a connection of its own, whatever the others wait for.
+    One that is `apart` has a connection of its own, whatever the others wait for. A batch holds up to `max_batch_size`
+    calls, and up to `max_in_flight` batches are sent at a time: the larger a row or its cost, the fewer.
     """
 
     declared: ClassVar[dict[str, "Statement[Any]"]] = {}
 
-    def __init__(self, name: str, row: type[Row], *, apart: bool = False) -> None:
+    def __init__(
+        self, name: str, row: type[Row], *, apart: bool = False, max_batch_size: int = 64, max_in_flight: int = 2
+    ) -> None:
         self.name = name
         self.row = row
         self.apart = apart
+        self.max_batch_size = max_batch_size
+        self.max_in_flight = max_in_flight
         self.declared[name] = self
 
 
@@ -96,14 +106,14 @@ class Database:
         self._apart = apart or connections
         self._patience = patience
         self._queries = queries
-        self._groups = {name: self._group(name, query) for name, query in queries.items()}
+        self._groups = {name: self._group(name, query) for name, query in queries.items() if name in Statement.declared}
         # Transactions take long, so they leave a connection to all others.
         self._turns = Turns(flights=max(1, connections.limit - 1), patience=patience)
         self._bulk = Group(self._send_bulk, flights=BULK_FLIGHTS, seats=1, patience=patience)
 
     def _group(self, name: str, query: Query) -> Group[Ask, Found]:
-        apart = name in Statement.declared and Statement.declared[name].apart
-        connections = self._apart if apart else self.connections
+        statement = Statement.declared[name]
+        connections = self._apart if statement.apart else self.connections
 
         async def send(asks: Sequence[Ask]) -> list[Found]:
             return await self._send(connections, query, asks)
@@ -115,7 +125,14 @@ class Database:
             answers = dict(zip(distinct, await send(distinct), strict=True))
             return [answers[ask] for ask in asks]
 
-        return Group(send_once if query.shared else send, patience=self._patience, alone=UNDONE)
+        return Group(
+            send_once if query.shared else send,
+            flights=statement.max_in_flight,
+            seats=statement.max_batch_size,
+            patience=self._patience,
+            alone=UNDONE,
+            retry=(StatementTimeout,),
+        )
 
     async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
         """Run a statement for one call and return the row of it, or None where it has none."""
@@ -280,7 +297,9 @@ def _held_up(error: Exception) -> DatabaseBusy:
 
 def _fault(error: Exception, *, changes: bool) -> Refusal:
     """Say what became of a statement, which may have changed something where it `changes` anything."""
-    if isinstance(error, asyncpg.QueryCanceledError) or (isinstance(error, asyncio.TimeoutError) and not changes):
+    if not changes and isinstance(error, CUT):
+        return StatementTimeout("the statement was not done in time")
+    if isinstance(error, asyncpg.QueryCanceledError):
         return DatabaseBusy("the statement was not done in time")
     if isinstance(error, asyncio.TimeoutError):
         return OutcomeUnknown("the change was not done in time; it may still have been made")

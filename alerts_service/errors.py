@@ -18,6 +18,8 @@ Exception
     ├── Crowded              503  there is no room for this body beside the others
     ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
     ├── DatabaseBusy         503  the database had no time for this request
+    │   ├── StatementTimeout 503  a read took too long
+    │   └── OutOfResources   503  the server lacked memory, disk or connections, and did nothing
     ├── OutcomeUnknown       503  a change took too long, and may have been made all the same
     └── Unhealthy            503  the health check's own answer
 
@@ -183,6 +185,14 @@ class DatabaseBusy(Refusal):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
     headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+class StatementTimeout(DatabaseBusy):
+    """A statement that changes nothing did not finish in time."""
+
+
+class OutOfResources(DatabaseBusy):
+    """The server lacked memory, disk space or connections, and undid the statement (SQLSTATE class 53)."""
 
 
 class OutcomeUnknown(Refusal):

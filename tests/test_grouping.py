@@ -105,6 +105,26 @@ async def test_a_bad_call_fails_alone() -> None:
     assert line.groups == [[0], [1, 13, 2], [1], [13], [2]]
 
 
+async def test_a_bad_call_costs_few_statements() -> None:
+    """A failed group is cut into eight parts at a time, so that one bad call among 64 costs 17 sendings and not 65."""
+    line = Line()
+    calls = await calling(Group(line.send, flights=1, alone=(ValueError,)), 0, *range(100, 140), 13, *range(140, 163))
+    line.open.set()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [answer for answer in answers if not isinstance(answer, int)] == [answers[41]]
+    assert [len(asks) for asks in line.groups] == [1, 64, *[8] * 6, *[1] * 8, *[8] * 2]
+
+
+async def test_after_a_timeout_each_call_is_sent_once_more_by_itself() -> None:
+    """A slow call fails alone, after its second timeout, and whoever waits behind it is not sent with it again."""
+    line = Line()
+    calls = await calling(Group(line.send, flights=1, seats=3, retry=(ValueError,)), 0, 1, 13, 2, 3)
+    line.open.set()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [answer if isinstance(answer, int) else type(answer) for answer in answers] == [0, 10, ValueError, 20, 30]
+    assert line.groups == [[0], [1, 13, 2], [3], [1], [13], [2]]
+
+
 async def test_what_may_have_been_done_is_not_done_again() -> None:
     """Where it is not known what was done, nothing is sent again: the whole group fails."""
     line = Line()

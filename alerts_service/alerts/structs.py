@@ -50,9 +50,12 @@ class Recorded(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    """A page of a list: the JSON of its alerts, and the place of the last where more follow."""
+    """A page of a list: the JSON of its alerts, and the place of the last where more follow.
 
-    alerts: str
+    The alerts are None where the statement leaves a page of long texts to another one.
+    """
+
+    alerts: str | None
     last_created_at: datetime | None
     last_id: UUID | None
 

@@ -69,8 +69,9 @@ class Page(Struct, frozen=True):
     last_sequence: int | None
 
 
-LIST = Statement("history/list", Page)
-LIST_OF_ALERT = Statement("history/list_of_alert", Page)
+# A page holds up to 50 notes of 10,000 characters.
+LIST = Statement("history/list", Page, max_batch_size=8)
+LIST_OF_ALERT = Statement("history/list_of_alert", Page, max_batch_size=8)
 
 Cursor = Annotated[str | None, QueryParameter(description="Where to go on: from a `Link` header.")]
 

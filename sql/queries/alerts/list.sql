@@ -4,6 +4,8 @@
 -- filter lets through. By a condition that all rows meet each names its index: so nothing is read but the first 51 rows
 -- of a piece, whatever the planner believes. The JSON of a whole page is made at once; what alerts with a key have behind
 -- the twelve fields of all is put in where a page has any.
+-- The alerts are null if one of them has more than 4,000 bytes of text, which is then not even read: alerts/search,
+-- whose batches are small, returns that page.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?
 -- $3 severity text[]?
@@ -36,8 +38,9 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT
         CASE
-            WHEN count(found.repeats) = 0 THEN coalesce(array_to_json((array_agg(alert))[:50])::text, '[]')
-            ELSE with_repeats(array_to_json((array_agg(alert))[:50]), (array_agg(found.repeats))[:50])
+            WHEN max(found.octets) > 4000 THEN NULL
+            WHEN count(found.repeats) = 0 THEN coalesce(array_to_json((array_agg(alert) FILTER (WHERE found.octets <= 4000))[:50])::text, '[]')
+            ELSE with_repeats(array_to_json((array_agg(alert) FILTER (WHERE found.octets <= 4000))[:50]), (array_agg(found.repeats))[:50])
         END AS alerts,
         CASE WHEN count(*) > 50 THEN (array_agg(found.created_at))[50] END AS last_created_at,
         CASE WHEN count(*) > 50 THEN (array_agg(found.id))[50] END AS last_id
@@ -56,7 +59,9 @@ CROSS JOIN LATERAL (
                 acknowledgment_note,
                 resolved_at,
                 resolution_note,
-                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
+                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats,
+                octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
+                    + coalesce(octet_length(resolution_note), 0) AS octets
             FROM alerts
             WHERE asked.status IS NULL
                 AND asked.severity IS NULL
@@ -81,7 +86,8 @@ CROSS JOIN LATERAL (
             piece.acknowledgment_note,
             piece.resolved_at,
             piece.resolution_note,
-            piece.repeats
+            piece.repeats,
+            piece.octets
         FROM unnest(
             CASE
                 WHEN asked.status IS NOT NULL THEN string_to_array(asked.status, ',')
@@ -108,7 +114,9 @@ CROSS JOIN LATERAL (
                 acknowledgment_note,
                 resolved_at,
                 resolution_note,
-                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
+                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats,
+                octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
+                    + coalesce(octet_length(resolution_note), 0) AS octets
             FROM alerts
             WHERE tenant_id = asked.tenant_id
                 AND status = one.status

@@ -1,9 +1,10 @@
--- Pages of tenants' alerts of one rule, or with certain words, or both: as alerts/list has them of others.
--- A page of words looks through the first 1,000 alerts that the other filters let through, or as many as have 200 kB of
--- messages, whatever they hold: it has those up to 50 that match, perhaps none, and the place is that of the last alert
--- that it looked at. Words are those of the rule's name and of the first 10,000 characters of the message; no word at
--- all finds nothing.
--- The indexes alone tell which alerts to look at. What is looked at, and what is shown, is then read by its id, one by
+-- Pages of tenants' alerts of one rule, or with certain words, or both, or with long texts: as alerts/list has them of
+-- others. A page ends behind 50 alerts or 1 MB of their texts.
+-- A page of words examines the first 1,000 alerts that the other filters let through, or as many as have 200 kB of
+-- messages: it has those that match, perhaps none, and the place is that of the last alert that it examined. Words are
+-- those of the rule's name and of the first 10,000 characters of the message, which must match a regular expression. Its
+-- cost grows with its terms: with more than 8 of them a page examines fewer alerts.
+-- The indexes alone tell which alerts to examine. What is examined, and what is shown, is then read by its id, one by
 -- one: a limit of one keeps the planner from reading all alerts instead, and no message is read in vain.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?
@@ -13,7 +14,8 @@
 -- $6 before_created_at timestamptz[]?
 -- $7 before_id uuid[]?
 -- $8 rule_name text[]?
--- $9 words text[]?
+-- $9 pattern text[]?
+-- $10 terms int4[]?
 
 WITH asked AS MATERIALIZED (
     SELECT
@@ -23,12 +25,9 @@ WITH asked AS MATERIALIZED (
         string_to_array(coalesce(status, 'triggered,acknowledged,resolved'), ',') AS statuses,
         string_to_array(coalesce(severity, 'low,medium,high,critical'), ',') AS severities,
         rule_name,
-        websearch_to_tsquery('simple', words) AS words,
-        CASE
-            WHEN words IS NULL THEN 51
-            WHEN numnode(websearch_to_tsquery('simple', words)) > 0 THEN 1001
-            ELSE 0
-        END AS depth,
+        pattern,
+        CASE WHEN pattern IS NULL THEN 51 ELSE 1 + 8000 / greatest(terms, 8) END AS depth,
+        1600000 / greatest(terms, 8) AS octets,
         coalesce(created_after, '-infinity') AS created_after,
         coalesce(least(before_created_at, created_before), 'infinity') AS before_created_at,
         CASE
@@ -44,7 +43,8 @@ WITH asked AS MATERIALIZED (
         $6::timestamptz[],
         $7::uuid[],
         $8::text[],
-        $9::text[]
+        $9::text[],
+        $10::integer[]
     ) WITH ORDINALITY AS asked (
         tenant_id,
         status,
@@ -54,7 +54,8 @@ WITH asked AS MATERIALIZED (
         before_created_at,
         before_id,
         rule_name,
-        words,
+        pattern,
+        terms,
         place
     )
 )
@@ -138,7 +139,7 @@ CROSS JOIN LATERAL (
                 rule_name,
                 message
             FROM alerts
-            WHERE asked.words IS NOT NULL
+            WHERE asked.pattern IS NOT NULL
                 AND tenant_id = asked.tenant_id
                 AND id = listed.id
             LIMIT 1
@@ -154,7 +155,7 @@ CROSS JOIN LATERAL (
             number
         FROM examined
         WHERE number < asked.depth
-            AND (asked.words IS NULL OR number = 1 OR octets_before < 200000)
+            AND (asked.pattern IS NULL OR number = 1 OR octets_before < asked.octets)
     ),
     reached AS (
         SELECT
@@ -165,30 +166,52 @@ CROSS JOIN LATERAL (
         ORDER BY number DESC
         LIMIT 1
     ),
-    found AS (
+    matching AS (
         SELECT
             id,
             number
         FROM near
-        WHERE asked.words IS NULL
-            OR to_tsvector('simple', rule_name || ' ' || left(message, 10000)) @@ asked.words
+        WHERE asked.pattern IS NULL
+            OR rule_name || ' ' || left(message, 10000) ~* asked.pattern
         ORDER BY number
         LIMIT 51
+    ),
+    measured AS (
+        SELECT
+            id,
+            row_number() OVER newest AS number,
+            coalesce(sum(octets) OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS octets_before
+        FROM matching
+        CROSS JOIN LATERAL (
+            SELECT
+                octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
+                    + coalesce(octet_length(resolution_note), 0) AS octets
+            FROM alerts
+            WHERE tenant_id = asked.tenant_id
+                AND id = matching.id
+            LIMIT 1
+        ) AS size
+        WINDOW newest AS (ORDER BY number)
+    ),
+    found AS (
+        SELECT
+            id,
+            number
+        FROM measured
+        WHERE number <= 50
+            AND octets_before < 1000000
     )
     SELECT
         CASE
-            WHEN count(repeats) = 0 THEN coalesce(array_to_json((array_agg(alert ORDER BY number))[:50])::text, '[]')
-            ELSE with_repeats(
-                array_to_json((array_agg(alert ORDER BY number))[:50]),
-                (array_agg(repeats ORDER BY number))[:50]
-            )
+            WHEN count(repeats) = 0 THEN coalesce(array_to_json(array_agg(alert ORDER BY number))::text, '[]')
+            ELSE with_repeats(array_to_json(array_agg(alert ORDER BY number)), array_agg(repeats ORDER BY number))
         END AS alerts,
         CASE
-            WHEN count(*) > 50 THEN (array_agg(alert.created_at ORDER BY number))[50]
+            WHEN count(*) < (SELECT count(*) FROM measured) THEN (array_agg(alert.created_at ORDER BY number))[count(*)]
             ELSE (SELECT created_at FROM reached)
         END AS last_created_at,
         CASE
-            WHEN count(*) > 50 THEN (array_agg(alert.id ORDER BY number))[50]
+            WHEN count(*) < (SELECT count(*) FROM measured) THEN (array_agg(alert.id ORDER BY number))[count(*)]
             ELSE (SELECT id FROM reached)
         END AS last_id
     FROM found

@@ -1,0 +1,46 @@
+"""The query language of the `q` parameter, compiled to one PostgreSQL regular expression.
+
+A regular expression is matched in time proportional to the text, whatever the text is. PostgreSQL's text search parser
+is quadratic in text without blanks: 10,000 characters of `a_a_a…` cost `to_tsvector` 640 ms, ordinary text 1.2 ms, and
+the expression 0.06 ms for either (PostgreSQL 15).
+"""
+
+import re
+
+from msgspec import Struct
+
+TOKEN = re.compile(r'(?P<excluded>-(?=["\w]))?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
+WORD = re.compile(r"[^\W_]+")
+
+SEPARATOR = "[^[:alnum:]]"
+# Lookahead from the start of the text: PostgreSQL scans the text at most once for each term.
+REQUIRED = f"(?=(?:.*{SEPARATOR})?{{term}}(?:{SEPARATOR}|$))"
+EXCLUDED = f"(?!(?:.*{SEPARATOR})?{{term}}(?:{SEPARATOR}|$))"
+
+
+class SearchTerms(Struct, frozen=True):
+    """A compiled query: the pattern for PostgreSQL's `~*`, and its number of terms, which the cost grows with."""
+
+    pattern: str
+    count: int
+
+
+def compile_search_terms(q: str) -> SearchTerms | None:
+    """Compile a query, or return None if it holds no letter or digit; no text is an error.
+
+    Words are runs of letters and digits. All words must occur, as whole words, in any case and any order. The words of
+    a `"quoted phrase"`, or of a term such as `555-0100`, must follow each other. A term directly behind `-` must not
+    occur. `or` separates alternatives. Every other character separates words.
+    """
+    alternatives: list[dict[str, None]] = [{}]
+    for token in TOKEN.finditer(q):
+        if token["word"] and not token["excluded"] and token["word"].lower() == "or":
+            alternatives.append({})
+            continue
+        if words := WORD.findall(token["phrase"] or token["word"] or ""):
+            condition = EXCLUDED if token["excluded"] else REQUIRED
+            alternatives[-1][condition.format(term=f"{SEPARATOR}+".join(words))] = None
+    patterns = ["".join(conditions) for conditions in alternatives if conditions]
+    if not patterns:
+        return None
+    return SearchTerms(f"^(?:{'|'.join(patterns)})", sum(map(len, alternatives)))
