@@ -9,12 +9,19 @@ from _pytest.terminal import TerminalReporter
 from tests.faults.load import Figures
 
 Report: TypeAlias = Callable[[str, int, Figures], None]
+ReportNeighbour: TypeAlias = Callable[[str, int, int, int, dict[str, float], dict[str, float]], None]
 
 ROWS = pytest.StashKey[list[str]]()
+NEIGHBOUR_ROWS = pytest.StashKey[list[str]]()
 HEAD = (
     "| What was done, under load | times | answered | refused | uncertain | lost | doubled |",
     "|---|---:|---:|---:|---:|---:|---:|",
 )
+NEIGHBOUR_HEAD = (
+    "| What one caller does | connections | others' requests | failed | p99 of create, ms | get | list | search | times alone |",
+    "|---|---:|---:|---:|---:|---:|---:|---:|---|",
+)
+VERBS = ("create", "get", "list", "search")
 
 
 @pytest.fixture
@@ -29,7 +36,25 @@ def report(request: pytest.FixtureRequest) -> Report:
     return add
 
 
+@pytest.fixture
+def report_neighbour(request: pytest.FixtureRequest) -> ReportNeighbour:
+    """Call it with the load, its connections, and what the neighbour saw: requests, failures, p99 in s, ratios."""
+
+    def add(
+        what: str, connections: int, requests: int, failed: int, p99: dict[str, float], ratios: dict[str, float]
+    ) -> None:
+        milliseconds = " | ".join(f"{p99[verb] * 1000:.1f}" for verb in VERBS)
+        times = ", ".join(f"{ratios[verb]:.1f}" for verb in VERBS)
+        rows.append(f"| {what} | {connections} | {requests:,} | {failed} | {milliseconds} | {times} |")
+
+    rows = request.config.stash.setdefault(NEIGHBOUR_ROWS, [])
+    return add
+
+
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     if rows := config.stash.get(ROWS, None):
         terminalreporter.section("faults")
         terminalreporter.write_line("\n".join((*HEAD, *rows)))
+    if rows := config.stash.get(NEIGHBOUR_ROWS, None):
+        terminalreporter.section("one caller against the others")
+        terminalreporter.write_line("\n".join((*NEIGHBOUR_HEAD, *rows)))
