@@ -116,8 +116,10 @@ class AlertsController(Controller):
         q: Annotated[
             str | None,
             QueryParameter(
-                description="Only alerts with these words in the name of their rule or in their message: `words`, "
-                'all of them, `"a phrase"`, `one or another`, `-without`. Words count as a whole, in any case.',
+                description="Only alerts with these words in the name of their rule or in their message: `missed call` "
+                'finds both words, `"not returned"` a phrase, `fax or voicemail` either word, and `-test` leaves out '
+                "what has that word. Words match as a whole, in any case; every character but letters and digits "
+                "separates words. Without a letter or digit `q` finds nothing.",
                 min_length=1,
                 max_length=200,
                 pattern=NO_NUL,
@@ -125,11 +127,11 @@ class AlertsController(Controller):
         ] = None,
         cursor: Annotated[str | None, QueryParameter(description="Where to go on: from a `Link` header.")] = None,
     ) -> Response[list[Alert]]:
-        """Newest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page.
+        """Newest first. While there are more, a `Link` header with `rel="next"` names the next page.
 
-        With `q` a page is what matches among the next 1,000 alerts that the other filters let through, or among as many
-        as have 200 kB of messages, about 10 ms of the database's time: it may hold few or none and still have a
-        `Link` to the next.
+        A page ends after 50 alerts, or earlier when their texts exceed 1 MB. With `q` a page holds the matches among
+        the next 1,000 alerts, or the next 200 kB of messages, that pass the other filters; with more than eight words
+        it examines fewer. Such a page may be empty and still have a `Link` to the next one.
         """
         check_zones(created_after=created_after, created_before=created_before)
         created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)

@@ -18,7 +18,7 @@ HEAD = (
     "|---|---:|---:|---:|---:|---:|---:|",
 )
 NEIGHBOUR_HEAD = (
-    "| What one caller does | connections | others' requests | failed | p99 of create, ms | get | list | search | times alone |",
+    "| One caller | connections | others' requests | failed | p99 ms: create | get | list | search | times alone |",
     "|---|---:|---:|---:|---:|---:|---:|---:|---|",
 )
 VERBS = ("create", "get", "list", "search")
