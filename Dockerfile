@@ -1,6 +1,7 @@
-ARG PYTHON_VERSION=3.13
+# A digest makes the base image exact: --build-arg PYTHON_IMAGE=docker.io/library/python:3.13-slim@sha256:<digest>
+ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim
 
-FROM docker.io/library/python:${PYTHON_VERSION}-slim AS builder
+FROM ${PYTHON_IMAGE} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY pyproject.toml ./
@@ -13,7 +14,7 @@ RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))
 COPY . ./
 RUN pip --python /opt/venv/bin/python install --no-deps --prefix /opt/service .
 
-FROM docker.io/library/python:${PYTHON_VERSION}-slim
+FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --user-group --no-log-init --no-create-home --shell /usr/sbin/nologin alerts
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /opt/service /opt/venv

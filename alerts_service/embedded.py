@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from alerts_service.data_folder import ELSEWHERE, PORT, Folder, Lock
+from alerts_service.data_folder import ELSEWHERE, PORT, Folder, Lock, insecure, open_file
 from alerts_service.errors import StartError
 
 START_SECONDS, STOP_SECONDS = 30, 10
@@ -41,9 +41,9 @@ def start(data_dir: Path) -> "Embedded":
     folder = Folder(data_dir.resolve())
     _check(folder)
     try:
-        with suppress(FileExistsError):
-            folder.root.mkdir(parents=True)
-            folder.root.chmod(0o755 if os.geteuid() == 0 else 0o700)  # another account runs PostgreSQL for root
+        _check_owners(data_dir)  # before anything is created in a folder of another account
+        _create(folder.root)
+        _check_owners(data_dir)  # another account may have created the folder meanwhile
         embedded = Embedded(folder)
         embedded.join()
     except OSError as error:
@@ -62,6 +62,23 @@ def _check(folder: Folder) -> None:
         raise StartError(f"the path {folder.root} is {excess} bytes too long for a socket: {ELSEWHERE}")
     if "," in str(folder.root):
         raise StartError(f"the path {folder.root} has a comma, which a database URL cannot hold: {ELSEWHERE}")
+
+
+def _check_owners(data_dir: Path) -> None:
+    if reason := insecure(data_dir):
+        raise StartError(f"cannot use {data_dir}: {reason}, or {ELSEWHERE}")
+
+
+def _create(root: Path) -> None:
+    """Create the folder and its missing ancestors, none of them writable by other accounts whatever the umask is."""
+    for ancestor in reversed(root.parents):
+        if not ancestor.exists():
+            with suppress(FileExistsError):
+                ancestor.mkdir(mode=0o755)
+    mode = 0o755 if os.geteuid() == 0 else 0o700  # another account runs PostgreSQL for root
+    with suppress(FileExistsError):
+        root.mkdir(mode)
+        root.chmod(mode)
 
 
 class Embedded:
@@ -144,8 +161,7 @@ def _spawn_keeper(folder: Folder) -> subprocess.Popen[bytes]:
     paths = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "alerts_service.keeper", str(folder.root)]
-    folder.log.touch(mode=0o600)
-    with folder.log.open("ab") as log:
+    with open(folder.log, "ab", opener=open_file) as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True
         )

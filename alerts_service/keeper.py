@@ -24,12 +24,9 @@ from contextlib import closing, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from alerts_service.data_folder import ELSEWHERE, PORT, Folder, Lock
-
-if sys.platform != "win32":
-    import pwd
+from alerts_service.data_folder import ELSEWHERE, PORT, Account, Folder, Lock, open_file, open_folder
 
 LOG_BYTES = 10_000_000
 
@@ -42,7 +39,7 @@ class Keeper:
 
     def __init__(self, folder: Folder, lock: Lock) -> None:
         self._folder, self._lock = folder, lock
-        self._account = Account.for_cluster(folder.cluster)
+        self._account = _account_for(folder.cluster)
         self._programs = _programs(folder, self._account)
         self._server: subprocess.Popen[bytes] | None = None
         self._ready = self._was_ready = False
@@ -50,8 +47,7 @@ class Keeper:
     def run(self) -> None:
         """Return when the last user has left and the server is down."""
         _create_cluster(self._folder, self._programs / "initdb", self._account)
-        self._folder.sockets.mkdir(mode=0o700, exist_ok=True)
-        _own(self._account, self._folder.sockets)
+        _prepare_sockets(self._folder.sockets, self._account)
         with closing(Lock(self._folder.users)) as users:
             try:
                 while not users.take():
@@ -66,7 +62,7 @@ class Keeper:
         elif self._server.poll() is not None:
             self._restart_server()
         elif self._ready:
-            _rotate(self._folder.log, LOG_BYTES)
+            _rotate(self._folder, LOG_BYTES)
         elif _status(self._folder.cluster) == (self._server.pid, "ready"):
             self._ready = self._was_ready = True
             self._lock.write(b"ready")
@@ -98,23 +94,17 @@ class Keeper:
                     self._server.wait(seconds)
 
 
-class Account(NamedTuple):
-    """Who runs PostgreSQL for root, as which it refuses to run."""
-
-    user: int
-    group: int
-
-    @classmethod
-    def for_cluster(cls, cluster: Path) -> Account | None:
-        """An existing cluster keeps its owner, whatever accounts there are now."""
-        if os.geteuid() != 0:
-            return None
-        if cluster.exists() and cluster.stat().st_uid != 0:
-            return cls(cluster.stat().st_uid, cluster.stat().st_gid)
-        for name in ("postgres", "nobody"):
-            with suppress(KeyError):
-                return cls(*pwd.getpwnam(name)[2:4])
-        sys.exit("error: PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' for it")
+def _account_for(cluster: Path) -> Account | None:
+    """Return the account that runs PostgreSQL for root: the owner of an existing cluster, else the default."""
+    if os.geteuid() != 0:
+        return None
+    with suppress(FileNotFoundError):
+        status = cluster.lstat()
+        if status.st_uid != 0:
+            return Account(status.st_uid, status.st_gid)
+    if account := Account.default():
+        return account
+    sys.exit("error: PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' for it")
 
 
 def _as(account: Account | None, work: Callable[[], bool]) -> bool:
@@ -160,11 +150,16 @@ def _programs(folder: Folder, account: Account | None) -> Path:
         return package / programs
     copy = folder.root / f"programs-{(package / programs / 'postgres').stat().st_mtime_ns}"
     if not copy.exists():
-        fresh = _fresh(folder.root, "programs-")
+        for older in folder.root.glob("programs-*"):
+            if older.name.removeprefix("programs-").isdigit():
+                shutil.rmtree(older, ignore_errors=True)
+        fresh = _fresh(folder.root, "programs.tmp-")
         for part in (package, package.with_name(f"{package.name}.libs")):  # found relative to the programs
             if part.exists():
                 shutil.copytree(part, fresh / part.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
-        _own(account, fresh, *fresh.rglob("*"))
+        for path in (fresh, *fresh.rglob("*")):  # they stay root's own, and readable whatever the umask was
+            allowed = path.stat().st_mode & 0o500
+            path.chmod(path.stat().st_mode | allowed | allowed >> 3 | allowed >> 6)
         fresh.rename(copy)
     return copy / package.name / programs
 
@@ -174,7 +169,8 @@ def _create_cluster(folder: Folder, initdb: Path, account: Account | None) -> No
     if (folder.cluster / "PG_VERSION").exists():
         return
     fresh = _fresh(folder.root, "pgdata.tmp-")
-    _own(account, fresh)
+    if account:
+        os.chown(fresh, *account, follow_symlinks=False)
     options = ["-U", "alerts", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions"]
     options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]  # the case of all letters, wherever it runs
     if _run([initdb, "-D", fresh, *options], account, signal.SIGKILL).wait() != 0:
@@ -187,27 +183,36 @@ def _create_cluster(folder: Folder, initdb: Path, account: Account | None) -> No
 
 def _fresh(parent: Path, prefix: str) -> Path:
     """A new folder to make something in; what an earlier keeper left behind under such a name goes."""
-    for leftover in parent.glob(f"{prefix}*"):
+    for leftover in parent.glob(prefix + "[a-z0-9_]" * 8):  # as mkdtemp names them
         shutil.rmtree(leftover, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
 
 
-def _own(account: Account | None, *paths: Path) -> None:
-    if account:
-        for path in paths:
-            os.chown(path, account.user, account.group)
+def _prepare_sockets(sockets: Path, account: Account | None) -> None:
+    """Make the socket folder accessible to PostgreSQL's account alone, also if the folder exists already."""
+    with suppress(FileExistsError):
+        sockets.mkdir(mode=0o700)
+    with open_folder(sockets) as descriptor:
+        if account:
+            os.fchown(descriptor, *account)
+        os.fchmod(descriptor, 0o700)
 
 
-def _rotate(log: Path, limit: int) -> None:
-    if log.stat().st_size > limit:
-        shutil.copyfile(log, f"{log}.1")
-        os.truncate(log, 0)
+def _rotate(folder: Folder, limit: int) -> None:
+    if folder.log.lstat().st_size > limit:
+        with (
+            open(folder.log, "r+b", opener=open_file) as log,
+            open(folder.older_log, "wb", opener=open_file) as older,
+        ):
+            shutil.copyfileobj(log, older)
+            log.truncate(0)
 
 
 def _status(cluster: Path) -> tuple[int, str]:
     """The server's process id, and what it says of itself."""
     with suppress(OSError, ValueError, IndexError):
-        pid, *_, state = (cluster / "postmaster.pid").read_text().splitlines()[:8]
+        with open(cluster / "postmaster.pid", opener=open_file) as file:
+            pid, *_, state = file.read().splitlines()[:8]
         return int(pid), state.strip()
     return 0, ""
 
@@ -217,13 +222,16 @@ def _end_leftovers(folder: Folder, account: Account | None) -> None:
 
     The process id in such a file may be another program's by now: nothing is signalled but what works in the cluster.
     """
-    status = folder.cluster / "postmaster.pid"
-    if status.exists():
+    if (folder.cluster / "postmaster.pid").exists():
         import_module("psutil")  # now, since the account may not be able to read it
         if not _as(account, lambda: _quit(folder.cluster)):
             sys.exit(f"error: another PostgreSQL runs on {folder.cluster} and does not end")
-    for stale in (status, *folder.sockets.iterdir()):
-        stale.unlink(missing_ok=True)
+    with open_folder(folder.cluster) as cluster, open_folder(folder.sockets) as sockets:
+        with suppress(FileNotFoundError):
+            os.unlink("postmaster.pid", dir_fd=cluster)
+        for name in os.listdir(sockets):  # noqa: PTH208 - a descriptor has no Path
+            if name.startswith(".s.PGSQL."):
+                os.unlink(name, dir_fd=sockets)
 
 
 def _quit(cluster: Path) -> bool:
@@ -259,7 +267,7 @@ def main() -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # only the users decide; to ignore it would pass on to PostgreSQL
     os.umask(0o077)
-    _rotate(folder.log, 0)
+    _rotate(folder, 0)
     Keeper(folder, lock).run()
 
 

