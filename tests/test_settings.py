@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from alerts_service.errors import StartError
-from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings, load_settings
+from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings, check_published_key, load_settings
 
 ROOT = Path(__file__).parent.parent
 NAMES = [field.encode_name for field in msgspec.structs.fields(Settings)]
@@ -104,6 +104,20 @@ def test_production_takes_no_defaults(monkeypatch: pytest.MonkeyPatch, missing: 
     monkeypatch.setenv("INTERNAL_SERVICE_KEY", key)
     with pytest.raises(StartError, match=f"^{missing}: "):
         load_settings()
+
+
+@pytest.mark.parametrize("key", [PUBLISHED_SERVICE_KEY, f"new,{PUBLISHED_SERVICE_KEY}"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "alerts.example.com", "localhost.example.com"])
+def test_the_published_key_needs_a_loopback_address(host: str, key: str) -> None:
+    with pytest.raises(StartError, match=f"^INTERNAL_SERVICE_KEY: .* AS_ALERTS_HOST is {re.escape(host)};"):
+        check_published_key(Settings(host=host, internal_service_key=key))
+    check_published_key(Settings(host=host, internal_service_key=key, allow_published_key=True))
+    check_published_key(Settings(host=host, internal_service_key="own"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1", "localhost", "LOCALHOST"])
+def test_the_published_key_is_accepted_on_loopback(host: str) -> None:
+    check_published_key(Settings(host=host))
 
 
 def test_secrets_are_not_shown() -> None:
