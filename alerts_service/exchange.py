@@ -24,6 +24,9 @@ from alerts_service.responses import JSONResponse
 access_log = AccessLog()
 
 REQUEST_ID_HEADER = b"x-request-id"
+NO_SNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")  # of each response that does not say itself how it may be cached
+VARY = (b"vary", b"Origin")
 PREFLIGHT_HEADERS = (b"origin", b"access-control-request-method")
 ACCEPTABLE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 
@@ -57,7 +60,7 @@ class Service(Litestar):
         def respond(message: Any) -> Any:
             if message["type"] == "http.response.start":
                 line.status = line.status or message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, line.request_id.encode())]
+                message["headers"] = self._with_common_headers(message["headers"], line.request_id)
             return send(message)
 
         try:
@@ -75,6 +78,18 @@ class Service(Litestar):
             await STOPPED(scope, receive, respond)
         finally:
             access_log.write(line, perf_counter() - started)
+
+    def _with_common_headers(self, headers: list[tuple[bytes, bytes]], id_: str) -> list[tuple[bytes, bytes]]:
+        """Add the headers that every response has."""
+        complete = [*headers, NO_SNIFF, (REQUEST_ID_HEADER, id_.encode())]
+        for name, _ in headers:
+            if name == b"cache-control":
+                break
+        else:
+            complete.append(NO_STORE)
+        if self.cors_config is not None and VARY not in headers:
+            complete.append(VARY)
+        return complete
 
 
 def _error_response(rejection: Refusal) -> Any:

@@ -26,7 +26,10 @@ MAX_DROPPED = 1024 * 1024  # bytes that it may write meanwhile
 
 UPGRADE = re.compile(rb"\bupgrade\b", re.IGNORECASE)
 
-HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
+HEAD = (
+    b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
+    b"x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+)
 WORDS = {
     HTTPStatus.BAD_REQUEST: "Bad request",
     HTTPStatus.REQUEST_TIMEOUT: "Request timeout",

@@ -63,6 +63,7 @@ class Caller:
         given, headers, body = self.answer()
         assert given == status, body
         assert (headers["content-type"], headers["connection"]) == ("application/json", "close")
+        assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
         assert json.loads(body) == {"error": error, "detail": detail}
         assert self.closed()
         return headers["x-request-id"]
@@ -296,7 +297,8 @@ def create(tenant: UUID, message: str) -> bytes:
 def test_no_answer_names_the_server(caller: Caller) -> None:
     """No answer tells what software gives it."""
     caller.send(LIVE)
-    assert caller.answer()[1].keys() == {"date", "content-type", "content-length", "x-request-id"}
+    common = {"x-content-type-options", "cache-control", "x-request-id"}
+    assert caller.answer()[1].keys() == {"date", "content-type", "content-length"} | common
 
 
 def test_requests_that_do_not_wait(caller: Caller, tenant: UUID) -> None:
