@@ -22,7 +22,7 @@ from alerts_service.migrations import alone, migrate, pending
 from alerts_service.protocol import protocol
 from alerts_service.queries import load_queries
 from alerts_service.retention import COUNT, PRUNE, Batch, Due, Pruned, prune
-from alerts_service.settings import Settings, load_settings
+from alerts_service.settings import Settings, check_published_key, load_settings
 from alerts_service.startup import FAILED, connected, ready_database, server, verify
 from alerts_service.stats.controller import RECOUNT
 
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: Settings) -> None:
+    check_published_key(settings)
     _try_to_listen(settings.host, settings.port)
     config = uvicorn.Config(
         "alerts_service.main:app",

@@ -13,6 +13,7 @@ from alerts_service import errors, openapi, swagger_ui
 from alerts_service.alerts.bulk import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
+from alerts_service.cross_site import CrossSiteProtection
 from alerts_service.database import Database
 from alerts_service.exchange import Service
 from alerts_service.guards import requires_service_key, requires_tenant_token
@@ -81,6 +82,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
     )
     health = Router("/", route_handlers=[HealthController], response_class=JSONResponse)
     app = Service(
+        protection=CrossSiteProtection(settings.cors_origins, settings.allowed_hosts),
         route_handlers=[api, health, swagger_ui.files(), openapi.openapi_json],
         cors_config=_cors(settings.cors_origins),
         debug=False,
@@ -96,7 +98,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
 
 
 def _cors(origins: str | None) -> CORSConfig | None:
-    """Let pages of these origins call; of no other, unless they are the service's own."""
+    """Let pages of these origins send requests and read the responses; `CrossSiteProtection` rejects other pages."""
     if origins is None:
         return None
     return CORSConfig(

@@ -4,11 +4,12 @@ Exception
 ├── StartError                    the process cannot serve; one line for whoever started it
 │   └── NotYet                    its database is not there yet
 └── Refusal                       an answer that is no success: status, error, detail
+    ├── InvalidHost          400  the Host header is not an allowed name
     ├── Invalid              422  the request breaks the contract
     ├── NotJSON              415  the body is something else, or compressed
     ├── Unauthorized         401  an internal route without the right key
     │   └── TokenRefused     401  a tenant's route without a good token
-    ├── Forbidden            403  a change that the token's tenant may not make
+    ├── Forbidden            403  a change for another tenant than the token's, or sent by a page of another site
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
     ├── StillRunning         409  a request whose key came with another one that is not done
@@ -75,6 +76,13 @@ class Refusal(Exception):
         self.detail = detail
 
 
+class InvalidHost(Refusal):
+    """The Host header names a host that is not in `AS_ALERTS_ALLOWED_HOSTS`."""
+
+    status = HTTPStatus.BAD_REQUEST
+    error = "Bad request"
+
+
 class Invalid(Refusal):
     """The request breaks the contract; the detail names the field and the reason."""
 
@@ -104,7 +112,7 @@ class TokenRefused(Unauthorized):
 
 
 class Forbidden(Refusal):
-    """The token's tenant may not do this for another one."""
+    """The token's tenant may not do this for another one, or a page of another site sent the request."""
 
     status = HTTPStatus.FORBIDDEN
     error = "Forbidden"

@@ -16,13 +16,17 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from uuid_utils import uuid4
 
-from alerts_service.errors import ErrorResponse, OutcomeUnknown, StartError
+from alerts_service.cross_site import CrossSiteProtection
+from alerts_service.errors import ErrorResponse, OutcomeUnknown, Refusal, StartError
 from alerts_service.logs import AccessLog, RequestLine, request_id
 from alerts_service.responses import JSONResponse
 
 access_log = AccessLog()
 
 REQUEST_ID_HEADER = b"x-request-id"
+NO_SNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")  # of each response that does not say itself how it may be cached
+VARY = (b"vary", b"Origin")
 PREFLIGHT_HEADERS = (b"origin", b"access-control-request-method")
 ACCEPTABLE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 
@@ -40,6 +44,10 @@ INNER_METHOD = {"HEAD": "GET", "OPTIONS": "ALLOW"}
 class Service(Litestar):
     """The application that a server runs."""
 
+    def __init__(self, *, protection: CrossSiteProtection, **options: Any) -> None:
+        super().__init__(**options)
+        self._protection = protection
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or start and stop."""
         if scope["type"] != "http":
@@ -52,22 +60,42 @@ class Service(Litestar):
         def respond(message: Any) -> Any:
             if message["type"] == "http.response.start":
                 line.status = line.status or message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, line.request_id.encode())]
+                message["headers"] = self._with_common_headers(message["headers"], line.request_id)
             return send(message)
 
         try:
+            rejection = self._protection.rejection(scope)
+            app = super().__call__ if rejection is None else _error_response(rejection)
             inner_method = INNER_METHOD.get(line.method)
             if inner_method and not (self.cors_config and _is_good_preflight(scope, self.cors_config)):
                 inner: Any = {**scope, "method": inner_method}
-                await super().__call__(inner, receive, _without_body(line.method, respond))
+                await app(inner, receive, _without_body(line.method, respond))
             else:
-                await super().__call__(scope, receive, respond)
+                await app(scope, receive, respond)
         except asyncio.CancelledError:
             if line.status is not None:
                 raise
             await STOPPED(scope, receive, respond)
         finally:
             access_log.write(line, perf_counter() - started)
+
+    def _with_common_headers(self, headers: list[tuple[bytes, bytes]], id_: str) -> list[tuple[bytes, bytes]]:
+        """Add the headers that every response has."""
+        complete = [*headers, NO_SNIFF, (REQUEST_ID_HEADER, id_.encode())]
+        for name, _ in headers:
+            if name == b"cache-control":
+                break
+        else:
+            complete.append(NO_STORE)
+        if self.cors_config is not None and VARY not in headers:
+            complete.append(VARY)
+        return complete
+
+
+def _error_response(rejection: Refusal) -> Any:
+    """Return an ASGI application that answers with an error."""
+    body = ErrorResponse(rejection.error, rejection.detail)
+    return JSONResponse(body, status_code=rejection.status, headers=rejection.headers).to_asgi_response()
 
 
 def request_line(scope: Any) -> RequestLine:

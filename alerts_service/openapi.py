@@ -5,6 +5,7 @@ every body required where a note may be left out, and nothing about unknown fiel
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, get_args
@@ -70,6 +71,10 @@ NO_TOKEN = ErrorResponse("Unauthorized", "the header authorization must hold Bea
 NO_TIME = ErrorResponse("Service unavailable", "the database did not get round to this in time")
 STILL_RUNNING = ErrorResponse(
     "Request in progress", "Idempotency-Key: the first request with this key is still running"
+)
+CROSS_SITE = "A page of another site sent this request, and its origin is not one of `AS_ALERTS_CORS_ORIGINS`"
+CROSS_SITE_EXAMPLE = ErrorResponse(
+    "Forbidden", 'Sec-Fetch-Site: "cross-site" is accepted only from AS_ALERTS_CORS_ORIGINS'
 )
 KEY_LIMIT = ErrorResponse("Too many requests", "the limit of a service key is 1000/minute")
 NEXT_PAGE = ResponseHeader(
@@ -208,6 +213,7 @@ def correct(app: Litestar, *examples: Struct) -> None:
         operation.parameters = [*(operation.parameters or ()), *handler.opt.get("headers", ())]
         if handler.http_methods & {"POST", "PUT"}:
             _take_a_key(operation, responses)
+            _reject_other_sites(responses)
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):
                 parameter.schema = _without_null(parameter.schema)
@@ -264,6 +270,16 @@ def _ask_for_token(unauthorized: Any) -> None:
 def _count_the_key(too_many: Any) -> None:
     too_many.description = "This service key has called too often, where there is such a limit"
     too_many.content["application/json"].example = _verbatim(KEY_LIMIT)
+
+
+def _reject_other_sites(responses: dict[str, Any]) -> None:
+    """Document the error that `CrossSiteProtection` answers with, beside a 403 for another tenant."""
+    if "403" in responses:
+        responses["403"].description = f"{ERRORS[403]}, or: {CROSS_SITE[0].lower()}{CROSS_SITE[1:]}"
+    else:
+        responses["403"] = deepcopy(responses["415"])
+        responses["403"].description = CROSS_SITE
+        responses["403"].content["application/json"].example = _verbatim(CROSS_SITE_EXAMPLE)
 
 
 def _take_a_key(operation: Operation, responses: dict[str, Any]) -> None:

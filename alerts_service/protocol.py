@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Literal, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from alerts_service.errors import ErrorResponse
 from alerts_service.exchange import access_log, request_line
@@ -26,7 +26,10 @@ MAX_DROPPED = 1024 * 1024  # bytes that it may write meanwhile
 
 UPGRADE = re.compile(rb"\bupgrade\b", re.IGNORECASE)
 
-HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
+HEAD = (
+    b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
+    b"x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+)
 WORDS = {
     HTTPStatus.BAD_REQUEST: "Bad request",
     HTTPStatus.REQUEST_TIMEOUT: "Request timeout",
@@ -140,6 +143,8 @@ class Protocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self._stage, self._size = "body", 0
+        if self.scope["http_version"] == "1.0":
+            _send_without_chunks(self.cycle)
         if self._ending:
             self.cycle.keep_alive = False
         self.headers = TRAILERS
@@ -312,6 +317,23 @@ class Protocol(HttpToolsProtocol):
             return {"method": "", "path": "", "headers": []}
         method = self.parser.get_method().decode() if self.url else ""
         return {"method": method, "path": self.url.partition(b"?")[0].decode("latin-1"), "headers": self.headers}
+
+
+def _send_without_chunks(cycle: RequestResponseCycle) -> None:
+    """End the response by closing the connection: HTTP/1.0 has no chunked encoding (RFC 9112, section 6.1).
+
+    uvicorn closes the connection after each response to HTTP/1.0, but chooses the encoding without the version.
+    """
+    send = cycle.send
+
+    async def send_without_chunks(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            cycle.chunked_encoding = False
+        else:
+            cycle.expected_content_length = len(message.get("body", b""))  # uvicorn compares the two
+        await send(message)
+
+    cycle.send = send_without_chunks  # type: ignore[method-assign]
 
 
 def protocol(request_timeout: float) -> type[asyncio.Protocol]:

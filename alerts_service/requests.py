@@ -17,6 +17,7 @@ from msgspec import UNSET, Raw
 from uuid_utils.compat import uuid4
 
 from alerts_service.complaints import about_body
+from alerts_service.cross_site import sent_by_browser
 from alerts_service.database import Database
 from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, Unfinished, reason_of
 from alerts_service.logs import request_id
@@ -151,7 +152,7 @@ class Request(litestar.Request[Any, Any, Any]):
             _check_plain(self.scope["headers"])
             return b""
         if self._read is None:
-            _check_announced(self.scope["headers"])
+            declared = _check_announced(self.scope["headers"])
             message: Any = await self.receive()
             body = message.get("body", b"")
             if message.get("more_body"):
@@ -160,6 +161,8 @@ class Request(litestar.Request[Any, Any, Any]):
                 raise RequestEntityTooLarge
             if message["type"] == "http.disconnect":
                 raise Unfinished
+            if body and not declared and sent_by_browser(self.scope["headers"]):
+                raise NotJSON("Content-Type: must be application/json")
             self._read = body
         return self._read
 
@@ -218,17 +221,22 @@ def _fitting(lines: list[bytes]) -> int:
     return next(place for place, line in enumerate(lines) if len(line) > MAX_LINE_BYTES)
 
 
-def _check_announced(headers: Iterable[tuple[bytes, bytes]]) -> None:
+def _check_announced(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Refuse what is too long, what a browser's form sends, and what is compressed, before a byte of it is read.
 
-    A body that is not declared is taken for JSON.
+    Return whether the body is declared as JSON. An undeclared body is taken for JSON unless a browser sent it: browsers
+    send undeclared bodies of pages of other origins without a preflight request.
     """
+    declared = False
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
             raise RequestEntityTooLarge
-        if name == b"content-type" and not JSON.match(value):
-            raise NotJSON("Content-Type: must be application/json")
+        if name == b"content-type":
+            if not JSON.match(value):
+                raise NotJSON("Content-Type: must be application/json")
+            declared = True
     _check_plain(headers)
+    return declared
 
 
 def _check_plain(headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -1,6 +1,8 @@
 """What the service reads from its surroundings, once, at start."""
 
 import os
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +18,8 @@ PUBLISHED_SERVICE_KEY = "nmc-internal-services-auth-key-phase1"
 KEYS = r"^[^\s,]+(,[^\s,]+)*$"
 # Each as a browser sends it: no path, and no `*`, for that would be everybody.
 ORIGINS = r"^https?://[\w.:\[\]-]+(, *https?://[\w.:\[\]-]+)*$"
+# A DNS name (RFC 1123), or `*.` before one for all its subdomains.
+HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE)
 RATE = "^[1-9][0-9]{0,8}/(second|minute|hour)$"
 Seconds = Annotated[float, Meta(ge=0.01, le=3600)]
 
@@ -42,9 +46,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     rate_limit_key: Annotated[str, Meta(pattern=RATE)] | None = field(name="AS_ALERTS_RATE_LIMIT_KEY", default=None)
     cors_origins: Annotated[str, Meta(pattern=ORIGINS)] | None = field(name="AS_ALERTS_CORS_ORIGINS", default=None)
+    allowed_hosts: str | None = field(name="AS_ALERTS_ALLOWED_HOSTS", default=None)
     internal_service_key: Annotated[str, Meta(pattern=KEYS)] = field(
         name="INTERNAL_SERVICE_KEY", default=PUBLISHED_SERVICE_KEY
     )
+    allow_published_key: bool = field(name="AS_ALERTS_ALLOW_PUBLISHED_KEY", default=False)
     tenant_jwt_secret: str | None = field(name="TENANT_JWT_SECRET", default=None)
     tenant_jwt_public_key: str | None = field(name="TENANT_JWT_PUBLIC_KEY", default=None)
 
@@ -80,6 +86,8 @@ def load_settings(**options: object) -> Settings:
     except msgspec.ValidationError as error:
         reason, _, name = str(error).partition(" - at `$.")
         raise StartError(f"{name.rstrip('`')}: {reason}") from None
+    if settings.allowed_hosts is not None:
+        _check_hosts(settings.allowed_hosts)
     if settings.environment == "production":
         _refuse_development_defaults(settings)
     return settings
@@ -90,3 +98,35 @@ def _refuse_development_defaults(settings: Settings) -> None:
         raise StartError("DATABASE_URL: must be set when ENVIRONMENT=production")
     if PUBLISHED_SERVICE_KEY in settings.service_keys:
         raise StartError("INTERNAL_SERVICE_KEY: must be set, and not to its published default, in production")
+
+
+def _check_hosts(hosts: str) -> None:
+    if not all(HOST.fullmatch(name.strip(" ")) for name in hosts.split(",")):
+        raise StartError(
+            "AS_ALERTS_ALLOWED_HOSTS: must be host names with commas between them, such as alerts.example.com or "
+            "*.example.com, without scheme, port or path"
+        )
+
+
+def check_published_key(settings: Settings) -> None:
+    """Refuse to listen beyond this machine with the service key that everybody can read in the source.
+
+    Raises:
+        StartError: the host is not a loopback address, and `AS_ALERTS_ALLOW_PUBLISHED_KEY` is not set.
+    """
+    if PUBLISHED_SERVICE_KEY not in settings.service_keys or settings.allow_published_key:
+        return
+    if not _is_loopback(settings.host):
+        raise StartError(
+            f"INTERNAL_SERVICE_KEY: must not be its published default where AS_ALERTS_HOST is {settings.host}; set a "
+            "key (`alerts-service key` prints one), or AS_ALERTS_ALLOW_PUBLISHED_KEY=true"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

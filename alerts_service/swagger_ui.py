@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Request, Response, Router
+from litestar.datastructures import CacheControlHeader
 from litestar.exceptions import NotFoundException
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.static_files import create_static_files_router
@@ -19,6 +20,7 @@ POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self' {scripts}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+CACHE_CONTROL = CacheControlHeader(public=True, max_age=3600)  # the files change with an upgrade only
 PLUGIN = SwaggerRenderPlugin(
     path="/",
     js_url=f"{STATIC}/swagger-ui-bundle.js",
@@ -32,7 +34,7 @@ PLUGIN = SwaggerRenderPlugin(
 def files() -> Router:
     """Serve Swagger UI's own files; the package is only looked for, its Python is never run."""
     folder = distribution("swagger-ui-py").locate_file("swagger_ui/static")
-    return create_static_files_router(STATIC, [Path(str(folder))], include_in_schema=False)
+    return create_static_files_router(STATIC, [Path(str(folder))], cache_control=CACHE_CONTROL, include_in_schema=False)
 
 
 def pages() -> Router:
@@ -52,7 +54,6 @@ async def _guard_page(response: Response[bytes]) -> Response[bytes]:
     hashes = " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in scripts)
     response.headers["Content-Security-Policy"] = POLICY.format(scripts=hashes)
     response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 

@@ -2,8 +2,12 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from uuid import UUID
 
 import pytest
 
@@ -142,3 +146,107 @@ def test_a_token_can_be_given(browser: Browser, settings: Settings, tmp_path: Pa
         block.get_by_role("button", name="Clear").click()
         visit.authorize("bearerAuth", token("HS256", EXAMPLE.tenant_id))
         assert visit.execute(block) == "200"
+
+
+class EmptyPage(BaseHTTPRequestHandler):
+    """Answers every GET with an empty page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def other_port() -> Iterator[int]:
+    """The port of a server of another origin."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyPage) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+# Every request that the Fetch standard sends to another origin without a preflight request, to three routes.
+SIMPLE_REQUESTS = """async ([service, bodies]) => {
+    for (const [path, body] of Object.entries(bodies)) {
+        const url = service + path, text = JSON.stringify(body)
+        await fetch(url, {method: "POST", mode: "no-cors", body: new TextEncoder().encode(text)})
+        await fetch(url, {method: "POST", mode: "no-cors", body: text})
+        navigator.sendBeacon(url, new TextEncoder().encode(text))
+        const frame = Object.assign(document.createElement("iframe"), {name: path})
+        const form = document.createElement("form")
+        document.body.append(frame, form)
+        Object.assign(form, {method: "POST", action: url, enctype: "text/plain", target: path})
+        const field = form.appendChild(document.createElement("input"))
+        const half = text.lastIndexOf("}")  // a form writes name=value: the JSON goes into the name
+        Object.assign(field, {name: text.slice(0, half) + ',"', value: '":0}'})
+        form.submit()
+    }
+}"""
+
+
+def posts(service: ServiceProcess, count: int) -> list[int]:
+    """Wait until the service has answered so many POST requests, and return their statuses."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        statuses = [line["status"] for line in service.lines() if line.get("method") == "POST"]
+        if len(statuses) >= count:
+            return statuses
+        time.sleep(0.05)
+    raise AssertionError(service.lines())
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_page_of_another_origin_changes_nothing(
+    browser: Browser, settings: Settings, tmp_path: Path, tenant: UUID, other_port: int, host: str
+) -> None:
+    alert = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+    bodies = {
+        "/alerts": alert,
+        "/alerts/bulk": {"alerts": [alert]},
+        "/alerts/bulk/resolve": {"filter": {"tenant_id": str(tenant)}},
+    }
+    with (
+        serving(tmp_path, DATABASE_URL=str(settings.database_url), INTERNAL_SERVICE_KEY=KEY) as service,
+        service.client() as client,
+        browser.new_page() as page,
+    ):
+        assert client.post("/alerts", json=alert).status_code == 201
+        page.goto(f"http://{host}:{other_port}/")
+        page.evaluate(SIMPLE_REQUESTS, [service.url, bodies])
+        assert posts(service, 13) == [201] + [403] * 12
+        counts = client.get(f"/stats/{tenant}").json()
+    assert (counts["total"], counts["triggered"]) == (1, 1)
+
+
+CALL = """async ([method, url, body]) => {
+    const headers = {"Content-Type": "application/json"}
+    const response = await fetch(url, {method, headers, body: JSON.stringify(body)})
+    return [response.status, await response.json()]
+}"""
+
+
+def test_a_page_of_an_allowed_origin_creates_and_resolves(
+    browser: Browser, settings: Settings, tmp_path: Path, tenant: UUID, other_port: int
+) -> None:
+    origin, database = f"http://localhost:{other_port}", str(settings.database_url)
+    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+    with (
+        serving(tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY, AS_ALERTS_CORS_ORIGINS=origin) as service,
+        browser.new_page() as page,
+    ):
+        page.goto(origin)
+        status, alert = page.evaluate(CALL, ["POST", f"{service.url}/alerts", body])
+        assert status == 201
+        status, resolved = page.evaluate(CALL, ["PUT", f"{service.url}/alerts/{alert['id']}/resolve", {"note": "done"}])
+        assert (status, resolved["status"]) == (200, "resolved")
+        undeclared = """async url => {
+            const response = await fetch(url, {method: "POST", body: new Uint8Array([123, 125])})
+            return [response.status, (await response.json()).detail]
+        }"""
+        assert page.evaluate(undeclared, f"{service.url}/alerts") == [415, "Content-Type: must be application/json"]

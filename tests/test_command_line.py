@@ -66,6 +66,23 @@ def test_the_default_key_is_warned_of(tmp_path: Path, empty_database: str) -> No
     assert "INTERNAL_SERVICE_KEY" in warnings[0]
 
 
+@pytest.mark.parametrize("options", [{}, {"AS_ALERTS_WORKERS": "2"}])
+def test_the_published_key_is_refused_beyond_loopback(tmp_path: Path, options: dict[str, str]) -> None:
+    ended = run(tmp_path, "--host", "192.0.2.1", **options)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("alerts-service: INTERNAL_SERVICE_KEY: must not be its published default")
+    assert "AS_ALERTS_ALLOW_PUBLISHED_KEY=true" in line
+    allowed = run(tmp_path, "--host", "192.0.2.1", AS_ALERTS_ALLOW_PUBLISHED_KEY="true", **options)
+    assert "cannot listen on 192.0.2.1" in allowed.stderr.splitlines()[-1]
+
+
+def test_a_command_that_does_not_listen_accepts_the_published_key(tmp_path: Path, empty_database: str) -> None:
+    for command in ("migrate", "check", "recount"):
+        ended = run(tmp_path, command, DATABASE_URL=empty_database, AS_ALERTS_HOST="192.0.2.1")
+        assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_alerts_survive_a_restart(tmp_path: Path, data_dir: Path, number: signal.Signals) -> None:
     """An alert is still there after the service, embedded database and all, was stopped and started again."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +15,12 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import httpx
 import psutil
 import pytest
 
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
-from tests.processes import ServiceProcess, serving
+from tests.processes import ServiceProcess, free_port, serving
 
 HEAD = b"POST /alerts HTTP/1.1\r\nHost: alerts.test\r\nContent-Type: application/json\r\n"
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: alerts.test\r\n\r\n"
@@ -60,6 +63,7 @@ class Caller:
         given, headers, body = self.answer()
         assert given == status, body
         assert (headers["content-type"], headers["connection"]) == ("application/json", "close")
+        assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
         assert json.loads(body) == {"error": error, "detail": detail}
         assert self.closed()
         return headers["x-request-id"]
@@ -293,7 +297,8 @@ def create(tenant: UUID, message: str) -> bytes:
 def test_no_answer_names_the_server(caller: Caller) -> None:
     """No answer tells what software gives it."""
     caller.send(LIVE)
-    assert caller.answer()[1].keys() == {"date", "content-type", "content-length", "x-request-id"}
+    common = {"x-content-type-options", "cache-control", "x-request-id"}
+    assert caller.answer()[1].keys() == {"date", "content-type", "content-length"} | common
 
 
 def test_requests_that_do_not_wait(caller: Caller, tenant: UUID) -> None:
@@ -385,6 +390,75 @@ def test_callers_that_do_not_read(service: ServiceProcess, caller: Caller, tenan
         while len(connections(service)) > 6 + 1:  # the pools', and this caller's
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_a_stream_over_http_1_0_is_not_chunked(caller: Caller, tenant: UUID) -> None:
+    """RFC 9112, section 6.1: without chunked encoding the end of the connection is the end of the response."""
+    lines = [json.dumps({"tenant_id": str(tenant), "rule_name": "r", "message": "m" * n}) for n in range(1, 3001)]
+    body = "\n".join(lines).encode()
+    head = b"POST /alerts/bulk HTTP/1.0\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n"
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(caller.send, head % len(body) + body)
+        answer, _, results = caller.stream.read().partition(b"\r\n\r\n")
+        sent.result()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close" in answer.lower()
+    assert b"transfer-encoding" not in answer.lower()
+    assert [json.loads(line)["status"] for line in results.splitlines()] == [201] * 3000
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [("GET /health/live", 200), ("HEAD /health/live", 200), ("GET /nope", 404), ("OPTIONS /alerts", 204)],
+)
+@pytest.mark.parametrize("connection", ["", "Connection: keep-alive\r\n"])
+def test_other_responses_over_http_1_0(caller: Caller, request_line: str, status: int, connection: str) -> None:
+    caller.send(f"{request_line} HTTP/1.0\r\n{connection}\r\n".encode())
+    answer, _, body = caller.stream.read().partition(b"\r\n\r\n")
+    assert int(answer.split()[1]) == status
+    assert b"transfer-encoding" not in answer.lower()
+    if request_line.startswith("GET"):
+        assert b"content-length: %d\r\n" % len(body) in answer + b"\r\n"
+    else:
+        assert body == b""
+
+
+NGINX = """
+daemon off;
+master_process off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder};
+    proxy_temp_path {folder};
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass {url};
+            proxy_http_version 1.0;
+        }}
+    }}
+}}
+"""
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
+def test_a_stream_through_a_proxy_that_speaks_http_1_0(service: ServiceProcess, tmp_path: Path, tenant: UUID) -> None:
+    port, configuration = free_port(), tmp_path / "nginx.conf"
+    configuration.write_text(NGINX.format(folder=tmp_path, port=port, url=service.url))
+    command = ["nginx", "-c", str(configuration), "-p", str(tmp_path), "-e", str(tmp_path / "error.log")]
+    with subprocess.Popen(command) as nginx:
+        try:
+            line = json.dumps({"tenant_id": str(tenant), "rule_name": "r", "message": "m"})
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=10)) as client:
+                response = client.post(
+                    "/alerts/bulk", content="\n".join([line] * 500), headers={"Content-Type": "application/x-ndjson"}
+                )
+        finally:
+            nginx.terminate()
+    assert [json.loads(result)["status"] for result in response.text.splitlines()] == [201] * 500
 
 
 def connections(service: ServiceProcess) -> list[object]:

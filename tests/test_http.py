@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from alerts_service.alerts.calls import MOVES
 from alerts_service.app import create_app
@@ -506,6 +507,58 @@ async def test_pages_of_other_origins(origins: str | None, origin: str, method: 
         assert asked.headers.keys() == plain.headers.keys()
 
 
+REVALIDATED = "private, no-cache"
+CACHE_CONTROL = [
+    ("GET", "/health/live", 200, "no-store"),
+    ("GET", "/alerts?tenant_id={alert[tenant_id]}", 200, "no-store"),
+    ("GET", "/alerts", 422, "no-store"),
+    ("GET", "/alerts/{alert[id]}", 200, REVALIDATED),
+    ("HEAD", "/alerts/{alert[id]}", 200, REVALIDATED),
+    ("OPTIONS", "/alerts/{alert[id]}", 204, "no-store"),
+    ("GET", "/alerts/{alert[id]}/history", 200, "no-store"),
+    ("GET", f"/alerts/{ID}", 404, "no-store"),
+    ("GET", "/stats/{alert[tenant_id]}", 200, "no-store"),
+    ("PUT", "/alerts/{alert[id]}/acknowledge", 200, "no-store"),
+    ("PUT", f"/alerts/{ID}/resolve", 404, "no-store"),
+    ("POST", "/alerts", 422, "no-store"),
+    ("POST", "/internal/alerts", 401, "no-store"),
+    ("DELETE", "/alerts", 405, "no-store"),
+    ("GET", "/nope", 404, "no-store"),
+    ("GET", "/docs", 200, "no-store"),
+    ("GET", "/openapi.json", 200, "no-store"),
+    ("GET", "/docs/static/index.css", 200, "max-age=3600, public"),
+    ("HEAD", "/docs/static/index.css", 200, "max-age=3600, public"),
+    ("GET", "/docs/static/nope.css", 404, "no-store"),
+]
+
+
+@pytest.mark.parametrize("origins", [None, ORIGIN])
+@pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example"])
+async def test_every_response_says_how_browsers_and_caches_may_use_it(
+    app: Service, settings: Settings, tenant: UUID, origins: str | None, origin: str | None
+) -> None:
+    common = {"Origin": origin} if origin else {}
+    seen = []
+    async with client_of(create_app(replace(settings, cors_origins=origins), app.state.database)) as client:
+        alert = await create(client, tenant)
+        responses = [
+            await client.request(method, path.format(alert=alert), headers=common) for method, path, *_ in CACHE_CONTROL
+        ]
+        etag = (await client.get(f"/alerts/{alert['id']}")).headers["etag"]
+        unchanged = await client.get(f"/alerts/{alert['id']}", headers={"If-None-Match": etag, **common})
+    for response in (*responses, unchanged):
+        assert response.headers.get_list("x-content-type-options") == ["nosniff"], response.url
+        assert response.headers.get_list("vary") == (["Origin"] if origins else []), response.url
+        seen.append((response.status_code, response.headers.get_list("cache-control")))
+    expected = [(status, [cache_control]) for *_, status, cache_control in CACHE_CONTROL]
+    if origin and origin != origins:  # the requests that change something are rejected
+        expected = [
+            (403, ["no-store"]) if method in {"PUT", "POST", "DELETE"} else each
+            for (method, *_), each in zip(CACHE_CONTROL, expected, strict=True)
+        ]
+    assert seen == [*expected, (304, [REVALIDATED])]
+
+
 def routes_with_a_body(app: Service) -> list[tuple[str, str]]:
     paths = app.openapi_schema.to_schema()["paths"]
     return [
@@ -548,4 +601,4 @@ async def test_a_body_that_is_not_declared(app: Service, client: httpx.AsyncClie
 async def test_pages_say_how_they_may_be_used(client: httpx.AsyncClient) -> None:
     """The documentation is guarded by headers."""
     page = await client.get("/docs")
-    assert (page.headers["x-content-type-options"], page.headers["referrer-policy"]) == ("nosniff", "no-referrer")
+    assert page.headers["referrer-policy"] == "no-referrer"

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from alerts_service.errors import StartError
-from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings, load_settings
+from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings, check_published_key, load_settings
 
 ROOT = Path(__file__).parent.parent
 NAMES = [field.encode_name for field in msgspec.structs.fields(Settings)]
@@ -68,6 +68,13 @@ def test_an_empty_variable_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         ("AS_ALERTS_RATE_LIMIT_KEY", "10/day"),
         ("AS_ALERTS_CORS_ORIGINS", "*"),
         ("AS_ALERTS_CORS_ORIGINS", "https://a.example/path"),
+        ("AS_ALERTS_ALLOWED_HOSTS", "https://alerts.example.com"),
+        ("AS_ALERTS_ALLOWED_HOSTS", "alerts.example.com:3101"),
+        ("AS_ALERTS_ALLOWED_HOSTS", "alerts.example.com,,b.example.com"),
+        ("AS_ALERTS_ALLOWED_HOSTS", "alerts.*.com"),
+        ("AS_ALERTS_ALLOWED_HOSTS", "*"),
+        ("AS_ALERTS_ALLOWED_HOSTS", "a..b"),
+        ("AS_ALERTS_ALLOW_PUBLISHED_KEY", "perhaps"),
         ("INTERNAL_SERVICE_KEY", "old, new"),
         ("INTERNAL_SERVICE_KEY", "old,,new"),
         ("INTERNAL_SERVICE_KEY", "old,"),
@@ -99,6 +106,20 @@ def test_production_takes_no_defaults(monkeypatch: pytest.MonkeyPatch, missing: 
         load_settings()
 
 
+@pytest.mark.parametrize("key", [PUBLISHED_SERVICE_KEY, f"new,{PUBLISHED_SERVICE_KEY}"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "alerts.example.com", "localhost.example.com"])
+def test_the_published_key_needs_a_loopback_address(host: str, key: str) -> None:
+    with pytest.raises(StartError, match=f"^INTERNAL_SERVICE_KEY: .* AS_ALERTS_HOST is {re.escape(host)};"):
+        check_published_key(Settings(host=host, internal_service_key=key))
+    check_published_key(Settings(host=host, internal_service_key=key, allow_published_key=True))
+    check_published_key(Settings(host=host, internal_service_key="own"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1", "localhost", "LOCALHOST"])
+def test_the_published_key_is_accepted_on_loopback(host: str) -> None:
+    check_published_key(Settings(host=host))
+
+
 def test_secrets_are_not_shown() -> None:
     """Settings that end up in a log or a traceback show no value."""
     shown = repr(Settings(database_url="postgresql://u:geheim@h/d", internal_service_key="geheim"))
@@ -122,6 +143,7 @@ def test_the_readme_has_every_setting() -> None:
 def test_compose_hands_on_every_setting() -> None:
     """`docker compose up` hands on every setting but those that its own containers decide."""
     decided = {"ENVIRONMENT", "AS_ALERTS_HOST", "AS_ALERTS_PORT", "AS_ALERTS_DATA_DIR", "AS_ALERTS_POOLER"}
+    decided |= {"AS_ALERTS_ALLOW_PUBLISHED_KEY"}  # has no effect in production
     decided |= {"AS_ALERTS_SHUTDOWN_TIMEOUT"}  # which its stop_grace_period goes with
     lines = re.findall(r"^      ([A-Z_]+):(.*)$", (ROOT / "compose.yaml").read_text(), re.MULTILINE)
     given = [name for name, value in lines if value and not name.startswith("POSTGRES_")]

@@ -51,6 +51,8 @@ MERGED = ResponseSpec(
     generate_examples=False,
     examples=[Example(value=Raw(encode(MERGED_EXAMPLE)))],
 )
+# A cache may keep one alert, but must compare its ETag before each use.
+REVALIDATED = {"Cache-Control": "private, no-cache"}
 WEAK_TAG = re.compile(r'W/"[^"]*"')
 
 
@@ -169,8 +171,8 @@ class AlertsController(Controller):
         alert = await _get(request, alert_id, request.admit(tenant_id))
         tags = _tags(request, b"if-none-match")
         if tags == "*" or _tag(alert) in tags:
-            return Response[Any](None, status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": _tag(alert)})
-        return _answer(alert)
+            return Response[Any](None, status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": _tag(alert), **REVALIDATED})
+        return JSONResponse(alert, headers={"ETag": _tag(alert), **REVALIDATED})
 
     @put(
         "/{alert_id:str}/acknowledge",
