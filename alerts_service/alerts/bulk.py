@@ -58,7 +58,8 @@ class BulkController(Controller):
         """Up to 1,000, each judged by itself and answered in their order; an alert with 201 is committed.
 
         As `application/x-ndjson`, an alert a line, there may be any number: the answers come as a stream too, a line
-        each, while the lines come in. Read them meanwhile.
+        each, while the lines come in. Read them meanwhile. When the token expires, the next lines are answered by one
+        line with status 401, and the stream ends.
         """
         return await once(request, None, _create(request, data, Admission(request)))
 
