@@ -206,6 +206,12 @@ async def test_by_ids(connection: Connection, name: str) -> None:
     assert await rows_read(connection, name, ids, nothing, *(() if name == "alerts/get" else change)) <= 60
 
 
+async def test_tenants_by_ids(connection: Connection) -> None:
+    """The tenants of alerts are read from these alerts alone."""
+    ids = [row["id"] for row in await connection.fetch("SELECT id FROM alerts WHERE tenant_id = $1 LIMIT 60", BIG)]
+    assert await rows_read(connection, "alerts/get_tenant", ids) == 60
+
+
 async def test_create(connection: Connection) -> None:
     """Recording an alert reads no other."""
     assert await rows_read(connection, "alerts/create", UUID(int=7), BIG, "r", "m", "low", "anonymous", None) == 0
