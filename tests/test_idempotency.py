@@ -310,24 +310,6 @@ async def test_a_key_expires(
     assert await count(connection, tenant) == 1 + again
 
 
-async def test_what_has_expired_goes_away(client: httpx.AsyncClient, tenant: UUID, connection: Any) -> None:
-    """Each new key takes ten away that have expired, and none that somebody else is at, or that has not."""
-    await connection.execute(
-        "INSERT INTO idempotency_keys (tenant_id, route, key, fingerprint, status, body, created_at)"
-        " SELECT $1, '', n, '', 200, '', now() - n * interval '25 hours' FROM generate_series(0, 25) AS n",
-        tenant,
-    )
-    async with connection.transaction():
-        await connection.execute("SELECT FROM idempotency_keys WHERE tenant_id = $1 AND key = '25' FOR UPDATE", tenant)
-        for left in (16, 6, 2, 2):
-            assert (await post(client, uuid4(), "a")).status_code == 201
-            assert await count(connection, tenant, "idempotency_keys") == left
-    assert (await post(client, uuid4(), "a")).status_code == 201
-    assert [
-        row["key"] for row in await connection.fetch("SELECT key FROM idempotency_keys WHERE tenant_id = $1", tenant)
-    ] == ["0"]
-
-
 async def test_another_process(settings: Settings, tmp_path: Path, tenant: UUID) -> None:
     """What one process has answered another answers alike, also when the first was killed."""
     database, headers = str(settings.database_url), {"Idempotency-Key": "a"}

@@ -297,8 +297,15 @@ async def keys(connection: Connection) -> AsyncIterator[None]:
 
 @pytest.mark.usefixtures("keys")
 async def test_keys(connection: Connection) -> None:
-    """A key is found by itself; to keep one reads ten that have expired, twice: to find them, and to delete them."""
+    """A key is found by itself, and to keep one reads no other."""
     assert await rows_read(connection, "idempotency/lock", BIG, "POST /alerts", "15000") == 0
     assert await rows_read(connection, "idempotency/find", BIG, "POST /alerts", "15000") == 1
     keep = (BIG, "POST /alerts", "new", r"\x00", 201, None, r"\x00")
-    assert await rows_read(connection, "idempotency/keep", *keep) == 20
+    assert await rows_read(connection, "idempotency/keep", *keep) == 0
+
+
+@pytest.mark.usefixtures("keys")
+async def test_prune_keys(connection: Connection) -> None:
+    """Pruning reads the 500 keys of its batch, once to find and once to delete them, or none."""
+    assert await rows_read(connection, "idempotency/prune", None) == 1000
+    assert await rows_read(connection, "idempotency/prune", "2999-01-01") == 0
