@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 from litestar import Response
@@ -51,6 +51,17 @@ class Kept(Struct, frozen=True):
     """Since when an answer is kept."""
 
     created_at: datetime
+
+
+@runtime_checkable
+class BulkContent(Protocol):
+    """The content of a bulk response, which can be shortened."""
+
+    def without_alerts(self) -> Struct:
+        """Name each alert by its id alone."""
+
+    def without_details(self) -> Struct:
+        """Leave out the details of errors too."""
 
 
 LOCK = Statement("idempotency/lock", Lock)
@@ -123,11 +134,14 @@ async def _first(
 
 
 def _bounded(body: bytes, content: Any) -> bytes:
-    """Shorten a body that is too large to be stored. Only those of bulk routes are, and their content can do it."""
-    if len(body) > MAX_STORED_BYTES:
+    """Shorten the body of a bulk response that is too large to be stored.
+
+    Another body is as large only where its alert is older than the limits of its texts.
+    """
+    if len(body) > MAX_STORED_BYTES and isinstance(content, BulkContent):
         body = encode(content.without_alerts())
-    if len(body) > MAX_STORED_BYTES:
-        body = encode(content.without_details())
+        if len(body) > MAX_STORED_BYTES:
+            body = encode(content.without_details())
     return body
 
 

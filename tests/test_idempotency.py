@@ -407,6 +407,17 @@ async def test_long_error_details_are_not_stored(client: httpx.AsyncClient, tena
     assert max((await stored(connection, tenant)).values()) < 4096
 
 
+async def test_an_alert_that_is_older_than_the_limits_is_replayed_whole(
+    client: httpx.AsyncClient, tenant: UUID, connection: Any
+) -> None:
+    alert = await create(client, tenant)
+    await connection.execute("UPDATE alerts SET message = repeat('m', 300000) WHERE tenant_id = $1", tenant)
+    path, headers = f"/alerts/{alert['id']}/resolve", {"Idempotency-Key": "a"}
+    first = await client.put(path, headers=headers)
+    assert (first.status_code, len(first.json()["message"])) == (200, 300_000)
+    assert_replayed(first, await client.put(path, headers=headers))
+
+
 @pytest.mark.parametrize("prefix", ["", "/internal"])
 async def test_a_key_of_a_bulk_create_belongs_to_the_tenant_of_its_first_alert(
     client: httpx.AsyncClient, connection: Any, prefix: str
