@@ -21,7 +21,7 @@ from alerts_service.logs import configure_logging
 from alerts_service.migrations import alone, migrate, pending
 from alerts_service.protocol import protocol
 from alerts_service.queries import load_queries
-from alerts_service.retention import COUNT, PRUNE, Batch, Due, Pruned, prune
+from alerts_service.retention import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, Due, KeyBatch, Pruned, prune
 from alerts_service.settings import Settings, check_published_key, load_settings
 from alerts_service.startup import FAILED, connected, ready_database, server, verify
 from alerts_service.stats.controller import RECOUNT
@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = (
         "serve (the default); migrate the schema and stop; check settings, database, schema and SQL files; recount the "
-        "alerts and correct the counts of the statistics; prune alerts that were resolved long enough ago; print a "
-        "fresh key for INTERNAL_SERVICE_KEY"
+        "alerts and correct the counts of the statistics; prune alerts that were resolved long enough ago, and expired "
+        "idempotency keys; print a fresh key for INTERNAL_SERVICE_KEY"
     )
     parser.add_argument("command", nargs="?", choices=("serve", *COMMANDS, "key"), default="serve", help=commands)
     parser.add_argument("--host", help="address to listen on (AS_ALERTS_HOST)")
@@ -157,19 +157,25 @@ async def _recount(settings: Settings) -> None:
 
 
 async def _prune(settings: Settings) -> None:
-    days, query, pruned = _retention(settings), load_queries()[PRUNE.name], Pruned()
+    days, queries, alerts, keys = _retention(settings), load_queries(), Pruned(), Pruned()
     async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
 
-        async def run(since: datetime | None) -> Batch:
-            (record,) = await connection.fetch(query.sql, [days], [since], [None])
-            return Batch(*record[1:])
+        async def prune_keys(since: datetime | None) -> KeyBatch:
+            (record,) = await connection.fetch(queries[PRUNE_KEYS.name].sql, [since])
+            return KeyBatch(*record[1:])
+
+        async def prune_alerts(since: datetime | None) -> AlertBatch:
+            (record,) = await connection.fetch(queries[PRUNE.name].sql, [days], [since], [None])
+            return AlertBatch(*record[1:])
 
         try:
-            await prune(run, pruned)
+            await prune(prune_keys, keys)
+            await prune(prune_alerts, alerts)
         finally:
             print(
-                f"deleted {pruned.alerts} alerts resolved more than {days} days ago and their {pruned.events} events "
-                f"in {pruned.batches} batches and {pruned.seconds:.1f} s"
+                f"deleted {alerts.alerts} alerts resolved more than {days} days ago and their {alerts.events} events "
+                f"in {alerts.batches} batches and {alerts.seconds:.1f} s\n"
+                f"deleted {keys.keys} expired idempotency keys in {keys.batches} batches and {keys.seconds:.1f} s"
             )
 
 
@@ -178,7 +184,10 @@ async def _count_due(settings: Settings) -> None:
     async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
         (record,) = await connection.fetch(load_queries()[COUNT.name].sql, [days])
     due = Due(*record[1:])
-    print(f"would delete {due.alerts} alerts resolved more than {days} days ago and their {due.events} events")
+    print(
+        f"would delete {due.alerts} alerts resolved more than {days} days ago and their {due.events} events\n"
+        f"would delete {due.keys} expired idempotency keys"
+    )
 
 
 def _retention(settings: Settings) -> int:

@@ -106,7 +106,7 @@ def _cors(origins: str | None) -> CORSConfig | None:
     )
 
 
-def _verifier(settings: Settings) -> Callable[[str], tuple[UUID, str]] | None:
+def _verifier(settings: Settings) -> Callable[[str], tuple[UUID, str, float]] | None:
     if settings.tenant_jwt_secret is None and settings.tenant_jwt_public_key is None:
         logger.info("No tenant is asked for a token")
         return None

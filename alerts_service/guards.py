@@ -31,17 +31,18 @@ def requires_service_key(keys: Sequence[str]) -> Guard:
     return guard
 
 
-def requires_tenant_token(verify: Callable[[str], tuple[UUID, str]]) -> Guard:
+def requires_tenant_token(verify: Callable[[str], tuple[UUID, str, float]]) -> Guard:
     """Make a guard that raises TokenRefused unless `verify` finds a tenant and a subject in the request's bearer token.
 
-    These are then the request's `tenant` and `actor`.
+    These are then the request's `tenant` and `actor`. The expiry is kept for `Request.check_token`.
     """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         scheme, _blank, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise TokenRefused("the header authorization must hold Bearer and a tenant's token")
-        connection.scope["auth"], subject = verify(token)
-        connection.scope["user"] = f"token:{subject}" if subject else "token"
+        scope: Any = connection.scope
+        scope["auth"], subject, scope["token_expires_at"] = verify(token)
+        scope["user"] = f"token:{subject}" if subject else "token"
 
     return guard

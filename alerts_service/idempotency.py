@@ -5,11 +5,11 @@ process is asked and whatever happened to the one that was.
 """
 
 import re
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 from litestar import Response
@@ -29,6 +29,7 @@ KEY_PATTERN = r'"([!#-\[\]-~]|\\["\\]){1,255}"|[!#-~][!-~]{0,254}'
 KEY = re.compile(KEY_PATTERN.encode())
 ESCAPED = re.compile(rb"\\(.)")
 NOBODY = UUID(int=0)
+MAX_STORED_BYTES = 256 * 1024
 
 
 class Lock(Struct, frozen=True):
@@ -52,15 +53,34 @@ class Kept(Struct, frozen=True):
     created_at: datetime
 
 
+@runtime_checkable
+class BulkContent(Protocol):
+    """The content of a bulk response, which can be shortened."""
+
+    def without_alerts(self) -> Struct:
+        """Name each alert by its id alone."""
+
+    def without_details(self) -> Struct:
+        """Leave out the details of errors too."""
+
+
 LOCK = Statement("idempotency/lock", Lock)
 FIND = Statement("idempotency/find", Answer)
 KEEP = Statement("idempotency/keep", Kept)
 
 
-async def once(request: Request, tenant_id: UUID | None, work: Coroutine[Any, Any, Response[T]]) -> Response[T]:
+async def once(
+    request: Request,
+    tenant_id: UUID | None,
+    work: Coroutine[Any, Any, Response[T]],
+    *,
+    find_tenant: Callable[[], Awaitable[UUID | None]] | None = None,
+    dry_run: bool = False,
+) -> Response[T]:
     """Do the work of a request, or answer as the first request with its key was answered.
 
-    A key belongs to the token's tenant, or else to the one that the request names, and to the method and the path.
+    A key belongs to the token's tenant, or else to the one that the request names, or else to the one that
+    `find_tenant` returns, and to the method and the path. The key of a dry run is checked and has no effect.
 
     Raises:
         Invalid: it is no key, or one that came with another request.
@@ -72,8 +92,12 @@ async def once(request: Request, tenant_id: UUID | None, work: Coroutine[Any, An
     with closing(work):  # which may never begin
         if request.streams:
             raise Invalid("Idempotency-Key: not with a stream")
+        key = _key(given)
+        if dry_run:
+            return await work
+        owner = request.tenant or tenant_id or (await find_tenant() if find_tenant else None) or NOBODY
         route = f"{request.scope['method']} {request.scope['path']}"
-        named = {"tenant_id": request.tenant or tenant_id or NOBODY, "route": route, "key": _key(given)}
+        named = {"tenant_id": owner, "route": route, "key": key}
         return await _once(request, named, await _fingerprint(request), work)
 
 
@@ -85,22 +109,40 @@ async def _once(
             raise StillRunning("Idempotency-Key: the first request with this key is still running")
         known = await database.one_or_none(FIND, **named)
         if known is None:
-            first = await _first(request, fingerprint, work)
-            await database.one(KEEP, **named, **structs.asdict(first))
+            first, stored = await _first(request, fingerprint, work)
+            await database.one(KEEP, **named, **structs.asdict(stored))
             return _response(first)
         if known.fingerprint != fingerprint:
             raise Invalid("Idempotency-Key: came with another request before")
         return _response(known, replayed=True)
 
 
-async def _first(request: Request, fingerprint: bytes, work: Coroutine[Any, Any, Response[Any]]) -> Answer:
-    """Do the work; that an alert is not there, or not as it should be, is an answer too."""
+async def _first(
+    request: Request, fingerprint: bytes, work: Coroutine[Any, Any, Response[Any]]
+) -> tuple[Answer, Answer]:
+    """Do the work, and return the answer and what is stored of it.
+
+    That an alert is not there, or not as it should be, is an answer too.
+    """
     try:
         response = await work
     except (AlertNotFound, Conflict, PreconditionFailed) as refusal:
         response = refused(request, refusal)
     status = response.status_code or request.route_handler.status_code
-    return Answer(fingerprint, status, response.headers.get("ETag"), encode(response.content))
+    answer = Answer(fingerprint, status, response.headers.get("ETag"), encode(response.content))
+    return answer, structs.replace(answer, body=_bounded(answer.body, response.content))
+
+
+def _bounded(body: bytes, content: Any) -> bytes:
+    """Shorten the body of a bulk response that is too large to be stored.
+
+    Another body is as large only where its alert is older than the limits of its texts.
+    """
+    if len(body) > MAX_STORED_BYTES and isinstance(content, BulkContent):
+        body = encode(content.without_alerts())
+        if len(body) > MAX_STORED_BYTES:
+            body = encode(content.without_details())
+    return body
 
 
 def _response(answer: Answer, *, replayed: bool = False) -> Response[Any]:

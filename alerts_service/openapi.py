@@ -144,7 +144,9 @@ IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     param_in="header",
     required=False,
-    description="Makes this request safe to repeat for 24 hours: it is done once, and its first answer is given again.",
+    description="Makes this request safe to repeat for 24 hours: it is done once, and its first answer is given again. "
+    "A bulk answer over 256 kB is given again with the `id` of each alert in place of the `alert`. A dry run stores "
+    "nothing: its key has no effect.",
     schema=Schema(type=OpenAPIType.STRING, pattern=f"^({KEY_PATTERN})$"),
 )
 IDEMPOTENT_REPLAYED = OpenAPIHeader(

@@ -1,45 +1,63 @@
 """How often a tenant or a service key may call, in this process."""
 
 import math
+import time
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Guard
-from throttled import MemoryStore, Quota, Throttled, rate_limiter
 
 from alerts_service.errors import TooManyRequests
 from alerts_service.guards import SERVICE_KEY_HEADER
 from alerts_service.requests import Named, Request
 
-# Callers name tenants as they like: those that have been silent for longest are forgotten.
-REMEMBERED = 100_000
+NANOSECONDS = 10**9
+PERIODS = {"second": NANOSECONDS, "minute": 60 * NANOSECONDS, "hour": 3600 * NANOSECONDS}
 
-QUOTAS = {"second": rate_limiter.per_sec, "minute": rate_limiter.per_min, "hour": rate_limiter.per_hour}
+# Clients may name any tenant, so the number of buckets is bounded: 131,072 take about 20 MiB. An eviction takes 1 ms.
+SHARDS = 64
+MAX_SHARD_SIZE = 2048
 
 
 class RateLimit:
-    """A bucket for each `whose`: so many calls at once, and as many again in a second, a minute or an hour."""
+    """A bucket for each `whose`: so many calls at once, and as many again in a second, a minute or an hour.
+
+    The generic cell rate algorithm (ITU-T I.371): a bucket is the time at which it will be empty again, and each call
+    moves that time by one interval, up to a whole period ahead.
+    """
 
     def __init__(self, whose: str, rate: str) -> None:
         self._whose, self._rate = whose, rate
-        store = MemoryStore(options={"MAX_SIZE": REMEMBERED})
-        self._throttled = Throttled(using="gcra", quota=_quota(rate), store=store)
+        count, _, period = rate.partition("/")
+        self._period = PERIODS[period]
+        self._interval = self._period // int(count)  # integers: a rounded float would make the burst one call shorter
+        self._shards: list[dict[str | bytes, int]] = [{} for _ in range(SHARDS)]
 
-    def count(self, name: str) -> None:
+    def count(self, name: str | bytes) -> None:
         """Count a call.
 
         Raises:
             TooManyRequests: it is one too many.
         """
-        result = self._throttled.limit(name)
-        if result.limited:
-            raise TooManyRequests(f"the limit of a {self._whose} is {self._rate}", math.ceil(result.state.retry_after))
+        shard = self._shards[hash(name) % SHARDS]  # random per process: no client can aim at a shard
+        now = time.monotonic_ns()
+        empty_at = max(now, shard.get(name, now)) + self._interval
+        excess = empty_at - now - self._period
+        if excess > 0:
+            raise TooManyRequests(f"the limit of a {self._whose} is {self._rate}", math.ceil(excess / NANOSECONDS))
+        shard[name] = empty_at
+        if len(shard) > MAX_SHARD_SIZE:
+            _evict(shard)
 
 
-def _quota(rate: str) -> Quota:
-    count, _, period = rate.partition("/")
-    return QUOTAS[period](int(count), burst=int(count))
+def _evict(shard: dict[str | bytes, int]) -> None:
+    """Drop half of the buckets: those that are empty, then those that will be empty soonest.
+
+    A bucket at its limit is empty last, so naming other tenants does not reset it.
+    """
+    for name in sorted(shard, key=shard.__getitem__)[: len(shard) // 2]:
+        del shard[name]
 
 
 def limited_requests(rate: str) -> type[Request]:
@@ -54,7 +72,7 @@ def limited_requests(rate: str) -> type[Request]:
             """Count a call of the tenant, if it may call."""
             caller = self.tenant or tenant_id
             if caller is not None:
-                limit.count(str(caller))
+                limit.count(caller.bytes)
             return super().admit(tenant_id)
 
     return LimitedRequest

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -19,7 +20,7 @@ from uuid_utils.compat import uuid4
 from alerts_service.complaints import about_body
 from alerts_service.cross_site import sent_by_browser
 from alerts_service.database import Database
-from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, Unfinished, reason_of
+from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, TokenRefused, Unfinished, reason_of
 from alerts_service.logs import request_id
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -70,6 +71,16 @@ class Request(litestar.Request[Any, Any, Any]):
         """Who calls, as the history tells it."""
         actor: str = self.scope.get("user", "anonymous")
         return actor
+
+    def check_token(self) -> None:
+        """Check that the token, if there is one, is still valid: a stream may outlast it.
+
+        Raises:
+            TokenRefused: it has expired since the request began.
+        """
+        scope: Any = self.scope
+        if scope.get("token_expires_at", math.inf) <= time.time():
+            raise TokenRefused("the token has expired")
 
     @property
     def id(self) -> str | None:

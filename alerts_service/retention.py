@@ -1,11 +1,12 @@
-"""Deletes alerts that were resolved long enough ago, a batch at a time, so that nobody waits for it."""
+"""Deletes alerts that were resolved long enough ago, and expired idempotency keys, in batches that hold up nobody."""
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any, TypeAlias
 
 from msgspec import Struct, structs
 
@@ -24,32 +25,50 @@ class Due(Struct, frozen=True):
 
     alerts: int
     events: int
+    keys: int
 
 
-class Batch(Due, frozen=True):
-    """What went with one statement, and when the last of it was resolved."""
+class AlertBatch(Struct, frozen=True):
+    """The alerts that one statement deleted, with their events, and when the last of them was resolved."""
 
+    alerts: int
+    events: int
     until: datetime | None
 
 
+class KeyBatch(Struct, frozen=True):
+    """The idempotency keys that one statement deleted, and when the last of them was stored."""
+
+    keys: int
+    until: datetime | None
+
+
+Batch: TypeAlias = AlertBatch | KeyBatch
+
+
 class Pruned(Struct):
-    """What went in all."""
+    """What was deleted in all batches, and how long that took."""
 
     alerts: int = 0
     events: int = 0
+    keys: int = 0
     batches: int = 0
     seconds: float = 0.0
 
     def add(self, batch: Batch, seconds: float) -> None:
         """Count one more batch, which took so long."""
-        self.alerts += batch.alerts
-        self.events += batch.events
+        if isinstance(batch, KeyBatch):
+            self.keys += batch.keys
+        else:
+            self.alerts += batch.alerts
+            self.events += batch.events
         self.batches += 1
         self.seconds = round(self.seconds + seconds, 3)
 
 
 COUNT = Statement("retention/count", Due)
-PRUNE = Statement("retention/prune", Batch)
+PRUNE = Statement("retention/prune", AlertBatch)
+PRUNE_KEYS = Statement("idempotency/prune", KeyBatch)
 
 
 async def prune(run: Callable[[datetime | None], Awaitable[Batch]], pruned: Pruned, *, rests: int = 0) -> None:
@@ -61,7 +80,7 @@ async def prune(run: Callable[[datetime | None], Awaitable[Batch]], pruned: Prun
     while True:
         started = time.monotonic()
         batch = await run(since)
-        if not batch.alerts:
+        if batch.until is None:
             return
         seconds = time.monotonic() - started
         pruned.add(batch, seconds)
@@ -71,30 +90,32 @@ async def prune(run: Callable[[datetime | None], Awaitable[Batch]], pruned: Prun
 
 @asynccontextmanager
 async def pruning(days: int | None, database: Callable[[], Database]) -> AsyncIterator[None]:
-    """Prune every few minutes what was resolved more than so many days ago; nothing without `days`."""
-    if days is None:
-        yield
-        return
-    task = asyncio.create_task(_keep_pruning(days, database))
+    """Prune every few minutes: expired keys, and with `days` what was resolved more than so many days ago."""
+    tasks = [asyncio.create_task(_keep_pruning("Pruned expired idempotency keys", database, PRUNE_KEYS))]
+    if days is not None:
+        alerts = _keep_pruning("Pruned resolved alerts", database, PRUNE, days=days, most=MOST)
+        tasks.append(asyncio.create_task(alerts))
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep_pruning(days: int, database: Callable[[], Database]) -> None:
+async def _keep_pruning(
+    message: str, database: Callable[[], Database], statement: Statement[Any], **arguments: int
+) -> None:
     while True:
-        await _prune_once(days, database())
+        await _prune_once(message, database(), statement, **arguments)
         await asyncio.sleep(ROUND_SECONDS)
 
 
-async def _prune_once(days: int, database: Database) -> None:
+async def _prune_once(message: str, database: Database, statement: Statement[Any], **arguments: int) -> None:
     """Leave to the next round what cannot be done now."""
     pruned = Pruned()
     try:
-        await prune(lambda since: database.one(PRUNE, days=days, since=since, most=MOST), pruned, rests=RESTS)
+        await prune(lambda since: database.one(statement, since=since, **arguments), pruned, rests=RESTS)
     except DatabaseUnreachable:
         pass  # which has been logged
     except Refusal as refusal:
@@ -102,5 +123,5 @@ async def _prune_once(days: int, database: Database) -> None:
     except Exception:
         logger.exception("Pruning is put off")
     finally:
-        if pruned.alerts:
-            logger.info("Pruned resolved alerts", extra=structs.asdict(pruned))
+        if pruned.batches:
+            logger.info(message, extra=structs.asdict(pruned))

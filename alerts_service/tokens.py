@@ -30,14 +30,14 @@ class Claims(Struct, frozen=True):
 
     tenant_id: UUID
     exp: float
-    sub: Annotated[str, Meta(max_length=255, pattern="^[^\\x00]*$")] = ""
+    sub: Annotated[str, Meta(max_length=255, pattern="^[^\\x00\\ud800-\\udfff]*$")] = ""
 
 
-Verify = Callable[[str], tuple[UUID, str]]
+Verify = Callable[[str], tuple[UUID, str, float]]
 
 
 def verifier(secret: str | None, public_key: str | None) -> Verify | None:
-    """Make what tells a token's tenant and subject, or raises TokenRefused.
+    """Make what tells a token's tenant, subject and expiry (seconds since 1970), or raises TokenRefused.
 
     Without a secret or a key there is nothing to verify.
     The algorithm is the key's own and never the token's choice. A good token is remembered until it expires.
@@ -56,16 +56,18 @@ def _verify_with(key: PublicKey | bytes, algorithm: str) -> Verify:
     @lru_cache(KEPT)
     def claims_of(token: str) -> Claims:
         claims = jwt.decode(token, key, algorithms=[algorithm])
+        if "aud" in claims:  # PyJWT accepts an empty one
+            raise jwt.InvalidAudienceError
         return msgspec.convert(claims, Claims)
 
-    def verify(token: str) -> tuple[UUID, str]:
+    def verify(token: str) -> tuple[UUID, str, float]:
         try:
             claims = claims_of(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             claims = None
         if claims is None or claims.exp <= time.time():
             raise TokenRefused("the token is not signed with the right key, has expired, or names no tenant")
-        return claims.tenant_id, claims.sub
+        return claims.tenant_id, claims.sub, claims.exp
 
     return verify
 

@@ -310,24 +310,6 @@ async def test_a_key_expires(
     assert await count(connection, tenant) == 1 + again
 
 
-async def test_what_has_expired_goes_away(client: httpx.AsyncClient, tenant: UUID, connection: Any) -> None:
-    """Each new key takes ten away that have expired, and none that somebody else is at, or that has not."""
-    await connection.execute(
-        "INSERT INTO idempotency_keys (tenant_id, route, key, fingerprint, status, body, created_at)"
-        " SELECT $1, '', n, '', 200, '', now() - n * interval '25 hours' FROM generate_series(0, 25) AS n",
-        tenant,
-    )
-    async with connection.transaction():
-        await connection.execute("SELECT FROM idempotency_keys WHERE tenant_id = $1 AND key = '25' FOR UPDATE", tenant)
-        for left in (16, 6, 2, 2):
-            assert (await post(client, uuid4(), "a")).status_code == 201
-            assert await count(connection, tenant, "idempotency_keys") == left
-    assert (await post(client, uuid4(), "a")).status_code == 201
-    assert [
-        row["key"] for row in await connection.fetch("SELECT key FROM idempotency_keys WHERE tenant_id = $1", tenant)
-    ] == ["0"]
-
-
 async def test_another_process(settings: Settings, tmp_path: Path, tenant: UUID) -> None:
     """What one process has answered another answers alike, also when the first was killed."""
     database, headers = str(settings.database_url), {"Idempotency-Key": "a"}
@@ -353,3 +335,134 @@ async def test_a_page_of_another_origin(app: Service, settings: Settings, tenant
         answer = await client.post("/alerts", json=body_of(tenant), headers={"Origin": origin, "Idempotency-Key": "a"})
     assert "idempotency-key" in preflight.headers["access-control-allow-headers"].lower()
     assert "Idempotent-Replayed" in answer.headers["access-control-expose-headers"]
+
+
+async def bulk(client: httpx.AsyncClient, path: str, key: str, **body: object) -> httpx.Response:
+    return await client.post(path, json=body, headers={**INTERNAL, "Idempotency-Key": key})
+
+
+async def stored(connection: Any, tenant: UUID) -> dict[str, int]:
+    """The routes of a tenant's keys, and the size of each stored body."""
+    rows = await connection.fetch(
+        "SELECT route, octet_length(body) FROM idempotency_keys WHERE tenant_id = $1 ORDER BY 1", tenant
+    )
+    return dict(rows)
+
+
+@pytest.mark.parametrize("verb", ["acknowledge", "resolve"])
+async def test_a_dry_run_stores_nothing(client: httpx.AsyncClient, tenant: UUID, connection: Any, verb: str) -> None:
+    """The key of a dry run is checked and has no effect: the change itself may use it."""
+    alert, key = await create(client, tenant), uuid4().hex
+    for prefix in ("", "/internal"):
+        path = f"{prefix}/alerts/bulk/{verb}"
+        for target in ({"ids": [alert["id"]]}, {"filter": {"tenant_id": str(tenant)}}):
+            answer = await bulk(client, path, key, **target, dry_run=True)
+            assert [result["alert"] for result in answer.json()["results"]] == [alert]
+            assert_error(await bulk(client, path, "a b", **target, dry_run=True), 422, "Validation error")
+    assert await connection.fetchval("SELECT count(*) FROM idempotency_keys WHERE key = $1", key) == 0
+    assert (await bulk(client, path, key, ids=[alert["id"]])).json()["results"][0]["status"] == 200
+
+
+async def test_a_large_bulk_response_is_replayed_with_ids(
+    client: httpx.AsyncClient, tenant: UUID, connection: Any
+) -> None:
+    """Of a response over 256 kB the statuses, ids, errors and `more` are stored, and replayed from then on."""
+    alerts = [body_of(tenant, "m" * 10_000) for _ in range(30)]
+    first = await bulk(client, "/alerts/bulk", "a", alerts=[*alerts, {}])
+    ids = [result["alert"]["id"] for result in first.json()["results"][:30]]
+    changed = await bulk(client, "/alerts/bulk/resolve", "a", filter={"tenant_id": str(tenant)})
+    assert [result["alert"]["id"] for result in changed.json()["results"]] == ids
+    for _ in range(2):
+        again = await bulk(client, "/alerts/bulk", "a", alerts=[*alerts, {}])
+        assert again.headers["idempotent-replayed"] == "true"
+        outcomes = [{"status": 201, "id": id_} for id_ in ids]
+        assert again.json() == {"results": [*outcomes, first.json()["results"][30]]}
+        again = await bulk(client, "/alerts/bulk/resolve", "a", filter={"tenant_id": str(tenant)})
+        assert again.json() == {"results": [{"status": 200, "id": id_} for id_ in ids], "more": False}
+    assert max((await stored(connection, tenant)).values()) < 4096
+
+
+async def test_a_bulk_response_of_256_kb_is_replayed_whole(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """A response of 262,144 bytes at most is stored as it is; times may be some digits shorter."""
+    alerts = [body_of(tenant, "m" * 10_000) for _ in range(25)]
+    size = len((await bulk(client, "/alerts/bulk", "a", alerts=[*alerts, body_of(tenant, "")])).content)
+    for key, aim in (("b", 262_144 - 400), ("c", 262_144 + 400)):
+        longer = [*alerts, body_of(tenant, "m" * (aim - size - 200))]
+        first = await bulk(client, "/alerts/bulk", key, alerts=longer)
+        again = await bulk(client, "/alerts/bulk", key, alerts=longer)
+        assert 1 < abs(len(first.content) - 262_144) < 1000
+        assert (first.content == again.content) == (len(first.content) <= 262_144) == (key == "b")
+
+
+async def test_long_error_details_are_not_stored(client: httpx.AsyncClient, tenant: UUID, connection: Any) -> None:
+    """Where the errors alone are over 256 kB, the statuses and kinds of error are stored."""
+    alerts = [body_of(tenant), {"x" * 300_000: 1}]
+    first = await bulk(client, "/alerts/bulk", "a", alerts=alerts)
+    again = await bulk(client, "/alerts/bulk", "a", alerts=alerts)
+    assert len(first.content) > 300_000
+    assert again.json()["results"] == [
+        {"status": 201, "id": first.json()["results"][0]["alert"]["id"]},
+        {"status": 422, "error": {"error": "Validation error", "detail": None}},
+    ]
+    assert max((await stored(connection, tenant)).values()) < 4096
+
+
+async def test_an_alert_that_is_older_than_the_limits_is_replayed_whole(
+    client: httpx.AsyncClient, tenant: UUID, connection: Any
+) -> None:
+    alert = await create(client, tenant)
+    await connection.execute("UPDATE alerts SET message = repeat('m', 300000) WHERE tenant_id = $1", tenant)
+    path, headers = f"/alerts/{alert['id']}/resolve", {"Idempotency-Key": "a"}
+    first = await client.put(path, headers=headers)
+    assert (first.status_code, len(first.json()["message"])) == (200, 300_000)
+    assert_replayed(first, await client.put(path, headers=headers))
+
+
+@pytest.mark.parametrize("prefix", ["", "/internal"])
+async def test_a_key_of_a_bulk_create_belongs_to_the_tenant_of_its_first_alert(
+    client: httpx.AsyncClient, connection: Any, prefix: str
+) -> None:
+    """Without tokens two tenants may use the same key, and an item that cannot be read names no tenant."""
+    path, key = f"{prefix}/alerts/bulk", uuid4().hex
+    for tenant in (uuid4(), uuid4()):
+        alerts = [{}, "x", {**body_of(uuid4()), "severity": "odd"}, body_of(tenant), body_of(uuid4())]
+        first = await bulk(client, path, key, alerts=alerts)
+        assert [result["status"] for result in first.json()["results"]] == [422, 422, 422, 201, 201]
+        assert_replayed(first, await bulk(client, path, key, alerts=alerts))
+        assert (await stored(connection, tenant)).keys() == {f"POST {path}"}
+
+
+@pytest.mark.parametrize("prefix", ["", "/internal"])
+async def test_a_key_of_a_change_belongs_to_the_tenant_of_its_first_alert(
+    client: httpx.AsyncClient, connection: Any, prefix: str
+) -> None:
+    """Without tokens, a change that names no tenant has the tenant of its alert, or of the first that exists."""
+    path, key = f"{prefix}/alerts/bulk/resolve", uuid4().hex
+    for tenant in (uuid4(), uuid4()):
+        ids = ["x", str(uuid4()), (await create(client, tenant))["id"], (await create(client, uuid4()))["id"]]
+        first = await bulk(client, path, key, ids=ids)
+        assert [result["status"] for result in first.json()["results"]] == [422, 404, 200, 200]
+        assert_replayed(first, await bulk(client, path, key, ids=ids))
+        await client.put(f"/alerts/{ids[2]}/resolve", headers={"Idempotency-Key": key})
+        routes = await stored(connection, tenant)
+        assert routes.keys() == {f"POST {path}", f"PUT /alerts/{ids[2]}/resolve"}
+
+
+async def test_changes_that_wait_for_one_tenant_hold_up_no_other(
+    client: httpx.AsyncClient, tenant: UUID, connection: Any
+) -> None:
+    """However many keyed changes of one tenant wait, another tenant's is made after one of them, named or not."""
+    held, other = await create(client, tenant), await create(client, uuid4())
+
+    async def resolve(alert: dict[str, Any]) -> httpx.Response:
+        return await client.put(f"/alerts/{alert['id']}/resolve", headers={"Idempotency-Key": uuid4().hex})
+
+    async with connection.transaction():
+        await connection.execute("SELECT FROM alerts WHERE tenant_id = $1 FOR UPDATE", tenant)
+        waiting = [asyncio.create_task(resolve(held)) for _ in range(60)]
+        while await advisory_locks(connection) < 4:
+            assert not all(request.done() for request in waiting)
+        started = asyncio.get_running_loop().time()
+        assert (await resolve(other)).status_code == 200
+        assert asyncio.get_running_loop().time() - started < 1
+        await asyncio.gather(*waiting)

@@ -209,6 +209,12 @@ async def test_by_ids(connection: Connection, name: str) -> None:
     assert await rows_read(connection, name, ids, nothing, *(() if name == "alerts/get" else change)) <= 60
 
 
+async def test_tenants_by_ids(connection: Connection) -> None:
+    """The tenants of alerts are read from these alerts alone."""
+    ids = [row["id"] for row in await connection.fetch("SELECT id FROM alerts WHERE tenant_id = $1 LIMIT 60", BIG)]
+    assert await rows_read(connection, "alerts/get_tenant", ids) == 60
+
+
 async def test_create(connection: Connection) -> None:
     """Recording an alert reads no other."""
     assert await rows_read(connection, "alerts/create", UUID(int=7), BIG, "r", "m", "low", "anonymous", None) == 0
@@ -294,8 +300,15 @@ async def keys(connection: Connection) -> AsyncIterator[None]:
 
 @pytest.mark.usefixtures("keys")
 async def test_keys(connection: Connection) -> None:
-    """A key is found by itself; to keep one reads ten that have expired, twice: to find them, and to delete them."""
+    """A key is found by itself, and to keep one reads no other."""
     assert await rows_read(connection, "idempotency/lock", BIG, "POST /alerts", "15000") == 0
     assert await rows_read(connection, "idempotency/find", BIG, "POST /alerts", "15000") == 1
     keep = (BIG, "POST /alerts", "new", r"\x00", 201, None, r"\x00")
-    assert await rows_read(connection, "idempotency/keep", *keep) == 20
+    assert await rows_read(connection, "idempotency/keep", *keep) == 0
+
+
+@pytest.mark.usefixtures("keys")
+async def test_prune_keys(connection: Connection) -> None:
+    """Pruning reads the 500 keys of its batch, once to find and once to delete them, or none."""
+    assert await rows_read(connection, "idempotency/prune", None) == 1000
+    assert await rows_read(connection, "idempotency/prune", "2999-01-01") == 0

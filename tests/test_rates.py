@@ -1,6 +1,8 @@
 """Rate limits, of tenants and of service keys."""
 
 import json
+import time
+import tracemalloc
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,7 +11,9 @@ import pytest
 
 from alerts_service.app import create_app
 from alerts_service.database import Database
+from alerts_service.errors import TooManyRequests
 from alerts_service.exchange import Service
+from alerts_service.rates import RateLimit
 from alerts_service.settings import Settings
 from tests.calls import assert_error, create
 from tests.conftest import KEY, client_of
@@ -137,3 +141,42 @@ async def test_a_service_key_that_calls_too_often(app: Service, tenant: UUID) ->
 async def test_no_limits_unless_they_are_set(client: httpx.AsyncClient, tenant: UUID) -> None:
     """Without a limit everybody may call as often as they like."""
     assert {(await client.get(f"/stats/{tenant}")).status_code for _ in range(50)} == {200}
+
+
+def test_other_names_do_not_displace_a_bucket_in_use() -> None:
+    """A bucket at its limit is kept beside 300,000 others of one call each, and no call waits long for an eviction."""
+    limit = RateLimit("tenant", "5/minute")
+    for _ in range(5):
+        limit.count("in use")
+    slowest = 0.0
+    for number in range(300_000):
+        started = time.thread_time()
+        limit.count(str(number))
+        slowest = max(slowest, time.thread_time() - started)
+    with pytest.raises(TooManyRequests):
+        limit.count("in use")
+    assert slowest < 0.005
+
+
+def test_memory_for_buckets_is_bounded() -> None:
+    limit = RateLimit("tenant", "5/minute")
+    tracemalloc.start()
+    for number in range(300_000):
+        limit.count(number.to_bytes(16, "big"))
+    allocated, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert allocated < 24 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("count", "period"), [(3, "second"), (7, "minute"), (999, "minute"), (1, "hour")])
+def test_a_burst_is_exactly_the_rate(monkeypatch: pytest.MonkeyPatch, count: int, period: str) -> None:
+    """At one moment exactly so many calls pass, and one more after the seconds in `Retry-After`."""
+    now = 10**18 + 7
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    limit = RateLimit("tenant", f"{count}/{period}")
+    for _ in range(count):
+        limit.count("a")
+    with pytest.raises(TooManyRequests) as refusal:
+        limit.count("a")
+    now += int(refusal.value.headers["Retry-After"]) * 10**9
+    limit.count("a")

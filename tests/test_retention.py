@@ -22,7 +22,7 @@ from alerts_service.database import Database
 from alerts_service.errors import StartError
 from alerts_service.migrations import migrate
 from alerts_service.queries import load_queries
-from alerts_service.retention import PRUNE, Pruned, prune
+from alerts_service.retention import PRUNE, PRUNE_KEYS, Pruned, prune
 from alerts_service.startup import ready_database, verify
 from tests.calls import assert_error, create, move
 from tests.conftest import client_of, not_pooled, open_database, settings_for
@@ -46,6 +46,13 @@ logged AS (
     FROM resolved, generate_series(1, 2) AS sequence
 )
 INSERT INTO alert_counts (tenant_id, lane, resolved) VALUES ($1, -1, $2)
+"""
+
+# One key that is still valid, and as many as asked for that have expired.
+KEYS = """
+INSERT INTO idempotency_keys (tenant_id, route, key, fingerprint, status, body, created_at)
+SELECT $1, 'POST /alerts', n, '', 201, '', now() - CASE n WHEN 0 THEN interval '23:59' ELSE interval '24:00:01' END
+FROM generate_series(0, $2::integer) AS n
 """
 
 
@@ -74,6 +81,12 @@ async def pruned_by(database: Database) -> tuple[int, int, int]:
     pruned = Pruned()
     await prune(lambda since: database.one(PRUNE, days=7, since=since, most=None), pruned)
     return pruned.alerts, pruned.events, pruned.batches
+
+
+async def keys_pruned_by(database: Database) -> Pruned:
+    pruned = Pruned()
+    await prune(lambda since: database.one(PRUNE_KEYS, since=since), pruned)
+    return pruned
 
 
 async def resolved(client: httpx.AsyncClient, connection: Connection, tenant: UUID, ago: str) -> dict[str, Any]:
@@ -184,13 +197,24 @@ async def test_the_command(tmp_path: Path, connection: Connection, empty_databas
         assert (ended.returncode, ended.stderr.count("\n")) == (0, 0), ended.stderr
         return ended.stdout
 
-    would = "would delete 1200 alerts resolved more than 5 days ago and their 2400 events\n"
+    await connection.execute(KEYS, tenant, 900)
+    would = (
+        "would delete 1200 alerts resolved more than 5 days ago and their 2400 events\n"
+        "would delete 900 expired idempotency keys\n"
+    )
     assert await output("--dry-run", "--older-than", "5") == would
     assert await output("--dry-run", AS_ALERTS_RETENTION_DAYS="5") == would
-    kept = "deleted 0 alerts resolved more than 10 days ago and their 0 events in 0 batches and 0.0 s\n"
-    assert await output("--older-than", "10", AS_ALERTS_RETENTION_DAYS="5") == kept
+    kept = (
+        "deleted 0 alerts resolved more than 10 days ago and their 0 events in 0 batches and 0.0 s\n"
+        r"deleted 900 expired idempotency keys in 2 batches and \d+\.\d s\n"
+    )
+    assert re.fullmatch(kept, await output("--older-than", "10", AS_ALERTS_RETENTION_DAYS="5"))
     assert await connection.fetchval("SELECT count(*) FROM alerts") == 1200
-    done = r"deleted 1200 alerts resolved more than 5 days ago and their 2400 events in 3 batches and \d+\.\d s\n"
+    assert await connection.fetchval("SELECT count(*) FROM idempotency_keys") == 1
+    done = (
+        r"deleted 1200 alerts resolved more than 5 days ago and their 2400 events in 3 batches and \d+\.\d s\n"
+        r"deleted 0 expired idempotency keys in 0 batches and 0\.0 s\n"
+    )
     assert re.fullmatch(done, await output(AS_ALERTS_RETENTION_DAYS="5"))
     assert await connection.fetchval("SELECT count(*) FROM alerts") == 0
 
@@ -216,10 +240,10 @@ def about_pruning(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [line for line in lines if line["logger"] == "alerts_service.retention"]
 
 
-async def left(connection: Connection, count: int) -> None:
-    """Return when there are so many alerts left."""
+async def left(connection: Connection, count: int, table: str = "alerts") -> None:
+    """Return when there are so many rows left."""
     for _ in range(500):
-        if await connection.fetchval("SELECT count(*) FROM alerts") == count:
+        if await connection.fetchval(f"SELECT count(*) FROM {table}") == count:
             return
         await asyncio.sleep(0.02)
     raise AssertionError
@@ -251,9 +275,11 @@ async def test_without_the_setting_nothing_goes(
 ) -> None:
     """Without the setting the service keeps alerts for ever."""
     await connection.execute(RESOLVED, tenant, 10)
+    await connection.execute(KEYS, tenant, 1)
     async with service(tmp_path, DATABASE_URL=empty_database) as process:
-        await asyncio.sleep(1)
-        assert about_pruning(await asyncio.to_thread(process.stop)) == []
+        await left(connection, 1, "idempotency_keys")
+        lines = about_pruning(await asyncio.to_thread(process.stop))
+    assert [line["message"] for line in lines] == ["Pruned expired idempotency keys"]
     assert await connection.fetchval("SELECT count(*) FROM alerts") == 10
 
 
@@ -376,3 +402,53 @@ async def test_a_long_history_holds_nothing_up(connection: Connection, empty_dat
             batches.append((batch.alerts, batch.events))
             since = batch.until
     assert batches == [(1, 20_000)]
+
+
+@pytest.mark.parametrize("days", [None, 7])
+async def test_expired_keys_are_deleted(
+    database: Database, connection: Connection, tenant: UUID, caplog: pytest.LogCaptureFixture, days: int | None
+) -> None:
+    """Expired keys are deleted whether or not keys are used or alerts pruned; valid and locked ones stay."""
+    caplog.set_level(logging.INFO, "alerts_service.retention")
+    await connection.execute(KEYS, tenant, 1200)
+    async with connection.transaction():
+        await connection.execute("SELECT FROM idempotency_keys WHERE key = '7' FOR UPDATE")
+        async with retention.pruning(days, lambda: database):
+            await left(connection, 2, "idempotency_keys")
+    assert [row["key"] for row in await connection.fetch("SELECT key FROM idempotency_keys ORDER BY key")] == ["0", "7"]
+    (record,) = about_us(caplog)
+    assert record.message == "Pruned expired idempotency keys"
+    assert (vars(record)["keys"], vars(record)["batches"]) == (1199, 3)
+
+
+async def test_expired_keys_are_deleted_every_five_minutes(
+    database: Database, connection: Connection, tenant: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert retention.ROUND_SECONDS == 300
+    monkeypatch.setattr(retention, "ROUND_SECONDS", 0.05)
+    async with retention.pruning(None, lambda: database):
+        for _ in range(2):
+            await connection.execute("TRUNCATE idempotency_keys")
+            await connection.execute(KEYS, tenant, 10)
+            await left(connection, 1, "idempotency_keys")
+
+
+async def test_two_processes_share_expired_keys(
+    database: Database, connection: Connection, tenant: UUID, empty_database: str
+) -> None:
+    """Each deletes batches of its own, and each key is deleted once."""
+    await connection.execute(KEYS, tenant, 12_000)
+    async with open_database(empty_database, pool_size=1, pool_timeout=2, statement_timeout=5) as other:
+        both = await asyncio.gather(keys_pruned_by(database), keys_pruned_by(other))
+    assert sum(pruned.keys for pruned in both) == 12_000
+    assert min(pruned.keys for pruned in both) > 0
+
+
+async def test_large_stored_responses_are_deleted_in_small_batches(
+    database: Database, connection: Connection, tenant: UUID
+) -> None:
+    """A batch ends with the key that brings it to 16 MB of stored responses."""
+    await connection.execute(KEYS, tenant, 20)
+    await connection.execute("UPDATE idempotency_keys SET body = decode(repeat('00', 4000000), 'hex')")
+    pruned = await keys_pruned_by(database)
+    assert (pruned.keys, pruned.batches) == (20, 5)

@@ -348,6 +348,29 @@ def test_of_a_tenant(settings: Settings, tmp_path: Path, tenant: UUID) -> None:
     assert results[-1]["retry_after"] > 0
 
 
+def test_a_stream_ends_when_its_token_expires(settings: Settings, tmp_path: Path, tenant: UUID) -> None:
+    """The first lines behind the expiry are answered by one line of status 401, and are not recorded."""
+    with (
+        serving(tmp_path, DATABASE_URL=str(settings.database_url), TENANT_JWT_SECRET=SECRET) as service,
+        calling(service, 1) as (caller,),
+    ):
+        expires = int(time.time() + 0.5) + 1  # whole seconds, as a token's are
+        caller.send(
+            CHUNKED.replace(b"\r\n\r\n", f"\r\nAuthorization: Bearer {token('HS256', tenant, exp=expires)}".encode())
+            + b"\r\n\r\n"
+            + chunk(line(tenant, "before"))
+        )
+        answers = Answers(caller)
+        assert [result["status"] for result in answers.next()] == [201]
+        while time.time() < expires:
+            time.sleep(0.05)
+        caller.send(chunk(line(tenant, "after") * 2))
+        (last,) = answers.all()
+        assert answers.ended
+    assert last == {"status": 401, "error": {"error": "Unauthorized", "detail": "the token has expired"}}
+    assert kept(settings, tenant).keys() == {"before"}
+
+
 def test_the_end_of_the_service(settings: Settings, tmp_path: Path, tenant: UUID) -> None:
     """A stream that does not end by itself is told so when the service stops, and does not hold it up."""
     with (

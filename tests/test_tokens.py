@@ -134,6 +134,17 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
         assert response.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(
+    "claim", [{"aud": None}, {"aud": []}, {"aud": ""}, {"aud": "another service"}, {"sub": "\ud800"}], ids=str
+)
+async def test_a_token_with_an_audience_or_a_broken_subject_is_refused(
+    guarded: httpx.AsyncClient, algorithm: str, tenant: UUID, claim: dict[str, Any]
+) -> None:
+    claims = {"tenant_id": str(tenant), "exp": int(time.time()) + 600, **claim}
+    signed = jwt.encode(claims, PRIVATE.get(algorithm, SECRET), algorithm=algorithm)
+    assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer(signed)), 401, "Unauthorized")
+
+
 @pytest.mark.parametrize(("algorithm", "other"), [("HS256", "HS512"), ("RS256", "RS512"), ("RS256", "PS256")])
 async def test_another_algorithm_of_the_same_key(
     guarded: httpx.AsyncClient, algorithm: str, other: str, tenant: UUID

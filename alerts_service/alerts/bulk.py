@@ -1,6 +1,7 @@
 """Many alerts in one request, each judged by itself: recording them, and moving them on."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from litestar.status_codes import HTTP_200_OK
 from msgspec import UNSET, Raw, Struct
 
 from alerts_service.alerts.bulk_structs import CreateAlerts, Filter, MoveAlerts, MoveResults, Result, Results, failure
-from alerts_service.alerts.calls import GET, MOVES, created, move, unmoved
+from alerts_service.alerts.calls import GET, MOVES, created, find_tenant, move, unmoved
 from alerts_service.alerts.controller import Owner
 from alerts_service.alerts.recording import Admission, Call, read, record, status
 from alerts_service.alerts.streams import record_lines
@@ -58,9 +59,11 @@ class BulkController(Controller):
         """Up to 1,000, each judged by itself and answered in their order; an alert with 201 is committed.
 
         As `application/x-ndjson`, an alert a line, there may be any number: the answers come as a stream too, a line
-        each, while the lines come in. Read them meanwhile.
+        each, while the lines come in. Read them meanwhile. When the token expires, the next lines are answered by one
+        line with status 401, and the stream ends.
         """
-        return await once(request, None, _create(request, data, Admission(request)))
+        work = _create(request, data, Admission(request))
+        return await once(request, None, work, find_tenant=lambda: _tenant_of_items(data.alerts))
 
     @post(
         "/acknowledge",
@@ -74,7 +77,7 @@ class BulkController(Controller):
     ) -> Response[MoveResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are still triggered."""
         tenant = request.admit(_named(request, data, tenant_id))
-        return await once(request, tenant, _move(request, "acknowledged", data, tenant_id, tenant))
+        return await _move_once(request, "acknowledged", data, tenant_id, tenant)
 
     @post(
         "/resolve",
@@ -88,7 +91,7 @@ class BulkController(Controller):
     ) -> Response[MoveResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are not resolved yet."""
         tenant = request.admit(_named(request, data, tenant_id))
-        return await once(request, tenant, _move(request, "resolved", data, tenant_id, tenant))
+        return await _move_once(request, "resolved", data, tenant_id, tenant)
 
 
 class InternalBulkController(Controller):
@@ -108,7 +111,8 @@ class InternalBulkController(Controller):
         self, request: Request, data: JSONBody[CreateAlerts] = STREAM
     ) -> Response[Results]:
         """As `POST /alerts/bulk`, for callers that hold the internal service key."""
-        return await once(request, None, _create(request, data, None))
+        work = _create(request, data, None)
+        return await once(request, None, work, find_tenant=lambda: _tenant_of_items(data.alerts))
 
     @post(
         "/acknowledge",
@@ -122,7 +126,7 @@ class InternalBulkController(Controller):
     ) -> Response[MoveResults]:
         """As `POST /alerts/bulk/acknowledge`, for callers that hold the internal service key."""
         tenant = _named(request, data, tenant_id)
-        return await once(request, tenant, _move(request, "acknowledged", data, tenant_id, tenant))
+        return await _move_once(request, "acknowledged", data, tenant_id, tenant)
 
     @post(
         "/resolve",
@@ -136,7 +140,7 @@ class InternalBulkController(Controller):
     ) -> Response[MoveResults]:
         """As `POST /alerts/bulk/resolve`, for callers that hold the internal service key."""
         tenant = _named(request, data, tenant_id)
-        return await once(request, tenant, _move(request, "resolved", data, tenant_id, tenant))
+        return await _move_once(request, "resolved", data, tenant_id, tenant)
 
 
 async def _create(request: Request, data: CreateAlerts, admission: Admission | None) -> Response[Results]:
@@ -154,6 +158,16 @@ async def _create(request: Request, data: CreateAlerts, admission: Admission | N
     outcomes = await record(request, calls)
     request.explain(outcomes)
     return JSONResponse(Results([_recorded(outcome) for outcome in outcomes]))
+
+
+async def _tenant_of_items(items: Sequence[Raw]) -> UUID | None:
+    """Find the tenant of the first item that can be decoded."""
+    decoder = decoder_for(CreateAlert)
+    for item in items:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            tenant_id: UUID = decoder.decode(item).tenant_id
+            return tenant_id
+    return None
 
 
 def _recorded(outcome: tuple[Call, Any] | Exception) -> Result:
@@ -174,6 +188,19 @@ def _named(request: Request, data: MoveAlerts, tenant_id: UUID | None) -> UUID |
     if request.values(b"if-match"):
         raise Invalid("If-Match: not where many alerts are moved")
     return tenant_id if data.filter is UNSET else data.filter.tenant_id
+
+
+async def _move_once(
+    request: Request, to: Status, data: MoveAlerts, named: UUID | None, tenant_id: UUID | None
+) -> Response[MoveResults]:
+    """Move on what is asked for, once for each key, of the tenant that was admitted."""
+
+    def find() -> Awaitable[UUID | None]:
+        ids = [] if data.ids is UNSET else [_read_id(item) for item in data.ids]
+        return find_tenant(request, [id_ for id_ in ids if not isinstance(id_, Exception)])
+
+    work = _move(request, to, data, named, tenant_id)
+    return await once(request, tenant_id, work, find_tenant=find, dry_run=data.dry_run)
 
 
 async def _move(

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec.structs import replace
 
 from alerts_service.alerts.structs import NO_NUL, Alert, Note, Severity, Status
 from alerts_service.errors import ErrorResponse, Refusal
@@ -80,6 +81,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
     status: Annotated[int, Meta(examples=[201])]
     alert: Alert | UnsetType = UNSET
+    id: Annotated[UUID, Meta(description="Names the alert where `alert` is left out.")] | UnsetType = UNSET
     error: ErrorResponse | UnsetType = UNSET
     retry_after: (
         Annotated[int, Meta(description="Seconds; there where nothing was done for want of time.")] | UnsetType
@@ -91,11 +93,18 @@ class Results(Struct, frozen=True):
 
     results: list[Result]
 
+    def without_alerts(self) -> "Results":
+        """Name each alert by its `id` alone."""
+        return replace(self, results=[_without_alert(result) for result in self.results])
 
-class MoveResults(Struct, frozen=True):
+    def without_details(self) -> "Results":
+        """Leave out the details of errors too: they may quote what the client sent."""
+        return replace(self, results=[_without_detail(_without_alert(result)) for result in self.results])
+
+
+class MoveResults(Results, frozen=True):
     """What became of each item, in their order; with a filter, of the oldest that it found."""
 
-    results: list[Result]
     more: Annotated[
         bool,
         Meta(description="Whether to call again: the filter finds more than these 1,000, or some changed meanwhile."),
@@ -109,6 +118,14 @@ class LineResult(Struct, frozen=True, kw_only=True):
     id: UUID | UnsetType = UNSET
     error: ErrorResponse | UnsetType = UNSET
     retry_after: int | UnsetType = UNSET
+
+
+def _without_alert(result: Result) -> Result:
+    return result if result.alert is UNSET else replace(result, alert=UNSET, id=result.alert.id)
+
+
+def _without_detail(result: Result) -> Result:
+    return result if result.error is UNSET else replace(result, error=replace(result.error, detail=None))
 
 
 def failure(error: Exception) -> dict[str, Any]:

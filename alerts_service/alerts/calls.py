@@ -1,8 +1,10 @@
 """What the database is asked to do to alerts, whether one route asks for one or another for many."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from msgspec import Struct
 from uuid_utils.compat import uuid7
 
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
@@ -10,9 +12,17 @@ from alerts_service.database import Statement
 from alerts_service.errors import Conflict
 from alerts_service.requests import Request
 
+
+class Tenant(Struct, frozen=True):
+    """Whose an alert is."""
+
+    tenant_id: UUID
+
+
 CREATE = Statement("alerts/create", Recorded)
 CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert)
 GET = Statement("alerts/get", Alert)
+GET_TENANT = Statement("alerts/get_tenant", Tenant)
 MOVES: dict[Status, Statement[Alert]] = {
     "acknowledged": Statement("alerts/acknowledge", Alert),
     "resolved": Statement("alerts/resolve", Alert),
@@ -63,6 +73,21 @@ def move(
         "actor": request.actor,
         "request_id": request.id,
     }
+
+
+async def find_tenant(request: Request, ids: Sequence[UUID]) -> UUID | None:
+    """Find the tenant of the first of these alerts that exists."""
+    if not ids:
+        return None
+    # The first usually exists, and its lookup shares a statement with those of other requests.
+    first = await request.database.one_or_none(GET_TENANT, id=ids[0])
+    rest = [] if first else [{"id": id_} for id_ in dict.fromkeys(ids[1:])]
+    for row in (first, *await request.database.many(GET_TENANT, rest)):
+        if isinstance(row, Exception):
+            raise row
+        if row is not None:
+            return row.tenant_id
+    return None
 
 
 def unmoved(alert: Alert, to: Status, note: str | None) -> Alert:

@@ -13,7 +13,17 @@ from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 from msgspec import Raw
 
 from alerts_service import cursor as cursors
-from alerts_service.alerts.calls import CREATE, CREATE_DEDUPLICATED, GET, MOVES, created, creation, move, unmoved
+from alerts_service.alerts.calls import (
+    CREATE,
+    CREATE_DEDUPLICATED,
+    GET,
+    MOVES,
+    created,
+    creation,
+    find_tenant,
+    move,
+    unmoved,
+)
 from alerts_service.alerts.search_terms import compile_search_terms
 from alerts_service.alerts.structs import (
     MERGED_EXAMPLE,
@@ -192,7 +202,7 @@ class AlertsController(Controller):
         """From `triggered`. The same call again changes nothing and answers 200; with another note it is a conflict."""
         own = request.admit(tenant_id)
         move = _move(request, "acknowledged", alert_id, own, note=data.note)
-        return await once(request, tenant_id, move)
+        return await once(request, tenant_id, move, find_tenant=lambda: find_tenant(request, [alert_id]))
 
     @put(
         "/{alert_id:str}/resolve",
@@ -212,7 +222,7 @@ class AlertsController(Controller):
         """From `triggered` or `acknowledged`. The same call again answers 200; with another note it is a conflict."""
         own = request.admit(tenant_id)
         move = _move(request, "resolved", alert_id, own, note=data.note)
-        return await once(request, tenant_id, move)
+        return await once(request, tenant_id, move, find_tenant=lambda: find_tenant(request, [alert_id]))
 
 
 class InternalAlertsController(Controller):

@@ -26,8 +26,10 @@ class Admission:
         """Count anew, and admit the token's tenant, if there is one.
 
         Raises:
+            TokenRefused: the token has expired.
             TooManyRequests: it has called too often.
         """
+        self._request.check_token()
         self._refusals.clear()
         own = self._request.admit(None)
         if own is not None:

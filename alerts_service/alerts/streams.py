@@ -8,7 +8,7 @@ from alerts_service.alerts.bulk_structs import LineResult, failure
 from alerts_service.alerts.recording import Admission, Call, read, record, status
 from alerts_service.alerts.structs import Alert
 from alerts_service.database import AT_ONCE
-from alerts_service.errors import LineTooLong, OutcomeUnknown, Refusal, Unfinished
+from alerts_service.errors import LineTooLong, OutcomeUnknown, Refusal, TokenRefused, TooManyRequests, Unfinished
 from alerts_service.requests import Request
 from alerts_service.responses import encode_lines
 
@@ -28,7 +28,7 @@ async def record_lines(request: Request, admission: Admission | None) -> AsyncGe
             outcomes = await record(request, part)
             request.explain(outcomes)
             yield encode_lines([_answer(outcome) for outcome in outcomes])
-        if isinstance(part, LineTooLong):
+        if isinstance(part, (LineTooLong, TokenRefused)):
             yield encode_lines([LineResult(**failure(part))])
         elif part is not None and not isinstance(part, Unfinished):
             raise part
@@ -59,7 +59,7 @@ def _read(
     try:
         if admission is not None and not first:
             admission.begin()
-    except Refusal as refusal:
+    except TooManyRequests as refusal:
         return [refusal] * len(lines)
     return [read(request, line, admission) for line in lines]
 

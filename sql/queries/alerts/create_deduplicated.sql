@@ -2,6 +2,7 @@
 -- Those of one key are merged first, in the order of their places; all of them get the alert as it stands in the end,
 -- and it is a new one for the call whose id it has. A repeat raises the severity at most, and only then undoes an
 -- acknowledgment. Open alerts are locked in the order of their ids, as all changes lock them, and new ones come behind.
+-- The time is taken after these locks: an alert that was resolved while this waited ended before the new one began.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]
 -- $3 rule_name text[]
@@ -30,6 +31,23 @@ WITH asked AS MATERIALIZED (
         WITH ORDINALITY AS asked (id, tenant_id, rule_name, message, severity, dedup_key, actor, request_id, place)
     WINDOW whole_key AS (PARTITION BY tenant_id, dedup_key), key AS (whole_key ORDER BY place)
 ),
+open_alerts AS MATERIALIZED (
+    SELECT alerts.id
+    FROM asked
+    JOIN alerts
+        ON alerts.tenant_id = asked.tenant_id
+        AND alerts.dedup_key = asked.dedup_key
+        AND alerts.status <> 'resolved'
+    WHERE asked.number = 1
+    ORDER BY alerts.id
+    FOR UPDATE OF alerts
+),
+moment AS MATERIALIZED (
+    SELECT
+        clock_timestamp() AS seen_at,
+        count(*) AS locked
+    FROM open_alerts
+),
 merged AS (
     INSERT INTO alerts (
         id,
@@ -52,22 +70,16 @@ merged AS (
         message,
         highest_severity,
         'triggered',
-        now(),
-        now(),
+        seen_at,
+        seen_at,
         size,
         dedup_key,
         size,
-        now()
+        seen_at
     FROM asked
+    CROSS JOIN moment
     WHERE number = 1
     ORDER BY
-        (
-            SELECT alerts.id
-            FROM alerts
-            WHERE alerts.tenant_id = asked.tenant_id
-                AND alerts.dedup_key = asked.dedup_key
-                AND alerts.status <> 'resolved'
-        ),
         tenant_id,
         dedup_key
     ON CONFLICT (tenant_id, dedup_key) WHERE dedup_key IS NOT NULL AND status <> 'resolved' DO UPDATE
@@ -85,8 +97,8 @@ merged AS (
         acknowledgment_note = CASE
             WHEN severity_rank(excluded.severity) <= severity_rank(alerts.severity) THEN alerts.acknowledgment_note
         END,
-        updated_at = greatest(now(), alerts.updated_at + interval '1 microsecond'),
-        last_seen_at = greatest(now(), alerts.updated_at + interval '1 microsecond'),
+        updated_at = greatest(excluded.updated_at, alerts.updated_at + interval '1 microsecond'),
+        last_seen_at = greatest(excluded.updated_at, alerts.updated_at + interval '1 microsecond'),
         version = alerts.version + excluded.version,
         occurrences = alerts.occurrences + excluded.occurrences,
         previous_status = alerts.status,

@@ -1,4 +1,4 @@
--- Keep the first answers to keys, also in the place of ones that have expired, and forget ten others that have.
+-- Keep the first answers to keys, also in the place of ones that have expired.
 -- No row: there is an answer already, which nobody who holds the key meets.
 -- $1 tenant_id uuid[]
 -- $2 route text[]
@@ -20,25 +20,6 @@ WITH asked AS MATERIALIZED (
         body
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::integer[], $6::text[], $7::bytea[])
         WITH ORDINALITY AS asked (tenant_id, route, key, fingerprint, status, etag, body, place)
-),
-expired AS MATERIALIZED (
-    SELECT
-        tenant_id,
-        route,
-        key
-    FROM idempotency_keys
-    WHERE created_at <= now() - interval '24 hours'
-        AND (tenant_id, route, key) NOT IN (SELECT tenant_id, route, key FROM asked)
-    ORDER BY created_at
-    LIMIT 10
-    FOR UPDATE SKIP LOCKED
-),
-forgotten AS (
-    DELETE FROM idempotency_keys
-    USING expired
-    WHERE idempotency_keys.tenant_id = expired.tenant_id
-        AND idempotency_keys.route = expired.route
-        AND idempotency_keys.key = expired.key
 ),
 kept AS (
     INSERT INTO idempotency_keys (

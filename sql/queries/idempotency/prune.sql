@@ -1,0 +1,47 @@
+-- Delete the first 500 expired keys, of any tenants, or as many as have 16 MB of stored responses. One batch at a time;
+-- the next goes on from the last one's time, past what is dead already. A key that another transaction holds is skipped.
+-- No tenant: every process prunes for all of them.
+-- $1 since timestamptz[]?
+
+WITH locked AS MATERIALIZED (
+    SELECT
+        tenant_id,
+        route,
+        key,
+        created_at,
+        octet_length(body) AS size
+    FROM idempotency_keys
+    WHERE created_at <= now() - interval '24 hours'
+        AND created_at >= coalesce(($1::timestamptz[])[1], '-infinity')
+    ORDER BY created_at
+    LIMIT 500
+    FOR UPDATE SKIP LOCKED
+),
+expired AS MATERIALIZED (
+    SELECT
+        tenant_id,
+        route,
+        key
+    FROM (
+        SELECT
+            tenant_id,
+            route,
+            key,
+            sum(size) OVER (ORDER BY created_at, tenant_id, route, key) - size AS size_before
+        FROM locked
+    ) AS one
+    WHERE size_before < 16000000
+),
+deleted AS (
+    DELETE FROM idempotency_keys
+    USING expired
+    WHERE idempotency_keys.tenant_id = expired.tenant_id
+        AND idempotency_keys.route = expired.route
+        AND idempotency_keys.key = expired.key
+    RETURNING idempotency_keys.created_at
+)
+SELECT
+    1 AS place,
+    count(*) AS keys,
+    max(created_at) AS until
+FROM deleted;
