@@ -203,7 +203,13 @@ def test_an_address_that_cannot_be_listened_on(tmp_path: Path, host: str, reason
     """A taken port or a host that is not ours is one line, before a database is started or changed."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        ended = run(tmp_path, AS_ALERTS_HOST=host, AS_ALERTS_PORT=port, AS_ALERTS_DATA_DIR=str(tmp_path / "data"))
+        ended = run(
+            tmp_path,
+            AS_ALERTS_HOST=host,
+            AS_ALERTS_PORT=port,
+            AS_ALERTS_DATA_DIR=str(tmp_path / "data"),
+            AS_ALERTS_ALLOW_PUBLISHED_KEY="true",
+        )
     assert ended.returncode == 1
     assert f"AS_ALERTS_HOST, AS_ALERTS_PORT: cannot listen on {host}:{port}" in ended.stderr.splitlines()[-1]
     assert reason in ended.stderr

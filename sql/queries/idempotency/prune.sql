@@ -1,6 +1,5 @@
 -- Delete the first 500 expired keys, of any tenants, or as many as have 16 MB of stored responses. One batch at a time;
 -- the next goes on from the last one's time, past what is dead already. A key that another transaction holds is skipped.
--- No tenant: every process prunes for all of them.
 -- $1 since timestamptz[]?
 
 WITH locked AS MATERIALIZED (
