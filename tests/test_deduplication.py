@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import datetime
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -11,7 +10,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
-import msgspec
 import pytest
 
 from alerts_service.app import create_app
@@ -27,27 +25,7 @@ from tests.test_history import history, pages
 pytestmark = pytest.mark.anyio
 
 # Resolves an alert as the service does, but at the time of this statement, not of its transaction's begin.
-RESOLVE_LATE = """
-WITH resolved AS (
-    UPDATE alerts
-    SET status = 'resolved', resolved_at = moment, updated_at = moment, version = version + 1
-    FROM clock_timestamp() AS moment
-    WHERE id = $1
-    RETURNING id, tenant_id, version, resolved_at
-),
-logged AS (
-    INSERT INTO alert_events (alert_id, sequence, tenant_id, type, from_status, to_status, actor, occurred_at)
-    SELECT id, version, tenant_id, 'resolved', 'triggered', 'resolved', 'anonymous', resolved_at
-    FROM resolved
-),
-counted AS (
-    INSERT INTO alert_counts (tenant_id, lane, triggered, resolved)
-    SELECT tenant_id, -1, -1, 1
-    FROM resolved
-)
-SELECT resolved_at
-FROM resolved
-"""
+
 REPEATS = ["dedup_key", "occurrences", "first_seen_at", "last_seen_at"]
 
 
@@ -365,26 +343,31 @@ async def test_the_order_of_locks(settings: Settings, client: httpx.AsyncClient,
 async def test_a_new_alert_begins_after_the_end_of_the_one_before(
     settings: Settings, client: httpx.AsyncClient, tenant: UUID
 ) -> None:
-    """A create that waits while the open alert is resolved is later than that, in the alert and in the history."""
-    first = UUID((await report(client, tenant)).json()["id"])
-    resolver, observer = [await asyncpg.connect(settings.database_url) for _ in range(2)]
-    async with resolver.transaction():
-        await resolver.execute("SELECT FROM alerts WHERE id = $1 FOR UPDATE", first)
-        blocker = await resolver.fetchval("SELECT pg_backend_pid()")
-        waiting = asyncio.create_task(report(client, tenant))
+    """A list waits for one alert, and the next one is resolved meanwhile: the new alert of its key begins after that."""
+    held, resolved = [(await report(client, tenant, dedup_key=key)).json() for key in ("held", "resolved")]
+    holder, observer = [await asyncpg.connect(settings.database_url) for _ in range(2)]
+    items = [
+        {"tenant_id": str(tenant), "rule_name": "r", "message": "m", "dedup_key": key} for key in ("held", "resolved")
+    ]
+    async with holder.transaction():
+        await holder.execute("SELECT FROM alerts WHERE id = $1 FOR UPDATE", UUID(held["id"]))
+        blocker = await holder.fetchval("SELECT pg_backend_pid()")
+        waiting = asyncio.create_task(client.post("/alerts/bulk", json={"alerts": items}))
         blocked = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))"
         while not await observer.fetchval(blocked, blocker):
             assert not waiting.done()
-        resolved_at = await resolver.fetchval(RESOLVE_LATE, first)
-    created = await waiting
-    assert created.status_code == 201
-    assert msgspec.convert(created.json()["created_at"], datetime) >= resolved_at
+        resolved = (await move(client, resolved, "resolve")).json()
+    results = (await waiting).json()["results"]
+    assert [result["status"] for result in results] == [200, 201]
+    created = results[1]["alert"]
+    assert created["created_at"] > resolved["resolved_at"]
     events = (await client.get("/history", params={"tenant_id": str(tenant)})).json()
-    assert [event["type"] for event in events] == ["created", "resolved", "created"]
-    assert {created.json()[name] for name in ("created_at", "updated_at", "first_seen_at", "last_seen_at")} == {
-        events[2]["occurred_at"]
+    of_key = [event["type"] for event in events if event["alert_id"] in {created["id"], resolved["id"]}]
+    assert of_key == ["created", "resolved", "created"]
+    assert {created[name] for name in ("created_at", "updated_at", "first_seen_at", "last_seen_at")} == {
+        next(event["occurred_at"] for event in events if event["alert_id"] == created["id"])
     }
-    await resolver.close()
+    await holder.close()
     await observer.close()
 
 

@@ -2,7 +2,8 @@
 -- Those of one key are merged first, in the order of their places; all of them get the alert as it stands in the end,
 -- and it is a new one for the call whose id it has. A repeat raises the severity at most, and only then undoes an
 -- acknowledgment. Open alerts are locked in the order of their ids, as all changes lock them, and new ones come behind.
--- The time is taken after these locks: an alert that was resolved while this waited ended before the new one began.
+-- The clock is read for each row as it is inserted, behind the sort: rows before it may have waited for a lock, and an
+-- alert of the same key that was resolved meanwhile ended before the new one begins.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]
 -- $3 rule_name text[]
@@ -30,23 +31,6 @@ WITH asked AS MATERIALIZED (
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
         WITH ORDINALITY AS asked (id, tenant_id, rule_name, message, severity, dedup_key, actor, request_id, place)
     WINDOW whole_key AS (PARTITION BY tenant_id, dedup_key), key AS (whole_key ORDER BY place)
-),
-open_alerts AS MATERIALIZED (
-    SELECT alerts.id
-    FROM asked
-    JOIN alerts
-        ON alerts.tenant_id = asked.tenant_id
-        AND alerts.dedup_key = asked.dedup_key
-        AND alerts.status <> 'resolved'
-    WHERE asked.number = 1
-    ORDER BY alerts.id
-    FOR UPDATE OF alerts
-),
-moment AS MATERIALIZED (
-    SELECT
-        clock_timestamp() AS seen_at,
-        count(*) AS locked
-    FROM open_alerts
 ),
 merged AS (
     INSERT INTO alerts (
@@ -76,12 +60,29 @@ merged AS (
         dedup_key,
         size,
         seen_at
-    FROM asked
-    CROSS JOIN moment
-    WHERE number = 1
-    ORDER BY
-        tenant_id,
-        dedup_key
+    FROM (
+        SELECT
+            id,
+            tenant_id,
+            rule_name,
+            message,
+            highest_severity,
+            size,
+            dedup_key,
+            clock_timestamp() AS seen_at
+        FROM asked
+        WHERE number = 1
+        ORDER BY
+            (
+                SELECT alerts.id
+                FROM alerts
+                WHERE alerts.tenant_id = asked.tenant_id
+                    AND alerts.dedup_key = asked.dedup_key
+                    AND alerts.status <> 'resolved'
+            ),
+            tenant_id,
+            dedup_key
+    ) AS first
     ON CONFLICT (tenant_id, dedup_key) WHERE dedup_key IS NOT NULL AND status <> 'resolved' DO UPDATE
     SET severity = CASE
             WHEN severity_rank(excluded.severity) > severity_rank(alerts.severity) THEN excluded.severity
