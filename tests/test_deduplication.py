@@ -24,8 +24,6 @@ from tests.test_history import history, pages
 
 pytestmark = pytest.mark.anyio
 
-# Resolves an alert as the service does, but at the time of this statement, not of its transaction's begin.
-
 REPEATS = ["dedup_key", "occurrences", "first_seen_at", "last_seen_at"]
 
 
@@ -343,7 +341,7 @@ async def test_the_order_of_locks(settings: Settings, client: httpx.AsyncClient,
 async def test_a_new_alert_begins_after_the_end_of_the_one_before(
     settings: Settings, client: httpx.AsyncClient, tenant: UUID
 ) -> None:
-    """A list waits for one alert, and the next one is resolved meanwhile: the new alert of its key begins after that."""
+    """While a list waits for one alert the next one is resolved: the new alert of its key begins after that."""
     held, resolved = [(await report(client, tenant, dedup_key=key)).json() for key in ("held", "resolved")]
     holder, observer = [await asyncpg.connect(settings.database_url) for _ in range(2)]
     items = [
