@@ -62,7 +62,8 @@ def requesting(service: ServiceProcess, request: bytes, count: int) -> Iterator[
     sockets = []
     for _ in range(count):
         connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)  # the kernel's own are 64 KiB on loopback
         connection.settimeout(10)
         connection.connect(("127.0.0.1", int(service.url.rpartition(":")[2])))
         connection.sendall(request)
@@ -161,7 +162,7 @@ def test_a_bulk_call_of_a_thousand_large_alerts(service: ServiceProcess, tenant:
 
 
 def test_clients_that_read_too_slowly_are_disconnected(service: ServiceProcess, tenant: UUID) -> None:
-    """Reading something is not enough: a client that reads less than 64 KiB in each request timeout is cut off."""
+    """Reading something is not enough: a client that reads 40 KiB in each request timeout is cut off."""
     with service.client() as client:
         request = large_request(create_large(client, tenant))
     with returned(service, 24), bounded(service, 96), requesting(service, request, 6) as slow:
@@ -172,7 +173,7 @@ def test_clients_that_read_too_slowly_are_disconnected(service: ServiceProcess, 
             assert time.monotonic() < deadline
             for connection in slow:
                 with suppress(BlockingIOError, ConnectionResetError):
-                    connection.recv(4096, socket.MSG_DONTWAIT)
+                    connection.recv(8192, socket.MSG_DONTWAIT)
             time.sleep(0.2)
 
 
@@ -186,7 +187,7 @@ def test_a_client_that_reads_fast_enough_gets_its_response(service: ServiceProce
             some = connection.recv(64 * 1024)
             assert some
             response += some
-            time.sleep(0.2)
+            time.sleep(0.1)
     assert len(json.loads(response.partition(b"\r\n\r\n")[2])) == 12
 
 
@@ -240,12 +241,9 @@ def test_a_full_send_buffer_refuses_large_responses_only(settings: Settings, tmp
         assert client.post("/alerts/bulk/resolve", **keyed).headers["idempotent-replayed"] == "true"
 
 
-@pytest.mark.parametrize("path", ["/docs/static/swagger-ui-bundle.js", "/openapi.json", "/docs"])
-def test_clients_that_do_not_read_the_documentation(service: ServiceProcess, path: str) -> None:
-    with service.client() as client:
-        size = len(client.get(path).content)
-    request = f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
-    with returned(service, 48), bounded(service, 96), requesting(service, request, 200) as unread:
+def test_clients_that_do_not_read_a_file_of_the_documentation(service: ServiceProcess) -> None:
+    request = b"GET /docs/static/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n"
+    with returned(service, 48), bounded(service, 128), requesting(service, request, 200) as unread:
         for connection in unread:
             assert connection.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
-    assert size > 64 * 1024
+        wait_until(lambda: not clients(service), 10)  # each is cut off when it holds as much as it ever does
