@@ -15,7 +15,7 @@ Exception
     ├── LineTooLong          413  a line of a stream that nobody should hold
     ├── Unfinished           408  the body did not come to its end
     ├── TooManyRequests      429  this tenant or this service key has called too often
-    ├── Crowded              503  there is no room for this body beside the others, nor for the response
+    ├── Crowded              503  there is no room for this body, or for the response, beside the others
     ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
     ├── DatabaseBusy         503  the database had no time for this request
     ├── OutcomeUnknown       503  a change took too long, and may have been made all the same
@@ -164,7 +164,7 @@ class Unfinished(Refusal):
 
 
 class Crowded(Refusal):
-    """So much of other bodies is coming in that there is no room for this one, or going out for the response."""
+    """The process has no room for the body of this request, or for the response to it, beside the others."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
