@@ -9,7 +9,7 @@ from uuid import UUID
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 
-from alerts_service import errors, openapi, swagger_ui
+from alerts_service import allocator, errors, openapi, swagger_ui
 from alerts_service.alerts.bulk import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
@@ -24,7 +24,7 @@ from alerts_service.idempotency import REPLAYED
 from alerts_service.parameters import check_query
 from alerts_service.rates import limited_requests, limits_service_key
 from alerts_service.requests import Request
-from alerts_service.responses import JSONResponse
+from alerts_service.responses import JSONResponse, SendBuffer
 from alerts_service.retention import pruning
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.startup import served_database
@@ -51,6 +51,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
             gc.collect()
             gc.freeze()  # what the start made stays, so the collector need not look through it again and again
             gc.set_threshold(YOUNG_OBJECTS)
+            allocator.return_large_blocks()
 
         async with (
             served_database(settings, serve),
@@ -93,6 +94,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         request_class=Request if settings.rate_limit_tenant is None else limited_requests(settings.rate_limit_tenant),
     )
     app.state.database = database
+    app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
     openapi.correct(app, EXAMPLE, EVENT_EXAMPLE)
     return app
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
@@ -63,6 +63,7 @@ Ask: TypeAlias = "tuple[object, ...]"
 Found: TypeAlias = "asyncpg.Record | None"
 Outcome: TypeAlias = "asyncpg.Record | Exception | None"
 Row = TypeVar("Row", bound=Struct)
+Kept = TypeVar("Kept")
 
 CONNECT_SECONDS = 3.0
 
@@ -169,21 +170,29 @@ class Database:
             raise _fault(error, changes=committing) from error
 
     async def many(
-        self, statement: Statement[Row], calls: Sequence[Mapping[str, object]]
-    ) -> list[Row | Exception | None]:
-        """Run a statement for many calls of one caller, and return each one's row, None without one, or what failed.
+        self,
+        statement: Statement[Row],
+        calls: Sequence[Mapping[str, object]],
+        keep: Callable[[Row], Kept],
+        *,
+        at_once: int = AT_ONCE,
+    ) -> list[Kept | Exception | None]:
+        """Run a statement for many calls of one caller, and return what to keep of each row.
 
-        They leave a part at a time. When the database fails on all of one, those behind it are not tried. Callers take
-        turns by the tenant of the first of their calls.
+        That is None for a call without a row, and the exception for one that failed.
+
+        They leave a part at a time, and `keep` is applied to a part before the next one leaves: it bounds the memory
+        that large rows take. When the database fails on all of one, those behind it are not tried. Callers take turns
+        by the tenant of the first of their calls.
         """
         query = self._queries[statement.name]
         asks = [query.values(call) for call in calls]
         key = calls[0].get("tenant_id") if calls else None
-        outcomes: list[Outcome] = []
-        for start in range(0, len(asks), AT_ONCE):
+        outcomes: list[Kept | Exception | None] = []
+        for start in range(0, len(asks), at_once):
             deadline = asyncio.get_running_loop().time() + self._patience
-            part = await self._settle(key, query, asks[start : start + AT_ONCE], deadline)
-            outcomes += part
+            part = await self._settle(key, query, asks[start : start + at_once], deadline)
+            outcomes += [_kept(outcome, statement, keep) for outcome in part]
             unforeseen = [outcome for outcome in part if isinstance(outcome, Exception) and not _foreseen(outcome)]
             if unforeseen:
                 logger.error("Unforeseen error in %s", statement.name, exc_info=unforeseen[0])
@@ -191,8 +200,8 @@ class Database:
                 untried = DatabaseBusy("not tried, as the database failed on what came before it")
                 outcomes += [untried] * (len(asks) - len(outcomes))
                 break
-        outcomes = [_held_up(outcome) if isinstance(outcome, HELD_UP) else outcome for outcome in outcomes]
-        return [statement.row(*it[1:]) if isinstance(it, asyncpg.Record) else it for it in outcomes]
+            del part  # the next one may be as large
+        return outcomes
 
     async def _settle(self, key: object, query: Query, asks: Sequence[Ask], deadline: float) -> Sequence[Outcome]:
         """Send calls together; when nothing was done for all of them, in smaller parts, down to each alone.
@@ -249,16 +258,27 @@ class Transaction(Database):
         return None if record is None else statement.row(*record[1:])
 
     async def many(
-        self, statement: Statement[Row], calls: Sequence[Mapping[str, object]]
-    ) -> list[Row | Exception | None]:
-        """Run a statement for many calls and return each one's row, or None without one; what fails undoes them all."""
+        self,
+        statement: Statement[Row],
+        calls: Sequence[Mapping[str, object]],
+        keep: Callable[[Row], Kept],
+        *,
+        at_once: int = AT_ONCE,
+    ) -> list[Kept | Exception | None]:
+        """Run a statement for many calls and return what to keep of each one's row, or None without one.
+
+        What fails undoes them all.
+        """
         query = self._queries[statement.name]
         asks = [query.values(call) for call in calls]
-        if not asks:
-            return []
-        # All at once, for rows are locked in one order within a statement.
-        found = _placed(await self._connection.fetch(query.sql, *zip(*asks, strict=True)), len(asks))
-        return [None if record is None else statement.row(*record[1:]) for record in found]
+        if not query.shared:
+            at_once = max(1, len(asks))  # rows are locked in one order within a statement
+        kept: list[Kept | Exception | None] = []
+        for start in range(0, len(asks), at_once):
+            part = asks[start : start + at_once]
+            found = _placed(await self._connection.fetch(query.sql, *zip(*part, strict=True)), len(part))
+            kept += [_kept(record, statement, keep) for record in found]
+        return kept
 
 
 class AwaitedDatabase(Database):
@@ -277,9 +297,15 @@ class AwaitedDatabase(Database):
         raise DatabaseUnreachable
         yield self
 
-    async def many(self, _: object, calls: Sequence[object]) -> list[Any]:
+    async def many(self, _: object, calls: Sequence[object], *__: object, at_once: int = AT_ONCE) -> list[Any]:  # noqa: ARG002
         """Run nothing."""
         return [DatabaseUnreachable()] * len(calls)
+
+
+def _kept(outcome: Outcome, statement: Statement[Row], keep: Callable[[Row], Kept]) -> Kept | Exception | None:
+    if isinstance(outcome, asyncpg.Record):
+        return keep(statement.row(*outcome[1:]))
+    return _held_up(outcome) if isinstance(outcome, HELD_UP) else outcome
 
 
 def _foreseen(error: Exception) -> bool:

@@ -16,7 +16,7 @@ Exception
     ├── LineTooLong          413  a line of a stream that nobody should hold
     ├── Unfinished           408  the body did not come to its end
     ├── TooManyRequests      429  this tenant or this service key has called too often
-    ├── Crowded              503  there is no room for this body beside the others
+    ├── Crowded              503  there is no room for this body, or for the response, beside the others
     ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
     ├── DatabaseBusy         503  the database had no time for this request
     │   ├── StatementTimeout 503  a read took too long
@@ -24,7 +24,7 @@ Exception
     ├── OutcomeUnknown       503  a change took too long, and may have been made all the same
     └── Unhealthy            503  the health check's own answer
 
-HANDLERS turns these, Litestar's HTTP errors and everything unforeseen into an ErrorResponse.
+HANDLERS turns these, SendBufferFull, Litestar's HTTP errors and everything unforeseen into an ErrorResponse.
 """
 
 import logging
@@ -38,7 +38,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import Struct
 
 from alerts_service.complaints import about_parameters
-from alerts_service.responses import JSONResponse
+from alerts_service.responses import JSONResponse, SendBufferFull
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ AnyRequest = Request[Any, Any, Any]
 # Python's own words for a status change with its version.
 WORDS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
 DETAILS = {413: "a body may have 1 MiB"}
+SEND_BUFFER_FULL = "too many large responses wait for their clients to read them"
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -173,7 +174,7 @@ class Unfinished(Refusal):
 
 
 class Crowded(Refusal):
-    """So much of other bodies is coming in that there is no room for this one."""
+    """The process has no room for the body of this request, or for the response to it, beside the others."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
@@ -244,6 +245,13 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResp
     return _response(status, WORDS.get(status, status.phrase), DETAILS.get(status), headers)
 
 
+def _send_buffer_full(request: AnyRequest, _: SendBufferFull) -> Response[ErrorResponse]:
+    """Replace a response that has no room in the send buffer; a client may repeat a GET, but not a change."""
+    if request.method == "GET":
+        return refused(request, Crowded(SEND_BUFFER_FULL))
+    return refused(request, OutcomeUnknown(f"the request was carried out, but {SEND_BUFFER_FULL}"))
+
+
 def _unforeseen(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
     """Keep a traceback, SQL or a value from the database in the log: the caller learns nothing of it."""
     logger.error("Unforeseen error in %s %s", request.method, request.url.path, exc_info=error)
@@ -264,6 +272,7 @@ def _allowed(error: HTTPException) -> str:
 
 HANDLERS: ExceptionHandlersMap = {
     Refusal: refused,
+    SendBufferFull: _send_buffer_full,
     HTTPException: _http_error,
     Exception: _unforeseen,
 }

@@ -7,6 +7,7 @@ every body required where a note may be left out, and nothing about unknown fiel
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, get_args
 
@@ -36,6 +37,7 @@ from alerts_service import swagger_ui
 from alerts_service.errors import ErrorResponse
 from alerts_service.guards import SERVICE_KEY_HEADER
 from alerts_service.idempotency import KEY_PATTERN, REPLAYED
+from alerts_service.responses import JSONResponse, encode
 
 ERRORS = {
     401: "The internal service key is missing or wrong",
@@ -332,7 +334,13 @@ def _without_null(schema: Any) -> Any:
     return schema
 
 
-@get("/openapi.json", include_in_schema=False, sync_to_thread=False)
-def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
+@get("/openapi.json", include_in_schema=False, sync_to_thread=False, response_class=JSONResponse)
+def openapi_json(request: Request[Any, Any, Any]) -> msgspec.Raw:
     """The document itself."""
-    return request.app.openapi_schema.to_schema()
+    return _document(request.app)
+
+
+@lru_cache(maxsize=1)
+def _document(app: Litestar) -> msgspec.Raw:
+    """Encode the document once: to put it together takes 60 ms."""
+    return msgspec.Raw(encode(app.openapi_schema.to_schema()))

@@ -6,6 +6,7 @@ and leaves out the body of a request that offers to go over to another protocol,
 
 import asyncio
 import re
+import socket
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal, cast
@@ -23,6 +24,12 @@ MAX_WAITING = 100  # requests of a connection behind the one that is being answe
 LAST_REQUEST_SECONDS = 0.5  # for a request that was on its way when the service was told to stop
 LINGER_SECONDS = 1.0  # for a caller that still writes to come to read the answer
 MAX_DROPPED = 1024 * 1024  # bytes that it may write meanwhile
+MIN_READ_BYTES = 64 * 1024  # that a client must read in each request timeout while a response is unread
+
+# How many bytes the kernel takes beyond those that the network has room for. Without the limit it takes some MiB, and
+# more only when a third of them are sent: then a slow client cannot be told from one that reads nothing.
+MAX_UNSENT_BYTES = 32 * 1024
+TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS have it
 
 UPGRADE = re.compile(rb"\bupgrade\b", re.IGNORECASE)
 
@@ -72,6 +79,8 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Wait for the first byte as long as for the last."""
         super().connection_made(transport)
+        if TCP_NOTSENT_LOWAT is not None and (connection := transport.get_extra_info("socket")) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
         self._begin("blank")
         self._watch(self._request_timeout)
 
@@ -83,13 +92,13 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Look after a while whether the caller reads at all."""
+        """Check after a while whether the client reads fast enough."""
         super().pause_writing()
         self._expect_a_reader()
 
     def resume_writing(self) -> None:
-        """The caller reads."""
-        if self._reader is not None:
+        """Let the client take its time until writing pauses again, unless this is the end of the connection."""
+        if self._reader is not None and not self.transport.is_closing():
             self._reader.cancel()
         super().resume_writing()
 
@@ -242,19 +251,22 @@ class Protocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _expect_a_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
         unread = self.transport.get_write_buffer_size()
         self._reader = self.loop.call_later(self._request_timeout, self._look_for_a_reader, unread)
 
     def _look_for_a_reader(self, unread: int) -> None:
-        if self.transport.get_write_buffer_size() < unread:
+        """Close the connection if the client has read less than the minimum of what was unread."""
+        if unread - self.transport.get_write_buffer_size() >= MIN_READ_BYTES:
             self._expect_a_reader()
         else:
             self.transport.abort()
 
     def _end_unread(self) -> None:
-        """Cut off a caller that has not read the last answer after a while."""
+        """Expect the client to read the last response of the connection, too."""
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
-            self._reader = self.loop.call_later(self._request_timeout, self.transport.abort)
+            self._expect_a_reader()
 
     def _waits_for_us(self) -> bool:
         if self.pipeline or (self.flow.read_paused and not self._deaf):

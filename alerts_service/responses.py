@@ -4,8 +4,8 @@ Litestar's own response merges headers, cookies, encoders and background tasks t
 about half of what a request costs it.
 """
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 import litestar
@@ -18,8 +18,42 @@ CONTENT_TYPE = (b"content-type", b"application/json")
 
 LINES_TYPE = (b"content-type", b"application/x-ndjson")
 
+# A body above this size is sent in pieces, so that the server sends the next one when the client has read the last.
+PIECE_BYTES = 64 * 1024
+
 encode = msgspec.json.Encoder().encode
 encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class SendBufferFull(Exception):
+    """The response bodies that this process holds for its clients leave no room for another."""
+
+
+class SendBuffer:
+    """Counts the bytes of the response bodies above 64 KiB that this process holds until they are sent."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another body."""
+        return self._free <= 0
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count a body while the block sends it. The last body to find room may exceed the limit by its own size.
+
+        Raises:
+            SendBufferFull: there is no room left.
+        """
+        if self.full:
+            raise SendBufferFull
+        self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
 
 
 class JSONResponse(litestar.Response[T]):
@@ -39,12 +73,25 @@ class JSONResponse(litestar.Response[T]):
         for name, value in self.headers.items():
             headers.append((name.lower().encode(), value.encode()))
         status = self.status_code or status_code or 200
+        if len(body) > PIECE_BYTES:
+            return _in_pieces(status, headers, body)
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
         return answer
+
+
+def _in_pieces(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Any:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
+        with scope["litestar_app"].state.send_buffer.holding(len(body)):
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            for start in range(0, len(body), PIECE_BYTES):
+                end = start + PIECE_BYTES
+                await send({"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)})
+
+    return answer
 
 
 class LinesResponse(litestar.Response[T]):

@@ -39,6 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     pool_timeout: Seconds = field(name="AS_ALERTS_POOL_TIMEOUT", default=2.0)
     statement_timeout: Seconds = field(name="AS_ALERTS_STATEMENT_TIMEOUT", default=5.0)
     request_timeout: Seconds = field(name="AS_ALERTS_REQUEST_TIMEOUT", default=10.0)
+    send_buffer_mib: Annotated[int, Meta(ge=1, le=65536)] = field(name="AS_ALERTS_SEND_BUFFER_MIB", default=128)
     shutdown_timeout: Annotated[int, Meta(ge=1, le=3600)] = field(name="AS_ALERTS_SHUTDOWN_TIMEOUT", default=10)
     retention_days: Annotated[int, Meta(ge=1, le=36500)] | None = field(name="AS_ALERTS_RETENTION_DAYS", default=None)
     rate_limit_tenant: Annotated[str, Meta(pattern=RATE)] | None = field(

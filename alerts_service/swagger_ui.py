@@ -11,7 +11,10 @@ from litestar import Request, Response, Router
 from litestar.datastructures import CacheControlHeader
 from litestar.exceptions import NotFoundException
 from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.response.file import async_file_iterator
 from litestar.static_files import create_static_files_router
+
+from alerts_service.responses import PIECE_BYTES
 
 STATIC = "/docs/static"
 INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<text>.+?)</script>", re.DOTALL)
@@ -34,7 +37,13 @@ PLUGIN = SwaggerRenderPlugin(
 def files() -> Router:
     """Serve Swagger UI's own files; the package is only looked for, its Python is never run."""
     folder = distribution("swagger-ui-py").locate_file("swagger_ui/static")
-    return create_static_files_router(STATIC, [Path(str(folder))], cache_control=CACHE_CONTROL, include_in_schema=False)
+    return create_static_files_router(
+        STATIC,
+        [Path(str(folder))],
+        cache_control=CACHE_CONTROL,
+        include_in_schema=False,
+        after_request=_read_in_pieces,
+    )
 
 
 def pages() -> Router:
@@ -46,6 +55,13 @@ def pages() -> Router:
         before_request=_only_known_pages,
         after_request=_guard_page,
     )
+
+
+async def _read_in_pieces(response: Any) -> Any:
+    """Hold little of a file for a client that does not read it: Litestar reads files by the MiB."""
+    response.chunk_size = PIECE_BYTES
+    response.iterator = async_file_iterator(response.file_path, PIECE_BYTES, response.adapter)
+    return response
 
 
 async def _guard_page(response: Response[bytes]) -> Response[bytes]:

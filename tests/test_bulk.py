@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import statistics
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,11 +18,15 @@ from alerts_service.app import create_app
 from alerts_service.exchange import Service
 from alerts_service.migrations import migrate
 from alerts_service.settings import Settings
+from tests.asgi import Input, answer
 from tests.calls import assert_error, create, move
 from tests.conftest import KEY, client_of, open_database
 from tests.test_tokens import SECRET, bearer, token
 
 pytestmark = pytest.mark.anyio
+
+MIB = 1024 * 1024
+LARGE_TEXT = "\N{GRINNING FACE}" * 10_000
 
 GOOD = {"tenant_id": str(UUID(int=0)), "rule_name": "r", "message": "m"}
 
@@ -186,6 +191,119 @@ async def test_each_is_moved_as_alone(client: httpx.AsyncClient, tenant: UUID) -
     assert results[2]["error"] == {"error": "Validation error", "detail": "id: Invalid UUID"}
     for place, alert in ((0, done), (5, {"id": ids[5]}), (6, other)):
         assert results[place]["error"] == (await move(client, alert, "acknowledge", "on it")).json()
+
+
+def assert_whole_up_to_4_mib(answer: dict[str, Any], count: int) -> None:
+    """Whole alerts come first, as many as have 4 MiB and a few more, then ids."""
+    results = answer["results"]
+    whole = [result for result in results if "alert" in result]
+    assert len(results) == count
+    assert results[: len(whole)] == whole
+    assert 4 * MIB < len(json.dumps(whole, ensure_ascii=False).encode()) < 6 * MIB
+    assert {frozenset(result) for result in results[len(whole) :]} == {frozenset({"status", "id"})}
+
+
+async def test_an_id_that_comes_several_times_is_changed_once(
+    client: httpx.AsyncClient, app: Service, tenant: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [await create(client, tenant) for _ in range(2)]
+    ids = [first["id"], second["id"], first["id"].upper(), first["id"]]
+    counts = []
+
+    async def many(statement: Any, calls: Any, *rest: Any, **named: Any) -> Any:
+        counts.append((statement.name, len(calls)))
+        return await original(statement, calls, *rest, **named)
+
+    original = app.state.database.many
+    monkeypatch.setattr(app.state.database, "many", many)
+    results = (await change(client, "resolve", ids=ids, note="x"))["results"]
+    assert counts == [("alerts/resolve", 2), ("alerts/get", 0)]
+    assert [result["alert"]["id"] for result in results] == [first["id"], second["id"], first["id"], first["id"]]
+    assert results[0] == results[2] == results[3]
+    events = (await client.get(f"/alerts/{first['id']}/history")).json()
+    assert [event["type"] for event in events] == ["created", "resolved"]
+
+
+@pytest.mark.parametrize("route", MOVES)
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_results_of_ids_hold_whole_alerts_up_to_4_mib(
+    client: httpx.AsyncClient, tenant: UUID, route: str, *, dry_run: bool, keyed: bool
+) -> None:
+    alert = await create(client, tenant, message=LARGE_TEXT)
+    await move(client, alert, "acknowledge", LARGE_TEXT)
+    said = {"ids": [alert["id"]] * 999 + ["x"], "dry_run": dry_run, "note": LARGE_TEXT}
+    headers = {"x-service-key": KEY, **({"Idempotency-Key": str(tenant)} if keyed else {})}
+    answer = (await client.post(route, json=said, headers=headers)).json()
+    assert answer["results"].pop()["status"] == 422
+    assert_whole_up_to_4_mib(answer, 999)
+    assert answer["results"][-1] == {"status": 200, "id": alert["id"]}
+
+
+async def test_results_of_a_filter_hold_whole_alerts_up_to_4_mib(client: httpx.AsyncClient, tenant: UUID) -> None:
+    made = await record(client, *(body(tenant, "m") for _ in range(100)))
+    ids = [result["alert"]["id"] for result in made]
+    await change(client, "acknowledge", ids=ids[:60], note=LARGE_TEXT)
+    created = [(await create(client, tenant, message=LARGE_TEXT))["id"] for _ in range(60)]
+    for dry_run in (True, False):
+        asked = {"tenant_id": str(tenant)}
+        answer = await change(client, "resolve", filter=asked, dry_run=dry_run, note=LARGE_TEXT)
+        results = answer["results"]
+        assert len(results) == 160
+        assert [result["alert"]["id"] if "alert" in result else result["id"] for result in results] == ids + created
+        assert len(json.dumps(answer, ensure_ascii=False).encode()) < 6 * MIB
+        assert results[-1] == {"status": 200, "id": created[-1]}
+    assert (await client.get(f"/stats/{tenant}")).json()["resolved"] == 160
+
+
+@pytest.mark.parametrize("route", ["/alerts/bulk", "/internal/alerts/bulk"])
+async def test_results_of_repeats_hold_whole_alerts_up_to_4_mib(
+    client: httpx.AsyncClient, tenant: UUID, route: str
+) -> None:
+    alert = await create(client, tenant, message=LARGE_TEXT, dedup_key="k")
+    await move(client, alert, "acknowledge", LARGE_TEXT)
+    alerts = [body(tenant, dedup_key="k")] * 999 + [body(tenant)]
+    response = await client.post(route, json={"alerts": alerts}, headers={"x-service-key": KEY})
+    assert_whole_up_to_4_mib(response.json(), 1000)
+    assert statuses(response.json()["results"]) == [200] * 999 + [201]
+    assert (await client.get(f"/alerts/{alert['id']}")).json()["occurrences"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "count"),
+    [
+        ({"severity": "odd"}, {"severity": "low"}, 1000),
+        ({"rule_name": ""}, {}, 1000),
+        ({"unknown": 1}, {}, 1000),
+        ({"message": "m" * 10_001}, {"message": "m" * 10_000}, 100),
+    ],
+)
+async def test_an_invalid_item_costs_about_as_much_as_a_valid_one(
+    client: httpx.AsyncClient, tenant: UUID, wrong: dict[str, Any], right: dict[str, Any], count: int
+) -> None:
+    async def cost(fields: dict[str, Any]) -> float:
+        content = json.dumps({"alerts": [{**body(tenant), **fields}] * count})
+        started = time.process_time()
+        assert (await client.post("/alerts/bulk", content=content)).status_code == 200
+        return time.process_time() - started
+
+    ratios = [await cost(wrong) / await cost(right) for _ in range(5)]
+    assert statistics.median(ratios) < 1.5
+
+
+async def test_an_invalid_line_costs_about_as_much_as_a_valid_one(app: Service, tenant: UUID) -> None:
+    headers = [(b"content-type", b"application/x-ndjson")]
+
+    async def cost(line: object) -> float:
+        lines = json.dumps(line).encode() + b"\n"
+        request = Input("POST", b"/alerts/bulk", b"", headers, lines * 2000)
+        started = time.process_time()
+        _, _, results = await answer(app, request)
+        assert results.count(b"\n") == 2000
+        return time.process_time() - started
+
+    ratios = [await cost(body(tenant, severity="odd")) / await cost(body(tenant)) for _ in range(5)]
+    assert statistics.median(ratios) < 1.5
 
 
 async def test_of_one_tenant(client: httpx.AsyncClient, tenant: UUID) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import re
+import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -103,6 +104,15 @@ async def test_head_is_get_without_a_body(app: Service, client: httpx.AsyncClien
     assert (head.status_code, head.content) == (200, b"")
     for header in ("content-type", "content-length"):
         assert head.headers[header] == get.headers[header]
+
+
+async def test_the_openapi_document_is_put_together_once(client: httpx.AsyncClient) -> None:
+    async def cost() -> float:
+        started = time.process_time()
+        assert (await client.get("/openapi.json")).status_code == 200
+        return time.process_time() - started
+
+    assert statistics.median([await cost() for _ in range(5)]) < 0.015
 
 
 async def test_head_of_what_is_not_there(client: httpx.AsyncClient) -> None:

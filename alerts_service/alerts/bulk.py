@@ -1,6 +1,6 @@
 """Many alerts in one request, each judged by itself: recording them, and moving them on."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -10,21 +10,43 @@ import msgspec
 from litestar import Controller, Response, post
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from alerts_service.alerts.bulk_structs import CreateAlerts, Filter, MoveAlerts, MoveResults, Result, Results, failure
+from alerts_service.alerts.bulk_structs import (
+    CreateAlerts,
+    Filter,
+    MoveAlerts,
+    MoveResults,
+    Result,
+    Results,
+    WholeAlerts,
+    encode_results,
+    failure,
+    result,
+)
 from alerts_service.alerts.calls import GET, MOVES, created, find_tenant, move, unmoved
 from alerts_service.alerts.controller import Owner
 from alerts_service.alerts.recording import Admission, Call, read, record, status
 from alerts_service.alerts.streams import record_lines
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
 from alerts_service.database import Statement
-from alerts_service.errors import AlertNotFound, Conflict, Invalid, Refusal, TooManyRequests
+from alerts_service.errors import (
+    SEND_BUFFER_FULL,
+    AlertNotFound,
+    Conflict,
+    Crowded,
+    Invalid,
+    Refusal,
+    TooManyRequests,
+)
 from alerts_service.idempotency import HEADER as IDEMPOTENCY_KEY
 from alerts_service.idempotency import once
 from alerts_service.openapi import errors
 from alerts_service.requests import Request, decoder_for
 from alerts_service.responses import JSONResponse, LinesResponse
+
+# Alerts that one statement looks up: each may have 120 kB.
+LOOKED_UP_AT_ONCE = 50
 
 TAKES_LINES = {"takes_lines": CreateAlert}
 STREAM = CreateAlerts(alerts=[])
@@ -58,6 +80,8 @@ class BulkController(Controller):
     async def create_alerts(self, request: Request, data: JSONBody[CreateAlerts] = STREAM) -> Response[Results]:
         """Up to 1,000, each judged by itself and answered in their order; an alert with 201 is committed.
 
+        The results hold whole alerts up to 4 MiB. Behind that a result has the `id` of its alert in place of `alert`.
+
         As `application/x-ndjson`, an alert a line, there may be any number: the answers come as a stream too, a line
         each, while the lines come in. Read them meanwhile. When the token expires, the next lines are answered by one
         line with status 401, and the stream ends.
@@ -75,7 +99,11 @@ class BulkController(Controller):
     async def acknowledge_alerts(
         self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
     ) -> Response[MoveResults]:
-        """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are still triggered."""
+        """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are still triggered.
+
+        An id that comes several times is changed once, and each of its results is the same. The results hold whole
+        alerts up to 4 MiB. Behind that a result has the `id` of its alert in place of `alert`.
+        """
         tenant = request.admit(_named(request, data, tenant_id))
         return await _move_once(request, "acknowledged", data, tenant_id, tenant)
 
@@ -89,7 +117,11 @@ class BulkController(Controller):
     async def resolve_alerts(
         self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
     ) -> Response[MoveResults]:
-        """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are not resolved yet."""
+        """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are not resolved yet.
+
+        An id that comes several times is changed once, and each of its results is the same. The results hold whole
+        alerts up to 4 MiB. Behind that a result has the `id` of its alert in place of `alert`.
+        """
         tenant = request.admit(_named(request, data, tenant_id))
         return await _move_once(request, "resolved", data, tenant_id, tenant)
 
@@ -150,14 +182,25 @@ async def _create(request: Request, data: CreateAlerts, admission: Admission | N
         admission.begin()
     if not data.alerts:
         return LinesResponse(record_lines(request, admission))
+    _check_send_buffer(request)
     calls = [read(request, item, admission) for item in data.alerts]
     if request.values(IDEMPOTENCY_KEY):
         for call in calls:
             if isinstance(call, TooManyRequests):
                 raise call  # a first answer is kept: what only has to wait must not become one
-    outcomes = await record(request, calls)
+    outcomes = await record(request, calls, WholeAlerts())
     request.explain(outcomes)
-    return JSONResponse(Results([_recorded(outcome) for outcome in outcomes]))
+    return JSONResponse(Results(encode_results(map(_recorded, outcomes))))
+
+
+def _check_send_buffer(request: Request) -> None:
+    """Refuse a request whose response may be large before anything is changed.
+
+    Raises:
+        Crowded: there is no room for its response.
+    """
+    if request.app.state.send_buffer.full:
+        raise Crowded(SEND_BUFFER_FULL)
 
 
 async def _tenant_of_items(items: Sequence[Raw]) -> UUID | None:
@@ -176,7 +219,7 @@ def _recorded(outcome: tuple[Call, Any] | Exception) -> Result:
     call, row = outcome
     if isinstance(row, Recorded):
         return Result(status=HTTPStatus.CREATED, alert=created(call, row))
-    return Result(status=status(call, row), alert=row)
+    return result(status(call, row), row)
 
 
 def _named(request: Request, data: MoveAlerts, tenant_id: UUID | None) -> UUID | None:
@@ -207,23 +250,24 @@ async def _move(
     request: Request, to: Status, data: MoveAlerts, named: UUID | None, tenant_id: UUID | None
 ) -> Response[MoveResults]:
     """Move on what is asked for, of the tenant that was admitted."""
+    _check_send_buffer(request)
     outcomes: list[Any] = []
     more = False
     if data.ids is not UNSET:
         ids = [_read_id(item) for item in data.ids]
-        asked = [id_ for id_ in ids if not isinstance(id_, Exception)]
+        distinct = list(dict.fromkeys(id_ for id_ in ids if not isinstance(id_, Exception)))
         move_on = _preview if data.dry_run else _change
-        alerts = iter(await move_on(request, to, asked, tenant_id, data.note))
-        outcomes = [id_ if isinstance(id_, Exception) else next(alerts) for id_ in ids]
+        alerts = dict(zip(distinct, await move_on(request, to, distinct, tenant_id, data.note), strict=True))
+        outcomes = [id_ if isinstance(id_, Exception) else alerts[id_] for id_ in ids]
     elif data.filter is not UNSET and named in {None, data.filter.tenant_id}:
         found, more = await _find(request, to, data.filter, tenant_id)
         if data.dry_run:
-            outcomes = await _look(request, [id_ for id_, _ in found], tenant_id)
+            outcomes = await _look(request, [id_ for id_, _ in found], tenant_id, lambda alert: alert)
         else:
             outcomes = await _change_found(request, to, found, tenant_id, data.note)
             more = more or len(outcomes) < len(found)
     request.explain(outcomes)
-    return JSONResponse(MoveResults([_moved(outcome) for outcome in outcomes], more))
+    return JSONResponse(MoveResults(encode_results(map(_moved, outcomes)), more))
 
 
 def _read_id(item: Raw) -> UUID | Refusal:
@@ -250,58 +294,70 @@ async def _find(
     return FOUND.decode(found.alerts), found.more
 
 
-async def _look(request: Request, ids: Sequence[UUID], tenant_id: UUID | None) -> list[Alert | Exception]:
-    found = await request.database.many(GET, [{"id": id_, "tenant_id": tenant_id} for id_ in ids])
-    return [AlertNotFound() if alert is None else alert for alert in found]
+async def _look(
+    request: Request,
+    ids: Sequence[UUID],
+    tenant_id: UUID | None,
+    judge: Callable[[Alert], Alert | Exception | UnsetType],
+) -> list[Any]:
+    """Look up alerts, and return what `judge` makes of each: of many large alerts that are kept, the ids."""
+    whole = WholeAlerts()
+
+    def keep(alert: Alert) -> Alert | UUID | Exception | UnsetType:
+        outcome = judge(alert)
+        return whole(outcome) if isinstance(outcome, Alert) else outcome
+
+    calls = [{"id": id_, "tenant_id": tenant_id} for id_ in ids]
+    found = await request.database.many(GET, calls, keep, at_once=LOOKED_UP_AT_ONCE)
+    return [AlertNotFound() if outcome is None else outcome for outcome in found]
 
 
 async def _preview(
     request: Request, to: Status, ids: Sequence[UUID], tenant_id: UUID | None, note: str | None
-) -> list[Alert | Exception]:
+) -> list[Alert | UUID | Exception]:
     """Look at alerts that would move, and judge those that would not as the move does."""
     ahead = {"triggered", "acknowledged"} if to == "resolved" else {"triggered"}
-    return [
-        alert if isinstance(alert, Alert) and alert.status in ahead else _stand(alert, to, note)
-        for alert in await _look(request, ids, tenant_id)
-    ]
+    return await _look(
+        request, ids, tenant_id, lambda alert: alert if alert.status in ahead else _stand(alert, to, note)
+    )
 
 
 async def _change(
     request: Request, to: Status, ids: Sequence[UUID], tenant_id: UUID | None, note: str | None
-) -> list[Alert | Exception]:
+) -> list[Alert | UUID | Exception]:
     """Move alerts on, and look at those that did not move as the single route does."""
+
+    def judge(alert: Alert) -> Alert | Exception | UnsetType:
+        """Return UNSET for an alert to be moved again: a repeat that came in between has triggered it."""
+        return UNSET if to == "acknowledged" and alert.status == "triggered" else _stand(alert, to, note)
+
     calls = [move(request, id_, tenant_id, note=note) for id_ in ids]
-    changed = await request.database.many(MOVES[to], calls)
+    changed = await request.database.many(MOVES[to], calls, WholeAlerts())
     left = [id_ for id_, alert in zip(ids, changed, strict=True) if alert is None]
-    looked = dict(zip(left, await _look(request, left, tenant_id), strict=True))
-    again = [id_ for id_, alert in looked.items() if to == "acknowledged" and _is_triggered(alert)]
-    if again:  # by repeats that came in between
+    looked = dict(zip(left, await _look(request, left, tenant_id, judge), strict=True))
+    again = [id_ for id_, outcome in looked.items() if outcome is UNSET]
+    if again:
         looked.update(zip(again, await _change(request, to, again, tenant_id, note), strict=True))
-    return [_stand(looked[id_], to, note) if alert is None else alert for id_, alert in zip(ids, changed, strict=True)]
+    return [looked[id_] if alert is None else alert for id_, alert in zip(ids, changed, strict=True)]
 
 
 async def _change_found(
     request: Request, to: Status, found: Sequence[tuple[UUID, str]], tenant_id: UUID | None, note: str | None
-) -> list[Alert | Exception]:
+) -> list[Alert | UUID | Exception]:
     """Move on what is still as it was found; of what has changed meanwhile the filter may no longer be true."""
     calls = [move(request, id_, tenant_id, note=note, if_match=f'"{changed_at}"') for id_, changed_at in found]
-    return [alert for alert in await request.database.many(MOVES[to], calls) if alert is not None]
+    changed = await request.database.many(MOVES[to], calls, WholeAlerts())
+    return [alert for alert in changed if alert is not None]
 
 
-def _is_triggered(alert: Alert | Exception) -> bool:
-    return isinstance(alert, Alert) and alert.status == "triggered"
-
-
-def _stand(alert: Alert | Exception, to: Status, note: str | None) -> Alert | Exception:
-    if isinstance(alert, Exception):
-        return alert
+def _stand(alert: Alert, to: Status, note: str | None) -> Alert | Exception:
     try:
         return unmoved(alert, to, note)
     except Conflict as refusal:
-        return refusal
+        return refusal.with_traceback(None)  # which would hold on to the alert
 
 
-def _moved(outcome: Alert | Exception) -> Result:
+def _moved(outcome: Alert | UUID | Exception) -> Result:
     if isinstance(outcome, Exception):
         return Result(**failure(outcome))
-    return Result(status=HTTPStatus.OK, alert=outcome)
+    return result(HTTPStatus.OK, outcome)

@@ -1,20 +1,28 @@
 """What goes in and out of the bulk routes."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from http import HTTPStatus
+from itertools import islice
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
+import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from alerts_service.alerts.structs import NO_NUL, Alert, Note, Severity, Status
 from alerts_service.errors import ErrorResponse, Refusal
+from alerts_service.responses import encode
 
 MOST = 1000
+MAX_WHOLE_BYTES = 4 * 1024 * 1024
 TENANT = "123e4567-e89b-12d3-a456-426614174000"
 RuleName = Annotated[str, Meta(min_length=1, max_length=255, pattern=NO_NUL, examples=["missed_call"])]
 Moment = Annotated[datetime, Meta(tz=True)]
+
+# Measured for 1,000 results, of 45 ms for the whole call: all at once 0.49 ms, ten at a time 0.65, one by one 0.9.
+ENCODED_AT_ONCE = 10
 
 
 class CreateAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +85,10 @@ class MoveAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What became of one item: what it would have been answered if it had come alone."""
+    """What became of one item: what it would have been answered if it had come alone.
+
+    Alerts are whole up to 4 MiB of results; behind that `id` takes the place of `alert`.
+    """
 
     status: Annotated[int, Meta(examples=[201])]
     alert: Alert | UnsetType = UNSET
@@ -95,11 +106,14 @@ class Results(Struct, frozen=True):
 
     def without_alerts(self) -> "Results":
         """Name each alert by its `id` alone."""
-        return replace(self, results=[_without_alert(result) for result in self.results])
+        return replace(self, results=[_without_alert(result) for result in self._decoded()])
 
     def without_details(self) -> "Results":
         """Leave out the details of errors too: they may quote what the client sent."""
-        return replace(self, results=[_without_detail(_without_alert(result)) for result in self.results])
+        return replace(self, results=[_without_detail(_without_alert(result)) for result in self._decoded()])
+
+    def _decoded(self) -> list[Result]:
+        return msgspec.json.decode(encode(self.results), type=list[Result])  # which may be Raw
 
 
 class MoveResults(Results, frozen=True):
@@ -126,6 +140,42 @@ def _without_alert(result: Result) -> Result:
 
 def _without_detail(result: Result) -> Result:
     return result if result.error is UNSET else replace(result, error=replace(result.error, detail=None))
+
+
+class WholeAlerts:
+    """Keeps alerts whole up to 4 MiB of text, and only the ids of those behind them, to bound the memory of a call.
+
+    As JSON is no shorter than its texts, `encode_results` leaves these alerts out in any case.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_WHOLE_BYTES
+
+    def __call__(self, alert: Alert) -> Alert | UUID:
+        """Return the alert, or its id."""
+        if self._left <= 0:
+            return alert.id
+        self._left -= len(alert.message) + len(alert.acknowledgment_note or "") + len(alert.resolution_note or "")
+        return alert
+
+
+def result(status: HTTPStatus, alert: Alert | UUID) -> Result:
+    """Make the result of an item that was carried out."""
+    return Result(status=status, id=alert) if isinstance(alert, UUID) else Result(status=status, alert=alert)
+
+
+def encode_results(results: Iterable[Result]) -> Any:
+    """Encode the list of a bulk response; behind 4 MiB, ids take the place of alerts."""
+    body = bytearray(b"[]")
+    remaining = iter(results)
+    while run := list(islice(remaining, ENCODED_AT_ONCE)):
+        if len(body) > MAX_WHOLE_BYTES:
+            run = [
+                Result(status=each.status, id=each.alert.id) if isinstance(each.alert, Alert) else each for each in run
+            ]
+        body[-1:] = b"," if len(body) > len("[]") else b""
+        body += memoryview(encode(run))[1:]
+    return Raw(body)
 
 
 def failure(error: Exception) -> dict[str, Any]:

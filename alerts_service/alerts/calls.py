@@ -1,6 +1,7 @@
 """What the database is asked to do to alerts, whether one route asks for one or another for many."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -81,12 +82,15 @@ async def find_tenant(request: Request, ids: Sequence[UUID]) -> UUID | None:
         return None
     # The first usually exists, and its lookup shares a statement with those of other requests.
     first = await request.database.one_or_none(GET_TENANT, id=ids[0])
-    rest = [] if first else [{"id": id_} for id_ in dict.fromkeys(ids[1:])]
-    for row in (first, *await request.database.many(GET_TENANT, rest)):
-        if isinstance(row, Exception):
-            raise row
-        if row is not None:
-            return row.tenant_id
+    if first is not None:
+        return first.tenant_id
+    others = [{"id": id_} for id_ in dict.fromkeys(ids[1:])]
+    for tenant_id in await request.database.many(GET_TENANT, others, attrgetter("tenant_id")):
+        if isinstance(tenant_id, Exception):
+            raise tenant_id
+        if tenant_id is not None:
+            found: UUID = tenant_id
+            return found
     return None
 
 

@@ -1,6 +1,6 @@
 """Many alerts to be recorded for one request, each judged by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -68,12 +68,17 @@ def read(request: Request, item: bytes | Raw, admission: Admission | None) -> Ca
     return creation(request, alert)
 
 
-async def record(request: Request, calls: Sequence[Call | Refusal]) -> list[tuple[Call, Recorded | Alert] | Exception]:
-    """Record what can be, and return of each call what the database made of it, or what is wrong."""
+async def record(
+    request: Request, calls: Sequence[Call | Refusal], keep: Callable[[Alert], Alert | UUID]
+) -> list[tuple[Call, Recorded | Alert | UUID] | Exception]:
+    """Record what can be, and return of each call what the database made of it, or what is wrong.
+
+    Of an alert with a `dedup_key`, which may be an older and larger one, that is what `keep` returns.
+    """
     good = [call for call in calls if not isinstance(call, Exception)]
     # First those that may wait for an alert, so that nobody waits for the counts meanwhile.
-    keyed = iter(await request.database.many(CREATE_DEDUPLICATED, [call for call in good if "dedup_key" in call]))
-    plain = iter(await request.database.many(CREATE, [call for call in good if "dedup_key" not in call]))
+    keyed = iter(await request.database.many(CREATE_DEDUPLICATED, [call for call in good if "dedup_key" in call], keep))
+    plain = iter(await request.database.many(CREATE, [call for call in good if "dedup_key" not in call], _whole))
     outcomes: list[tuple[Call, Any] | Exception] = []
     for call in calls:
         if isinstance(call, Exception):
@@ -84,6 +89,18 @@ async def record(request: Request, calls: Sequence[Call | Refusal]) -> list[tupl
     return outcomes
 
 
-def status(call: Call, row: Recorded | Alert) -> HTTPStatus:
+def status(call: Call, row: Recorded | Alert | UUID) -> HTTPStatus:
     """Tell a new alert from one that this was a repeat of."""
-    return HTTPStatus.CREATED if isinstance(row, Recorded) or row.id == call["id"] else HTTPStatus.OK
+    return HTTPStatus.CREATED if id_of(call, row) == call["id"] else HTTPStatus.OK
+
+
+def id_of(call: Call, row: Recorded | Alert | UUID) -> UUID:
+    """Return the id of the alert that a call has recorded or repeated."""
+    if isinstance(row, Recorded):
+        id_: UUID = call["id"]
+        return id_
+    return row.id if isinstance(row, Alert) else row
+
+
+def _whole(row: Recorded) -> Recorded:
+    return row

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from alerts_service.alerts.bulk_structs import LineResult, failure
-from alerts_service.alerts.recording import Admission, Call, read, record, status
-from alerts_service.alerts.structs import Alert
+from alerts_service.alerts.recording import Admission, Call, id_of, read, record, status
 from alerts_service.database import AT_ONCE
 from alerts_service.errors import LineTooLong, OutcomeUnknown, Refusal, TokenRefused, TooManyRequests, Unfinished
 from alerts_service.requests import Request
@@ -25,7 +25,7 @@ async def record_lines(request: Request, admission: Admission | None) -> AsyncGe
     reading = asyncio.create_task(_read_ahead(request, admission, parts))
     try:
         while isinstance(part := await request.next_turn(parts.get()), list):
-            outcomes = await record(request, part)
+            outcomes = await record(request, part, attrgetter("id"))
             request.explain(outcomes)
             yield encode_lines([_answer(outcome) for outcome in outcomes])
         if isinstance(part, (LineTooLong, TokenRefused)):
@@ -68,4 +68,4 @@ def _answer(outcome: tuple[Call, Any] | Exception) -> LineResult:
     if isinstance(outcome, Exception):
         return LineResult(**failure(outcome))
     call, row = outcome
-    return LineResult(status=status(call, row), id=row.id if isinstance(row, Alert) else call["id"])
+    return LineResult(status=status(call, row), id=id_of(call, row))
