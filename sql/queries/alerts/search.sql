@@ -172,7 +172,7 @@ CROSS JOIN LATERAL (
             number
         FROM near
         WHERE asked.pattern IS NULL
-            OR rule_name || ' ' || left(message, 10000) ~* asked.pattern
+            OR (rule_name || ' ' || left(message, 10000)) ~* asked.pattern
         ORDER BY number
         LIMIT 51
     ),
