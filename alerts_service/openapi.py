@@ -342,5 +342,5 @@ def openapi_json(request: Request[Any, Any, Any]) -> msgspec.Raw:
 
 @lru_cache(maxsize=1)
 def _document(app: Litestar) -> msgspec.Raw:
-    """Encode the document once: to put it together takes 60 ms."""
+    """Encode the document once: to put it together takes 7 ms."""
     return msgspec.Raw(encode(app.openapi_schema.to_schema()))
