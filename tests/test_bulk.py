@@ -614,3 +614,25 @@ async def test_a_filter_that_is_no_longer_true(client: httpx.AsyncClient, settin
     await connection.close()
     assert await call == {"results": [], "more": True}
     assert (await client.get(f"/alerts/{alert['id']}")).json()["status"] == "triggered"
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
+async def test_other_requests_go_on_while_items_are_read(
+    client: httpx.AsyncClient, tenant: UUID, content_type: str
+) -> None:
+    """A thousand items are read a few at a time: between them the event loop turns."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    items = [json.dumps({"tenant_id": str(tenant), "rule_name": "r", "message": "m", "severity": "odd"})] * 1000
+    body = f'{{"alerts": [{",".join(items)}]}}' if content_type == "application/json" else "\n".join(items)
+    turning = asyncio.create_task(turn())
+    response = await client.post("/alerts/bulk", content=body, headers={"Content-Type": content_type})
+    turning.cancel()
+    assert response.text.count('"status":422') == 1000
+    assert turns >= 20

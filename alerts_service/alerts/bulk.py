@@ -26,7 +26,7 @@ from alerts_service.alerts.bulk_structs import (
 )
 from alerts_service.alerts.calls import GET, MOVES, created, find_tenant, move, unmoved
 from alerts_service.alerts.controller import Owner
-from alerts_service.alerts.recording import Admission, Call, read, record, status
+from alerts_service.alerts.recording import Admission, Call, read_all, record, status
 from alerts_service.alerts.streams import record_lines
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
 from alerts_service.database import Statement
@@ -183,7 +183,7 @@ async def _create(request: Request, data: CreateAlerts, admission: Admission | N
     if not data.alerts:
         return LinesResponse(record_lines(request, admission))
     _check_send_buffer(request)
-    calls = [read(request, item, admission) for item in data.alerts]
+    calls = await read_all(request, data.alerts, admission)
     if request.values(IDEMPOTENCY_KEY):
         for call in calls:
             if isinstance(call, TooManyRequests):

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 from alerts_service.alerts.bulk_structs import LineResult, failure
-from alerts_service.alerts.recording import Admission, Call, id_of, read, record, status
+from alerts_service.alerts.recording import Admission, Call, id_of, read_all, record, status
 from alerts_service.database import AT_ONCE
 from alerts_service.errors import LineTooLong, OutcomeUnknown, Refusal, TokenRefused, TooManyRequests, Unfinished
 from alerts_service.requests import Request
@@ -46,14 +46,14 @@ async def _read_ahead(request: Request, admission: Admission | None, parts: "asy
     try:
         async for lines in request.lines():
             for start in range(0, len(lines), AT_ONCE):
-                await parts.put(_read(request, lines[start : start + AT_ONCE], admission, first=first))
+                await parts.put(await _read(request, lines[start : start + AT_ONCE], admission, first=first))
                 first = False
     except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for a part must hear of it
         end = error
     await parts.put(end)
 
 
-def _read(
+async def _read(
     request: Request, lines: Sequence[bytes], admission: Admission | None, *, first: bool
 ) -> list[Call | Refusal]:
     try:
@@ -61,7 +61,7 @@ def _read(
             admission.begin()
     except TooManyRequests as refusal:
         return [refusal] * len(lines)
-    return [read(request, line, admission) for line in lines]
+    return await read_all(request, lines, admission)
 
 
 def _answer(outcome: tuple[Call, Any] | Exception) -> LineResult:
