@@ -15,8 +15,8 @@ def return_large_blocks() -> None:
     """Let glibc return large blocks to the system when they are freed.
 
     By default glibc takes blocks of up to 32 MiB from its heap once blocks of that size have been freed, and keeps the
-    heap below the last block in use. Measured after ten responses of 76 MiB: 858 MiB stayed, 69 with large blocks
-    returned.
+    heap below the last block in use. Measured after 200 clients that read nothing of large responses: a process that
+    started with 59 MiB has 78 to 96 MiB, and 69 with these settings.
 
     Other C libraries have no such settings.
     """
