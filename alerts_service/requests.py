@@ -212,17 +212,30 @@ class Request(litestar.Request[Any, Any, Any]):
 
 
 def decode(type_: Any, body: bytes | Raw) -> Any:
-    """Decode a body, or an item of one.
+    """Decode a body.
 
     Raises:
         Invalid: it is no JSON, not UTF-8, or not of that type.
     """
+    decoded = decode_item(type_, body)
+    if isinstance(decoded, Invalid):
+        raise decoded
+    return decoded
+
+
+def decode_item(type_: Any, body: bytes | Raw) -> Any:
+    """Decode an item of a body, or return Invalid.
+
+    It is not raised: a traceback refers to the frame of the caller, and so to the list where the caller keeps the
+    exception. Only the garbage collector frees such a cycle: 400,000 objects after bulk lists of invalid items, which
+    took it 300 ms.
+    """
     try:
         return decoder_for(type_).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(about_body(error, type_) if bytes(body).strip() else "body: must not be empty") from None
+        return Invalid(about_body(error, type_) if bytes(body).strip() else "body: must not be empty")
     except RecursionError:
-        raise Invalid("body: nested too deeply") from None
+        return Invalid("body: nested too deeply")
 
 
 def _fitting(lines: list[bytes]) -> int:

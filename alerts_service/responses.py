@@ -4,6 +4,7 @@ Litestar's own response merges headers, cookies, encoders and background tasks t
 about half of what a request costs it.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
@@ -90,6 +91,7 @@ def _in_pieces(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> 
             for start in range(0, len(body), PIECE_BYTES):
                 end = start + PIECE_BYTES
                 await send({"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)})
+                await asyncio.sleep(0)  # other requests go on, also where the client reads as fast as this writes
 
     return answer
 

@@ -1,6 +1,7 @@
 """Many alerts in one request: each is answered as if it had come alone."""
 
 import asyncio
+import gc
 import json
 import statistics
 import time
@@ -636,3 +637,16 @@ async def test_other_requests_go_on_while_items_are_read(
     turning.cancel()
     assert response.text.count('"status":422') == 1000
     assert turns >= 15
+
+
+async def test_invalid_items_leave_no_reference_cycles(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """The garbage collector has nothing to do for the items of a list: a pass over those of a few lists took 300 ms."""
+    items = [{"tenant_id": str(tenant), "rule_name": "r", "message": "m", "severity": "odd"}] * 1000
+    gc.collect()
+    gc.disable()
+    try:
+        response = await client.post("/alerts/bulk", json={"alerts": items})
+        assert response.text.count('"status":422') == 1000
+        assert gc.collect() < 1000
+    finally:
+        gc.enable()

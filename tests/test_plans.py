@@ -142,9 +142,19 @@ async def test_a_list(
     """A list reads no more than one page of each piece that its filter lets through, on any page, of any time."""
     pieces = pieces_of(status, severity) if status or severity else 1
     for time in TIMES:
-        nodes = await read(connection, "alerts/list", tenant, status, severity, *time, *before)
+        nodes = await read(connection, "alerts/list", tenant, status, severity, *time, *before, None)
         assert rows(nodes) <= PAGE * pieces, time
         assert blocks(nodes) <= (PAGE + DESCENT) * pieces, time
+
+
+@pytest.mark.parametrize("tenant", [BIG, SMALL, NOBODY])
+@pytest.mark.parametrize("rule", ["r", "unknown"])
+async def test_a_list_of_a_rule(connection: Connection, tenant: UUID, rule: str) -> None:
+    for (status, severity), time, before in product(FILTERS, TIMES, PLACES):
+        pieces = pieces_of(status, severity)
+        nodes = await read(connection, "alerts/list", tenant, status, severity, *time, *before, rule)
+        assert rows(nodes) <= PAGE * pieces, (status, severity, time, before)
+        assert blocks(nodes) <= (PAGE + DESCENT) * pieces, (status, severity, time, before)
 
 
 @pytest.mark.parametrize("tenant", [BIG, SMALL, NOBODY])
@@ -168,7 +178,9 @@ async def test_a_search(connection: Connection, tenant: UUID, rule: str | None, 
 async def test_many_lists_at_once(connection: Connection) -> None:
     """Lists that leave together read one page each."""
     tenants, nothing = [BIG, SMALL, NOBODY] * 20, [None] * 60
-    assert await rows_read(connection, "alerts/list", tenants, *[nothing] * 6) <= PAGE * 60
+    assert await rows_read(connection, "alerts/list", tenants, *[nothing] * 7) <= PAGE * 60
+    rules = ["r", "unknown"] * 30
+    assert await rows_read(connection, "alerts/list", tenants, *[nothing] * 6, rules) <= PAGE * 12 * 60
     arguments = [tenants, *[nothing] * 6, ["r", "unknown"] * 30, nothing, nothing]
     assert await rows_read(connection, "alerts/search", *arguments) <= PAGE * 13 * 60
 
@@ -244,7 +256,7 @@ async def test_a_list_of_alerts_with_keys(connection: Connection) -> None:
     SELECT $1, 'r', 'm', n, 1, now() FROM generate_series(1, 60) AS n
     """
     await connection.execute(keyed, owner)
-    assert await rows_read(connection, "alerts/list", owner, *[None] * 6) == PAGE
+    assert await rows_read(connection, "alerts/list", owner, *[None] * 7) == PAGE
 
 
 async def test_stats(connection: Connection) -> None:

@@ -1,5 +1,6 @@
 """What goes in and out of the bulk routes."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import datetime
 from http import HTTPStatus
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from alerts_service.alerts.structs import NO_NUL, Alert, Note, Severity, Status
 from alerts_service.errors import ErrorResponse, Refusal
-from alerts_service.responses import encode
+from alerts_service.responses import PIECE_BYTES, encode
 
 MOST = 1000
 MAX_WHOLE_BYTES = 4 * 1024 * 1024
@@ -164,8 +165,8 @@ def result(status: HTTPStatus, alert: Alert | UUID) -> Result:
     return Result(status=status, id=alert) if isinstance(alert, UUID) else Result(status=status, alert=alert)
 
 
-def encode_results(results: Iterable[Result]) -> Any:
-    """Encode the list of a bulk response; behind 4 MiB, ids take the place of alerts."""
+async def encode_results(results: Iterable[Result]) -> Any:
+    """Encode the list of a bulk response, while other requests go on; behind 4 MiB, ids take the place of alerts."""
     body = bytearray(b"[]")
     remaining = iter(results)
     while run := list(islice(remaining, ENCODED_AT_ONCE)):
@@ -173,8 +174,11 @@ def encode_results(results: Iterable[Result]) -> Any:
             run = [
                 Result(status=each.status, id=each.alert.id) if isinstance(each.alert, Alert) else each for each in run
             ]
+        encoded = encode(run)
         body[-1:] = b"," if len(body) > len("[]") else b""
-        body += memoryview(encode(run))[1:]
+        body += memoryview(encoded)[1:]
+        if len(encoded) > PIECE_BYTES:
+            await asyncio.sleep(0)
     return Raw(body)
 
 

@@ -55,7 +55,7 @@ class Page(Struct, frozen=True):
     The alerts are None where the statement leaves a page of long texts to another one.
     """
 
-    alerts: str | None
+    alerts: bytes | None
     last_created_at: datetime | None
     last_id: UUID | None
 

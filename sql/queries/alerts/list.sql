@@ -1,7 +1,7 @@
 -- Pages of tenants' alerts, newest first, each from behind its cursor's alert on: up to 50 alerts as JSON, and the place
 -- of the last where more follow. Several statuses or severities have commas between them, and none comes twice.
 -- A page is the first rows of one index without a filter, and with one the first of each piece of another that the
--- filter lets through. By a condition that all rows meet each names its index: so nothing is read but the first 51 rows
+-- filter lets through: of one for a rule, of one for all others. By a condition that all rows meet each names its index: so nothing is read but the first 51 rows
 -- of a piece, whatever the planner believes. The JSON of a whole page is made at once; what alerts with a key have behind
 -- the twelve fields of all is put in where a page has any.
 -- The alerts are null if one of them has more than 4,000 bytes of text, which is then not even read: alerts/search,
@@ -13,6 +13,7 @@
 -- $5 created_before timestamptz[]?
 -- $6 before_created_at timestamptz[]?
 -- $7 before_id uuid[]?
+-- $8 rule_name text[]?
 
 SELECT
     asked.place,
@@ -30,18 +31,39 @@ FROM (
         CASE
             WHEN created_before <= coalesce(before_created_at, 'infinity') THEN '00000000-0000-0000-0000-000000000000'
             ELSE coalesce(before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-        END AS before_id
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::uuid[])
-        WITH ORDINALITY
-        AS asked (tenant_id, status, severity, created_after, created_before, before_created_at, before_id, place)
+        END AS before_id,
+        rule_name
+    FROM unnest(
+        $1::uuid[],
+        $2::text[],
+        $3::text[],
+        $4::timestamptz[],
+        $5::timestamptz[],
+        $6::timestamptz[],
+        $7::uuid[],
+        $8::text[]
+    ) WITH ORDINALITY AS asked (
+        tenant_id,
+        status,
+        severity,
+        created_after,
+        created_before,
+        before_created_at,
+        before_id,
+        rule_name,
+        place
+    )
 ) AS asked
 CROSS JOIN LATERAL (
     SELECT
-        CASE
-            WHEN max(found.octets) > 4000 THEN NULL
-            WHEN count(found.repeats) = 0 THEN coalesce(array_to_json((array_agg(alert) FILTER (WHERE found.octets <= 4000))[:50])::text, '[]')
-            ELSE with_repeats(array_to_json((array_agg(alert) FILTER (WHERE found.octets <= 4000))[:50]), (array_agg(found.repeats))[:50])
-        END AS alerts,
+        convert_to(
+            CASE
+                WHEN max(found.octets) > 4000 THEN NULL
+                WHEN count(found.repeats) = 0 THEN coalesce(array_to_json((array_agg(alert) FILTER (WHERE found.octets <= 4000))[:50])::text, '[]')
+                ELSE with_repeats(array_to_json((array_agg(alert) FILTER (WHERE found.octets <= 4000))[:50]), (array_agg(found.repeats))[:50])
+            END,
+            'UTF8'
+        ) AS alerts,
         CASE WHEN count(*) > 50 THEN (array_agg(found.created_at))[50] END AS last_created_at,
         CASE WHEN count(*) > 50 THEN (array_agg(found.id))[50] END AS last_id
     FROM (
@@ -65,6 +87,7 @@ CROSS JOIN LATERAL (
             FROM alerts
             WHERE asked.status IS NULL
                 AND asked.severity IS NULL
+                AND asked.rule_name IS NULL
                 AND tenant_id = asked.tenant_id
                 AND created_at >= asked.created_after
                 AND (created_at, id) < (asked.before_created_at, asked.before_id)
@@ -91,7 +114,8 @@ CROSS JOIN LATERAL (
         FROM unnest(
             CASE
                 WHEN asked.status IS NOT NULL THEN string_to_array(asked.status, ',')
-                WHEN asked.severity IS NOT NULL THEN ARRAY['triggered', 'acknowledged', 'resolved']
+                WHEN asked.severity IS NOT NULL OR asked.rule_name IS NOT NULL
+                    THEN ARRAY['triggered', 'acknowledged', 'resolved']
             END
         ) AS one (status)
         CROSS JOIN unnest(
@@ -101,31 +125,63 @@ CROSS JOIN LATERAL (
             END
         ) AS other (severity)
         CROSS JOIN LATERAL (
-            SELECT
-                id,
-                tenant_id,
-                rule_name,
-                message,
-                severity,
-                status,
-                created_at,
-                updated_at,
-                acknowledged_at,
-                acknowledgment_note,
-                resolved_at,
-                resolution_note,
-                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats,
-                octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
-                    + coalesce(octet_length(resolution_note), 0) AS octets
-            FROM alerts
-            WHERE tenant_id = asked.tenant_id
-                AND status = one.status
-                AND severity = other.severity
-                AND created_at >= asked.created_after
-                AND (created_at, id) < (asked.before_created_at, asked.before_id)
-                AND status >= ''
-            ORDER BY created_at DESC, id DESC
-            LIMIT 51
+            (
+                SELECT
+                    id,
+                    tenant_id,
+                    rule_name,
+                    message,
+                    severity,
+                    status,
+                    created_at,
+                    updated_at,
+                    acknowledged_at,
+                    acknowledgment_note,
+                    resolved_at,
+                    resolution_note,
+                    repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats,
+                    octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
+                        + coalesce(octet_length(resolution_note), 0) AS octets
+                FROM alerts
+                WHERE asked.rule_name IS NULL
+                    AND tenant_id = asked.tenant_id
+                    AND status = one.status
+                    AND severity = other.severity
+                    AND created_at >= asked.created_after
+                    AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                    AND status >= ''
+                ORDER BY created_at DESC, id DESC
+                LIMIT 51
+            )
+            UNION ALL
+            (
+                SELECT
+                    id,
+                    tenant_id,
+                    rule_name,
+                    message,
+                    severity,
+                    status,
+                    created_at,
+                    updated_at,
+                    acknowledged_at,
+                    acknowledgment_note,
+                    resolved_at,
+                    resolution_note,
+                    repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats,
+                    octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
+                        + coalesce(octet_length(resolution_note), 0) AS octets
+                FROM alerts
+                WHERE tenant_id = asked.tenant_id
+                    AND rule_name = asked.rule_name
+                    AND status = one.status
+                    AND severity = other.severity
+                    AND created_at >= asked.created_after
+                    AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                    AND rule_name >= ''
+                ORDER BY created_at DESC, id DESC
+                LIMIT 51
+            )
         ) AS piece
         ORDER BY created_at DESC, id DESC
         LIMIT 51

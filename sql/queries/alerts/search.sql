@@ -1,5 +1,4 @@
--- Pages of tenants' alerts of one rule, or with certain words, or both, or with long texts: as alerts/list has them of
--- others. A page ends behind 50 alerts or 1 MB of their texts.
+-- Pages of tenants' alerts with certain words, or with long texts: as alerts/list has them of others. A page ends behind 50 alerts or 1 MB of their texts.
 -- A page of words examines the first 1,000 alerts that the other filters let through, or as many as have 200 kB of
 -- messages: it has those that match, perhaps none, and the place is that of the last alert that it examined. Words are
 -- those of the rule's name and of the first 10,000 characters of the message, which must match a regular expression. Its
@@ -202,10 +201,13 @@ CROSS JOIN LATERAL (
             AND octets_before < 1000000
     )
     SELECT
-        CASE
-            WHEN count(repeats) = 0 THEN coalesce(array_to_json(array_agg(alert ORDER BY number))::text, '[]')
-            ELSE with_repeats(array_to_json(array_agg(alert ORDER BY number)), array_agg(repeats ORDER BY number))
-        END AS alerts,
+        convert_to(
+            CASE
+                WHEN count(repeats) = 0 THEN coalesce(array_to_json(array_agg(alert ORDER BY number))::text, '[]')
+                ELSE with_repeats(array_to_json(array_agg(alert ORDER BY number)), array_agg(repeats ORDER BY number))
+            END,
+            'UTF8'
+        ) AS alerts,
         CASE
             WHEN count(*) < (SELECT count(*) FROM measured) THEN (array_agg(alert.created_at ORDER BY number))[count(*)]
             ELSE (SELECT created_at FROM reached)
