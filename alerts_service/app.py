@@ -95,7 +95,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         request_class=Request if settings.rate_limit_tenant is None else limited_requests(settings.rate_limit_tenant),
     )
     app.state.database = database
-    app.state.reading = asyncio.Lock()
+    app.state.bulk_turn = asyncio.Lock()
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
     openapi.correct(app, EXAMPLE, EVENT_EXAMPLE)
     return app

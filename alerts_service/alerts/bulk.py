@@ -190,7 +190,7 @@ async def _create(request: Request, data: CreateAlerts, admission: Admission | N
                 raise call  # a first answer is kept: what only has to wait must not become one
     outcomes = await record(request, calls, WholeAlerts())
     request.explain(outcomes)
-    return JSONResponse(Results(await encode_results(map(_recorded, outcomes))))
+    return JSONResponse(Results(await encode_results(map(_recorded, outcomes), request.app.state.bulk_turn)))
 
 
 def _check_send_buffer(request: Request) -> None:
@@ -267,7 +267,7 @@ async def _move(
             outcomes = await _change_found(request, to, found, tenant_id, data.note)
             more = more or len(outcomes) < len(found)
     request.explain(outcomes)
-    return JSONResponse(MoveResults(await encode_results(map(_moved, outcomes)), more))
+    return JSONResponse(MoveResults(await encode_results(map(_moved, outcomes), request.app.state.bulk_turn), more))
 
 
 def _read_id(item: Raw) -> UUID | Refusal:

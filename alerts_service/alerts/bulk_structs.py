@@ -165,20 +165,25 @@ def result(status: HTTPStatus, alert: Alert | UUID) -> Result:
     return Result(status=status, id=alert) if isinstance(alert, UUID) else Result(status=status, alert=alert)
 
 
-async def encode_results(results: Iterable[Result]) -> Any:
-    """Encode the list of a bulk response, while other requests go on; behind 4 MiB, ids take the place of alerts."""
+async def encode_results(results: Iterable[Result], turn: asyncio.Lock) -> Any:
+    """Encode the list of a bulk response; behind 4 MiB, ids take the place of alerts.
+
+    Other requests go on meanwhile, and other bulk responses wait for the lock: so these requests wait for one only.
+    """
     body = bytearray(b"[]")
     remaining = iter(results)
-    while run := list(islice(remaining, ENCODED_AT_ONCE)):
-        if len(body) > MAX_WHOLE_BYTES:
-            run = [
-                Result(status=each.status, id=each.alert.id) if isinstance(each.alert, Alert) else each for each in run
-            ]
-        encoded = encode(run)
-        body[-1:] = b"," if len(body) > len("[]") else b""
-        body += memoryview(encoded)[1:]
-        if len(encoded) > PIECE_BYTES:
-            await asyncio.sleep(0)
+    async with turn:
+        while run := list(islice(remaining, ENCODED_AT_ONCE)):
+            if len(body) > MAX_WHOLE_BYTES:
+                run = [
+                    Result(status=each.status, id=each.alert.id) if isinstance(each.alert, Alert) else each
+                    for each in run
+                ]
+            encoded = encode(run)
+            body[-1:] = b"," if len(body) > len("[]") else b""
+            body += memoryview(encoded)[1:]
+            if len(encoded) > PIECE_BYTES:
+                await asyncio.sleep(0)
     return Raw(body)
 
 

@@ -70,7 +70,7 @@ def read(request: Request, item: bytes | Raw, admission: Admission | None) -> Ca
 async def read_all(request: Request, items: Sequence[bytes | Raw], admission: Admission | None) -> list[Call | Refusal]:
     """Read items a few at a time, while other requests go on; one list after the other, so that these wait for one."""
     calls: list[Call | Refusal] = []
-    async with request.app.state.reading:
+    async with request.app.state.bulk_turn:
         for start in range(0, len(items), READ_AT_ONCE):
             if start:
                 await asyncio.sleep(0)
