@@ -10,7 +10,7 @@ from uuid import UUID
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 
-from alerts_service import allocator, errors, openapi, swagger_ui
+from alerts_service import errors, openapi, swagger_ui
 from alerts_service.alerts.bulk import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
@@ -52,7 +52,6 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
             gc.collect()
             gc.freeze()  # what the start made stays, so the collector need not look through it again and again
             gc.set_threshold(YOUNG_OBJECTS)
-            allocator.return_large_blocks()
 
         async with (
             served_database(settings, serve),

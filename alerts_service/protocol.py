@@ -12,10 +12,12 @@ from http import HTTPStatus
 from typing import Any, Literal, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from alerts_service.errors import ErrorResponse
 from alerts_service.exchange import access_log, request_line
+from alerts_service.response_cycle import ResponseCycle
 from alerts_service.responses import encode
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -57,6 +59,8 @@ class Trailers(list[tuple[bytes, bytes]]):
 
 
 TRAILERS = Trailers()
+
+httptools_impl.RequestResponseCycle = ResponseCycle  # type: ignore[misc] # HttpToolsProtocol takes the class from there
 
 
 class Protocol(HttpToolsProtocol):
@@ -152,8 +156,6 @@ class Protocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self._stage, self._size = "body", 0
-        if self.scope["http_version"] == "1.0":
-            _send_without_chunks(self.cycle)
         if self._ending:
             self.cycle.keep_alive = False
         self.headers = TRAILERS
@@ -329,23 +331,6 @@ class Protocol(HttpToolsProtocol):
             return {"method": "", "path": "", "headers": []}
         method = self.parser.get_method().decode() if self.url else ""
         return {"method": method, "path": self.url.partition(b"?")[0].decode("latin-1"), "headers": self.headers}
-
-
-def _send_without_chunks(cycle: RequestResponseCycle) -> None:
-    """End the response by closing the connection: HTTP/1.0 has no chunked encoding (RFC 9112, section 6.1).
-
-    uvicorn closes the connection after each response to HTTP/1.0, but chooses the encoding without the version.
-    """
-    send = cycle.send
-
-    async def send_without_chunks(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            cycle.chunked_encoding = False
-        else:
-            cycle.expected_content_length = len(message.get("body", b""))  # uvicorn compares the two
-        await send(message)
-
-    cycle.send = send_without_chunks  # type: ignore[method-assign]
 
 
 def protocol(request_timeout: float) -> type[asyncio.Protocol]:

@@ -77,8 +77,11 @@ class JSONResponse(litestar.Response[T]):
         if len(body) > PIECE_BYTES:
             return _in_pieces(status, headers, body)
 
+        # Another server than ours ignores `whole`.
+        start: Any = {"type": "http.response.start", "status": status, "headers": headers, "whole": True}
+
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
-            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send(start)
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
         return answer
