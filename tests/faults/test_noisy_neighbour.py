@@ -235,7 +235,8 @@ async def test_invalid_items(
 ) -> None:
     item = {"tenant_id": str(uuid4()), "rule_name": "r", "message": "m", "severity": "odd"}
     load = Load("bulk lists of 1,000 invalid items", 8, "/alerts/bulk", "POST", json.dumps({"alerts": [item] * 1000}))
-    assert_bearable(await compare(servers[0], load, tmp_path, report_neighbour))
+    p99, _ = await compare(servers[0], load, tmp_path, report_neighbour)
+    assert max(p99.values()) < 0.2, p99
 
 
 async def test_changes_with_keys(
