@@ -140,6 +140,7 @@ async def _migrate(settings: Settings) -> None:
 
 
 async def _check(settings: Settings) -> None:
+    check_published_key(settings)
     create_app(settings)
     async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
         if due := await pending(connection):

@@ -1,6 +1,5 @@
 """Where routers, guards, lifespan and error handlers meet."""
 
-import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -10,13 +9,14 @@ from uuid import UUID
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 
-from alerts_service import errors, openapi, swagger_ui
+from alerts_service import allocator, errors, openapi, swagger_ui
 from alerts_service.alerts.bulk import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
 from alerts_service.cross_site import CrossSiteProtection
 from alerts_service.database import Database
 from alerts_service.exchange import Service
+from alerts_service.grouping import Turns
 from alerts_service.guards import requires_service_key, requires_tenant_token
 from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import EXAMPLE as EVENT_EXAMPLE
@@ -52,6 +52,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
             gc.collect()
             gc.freeze()  # what the start made stays, so the collector need not look through it again and again
             gc.set_threshold(YOUNG_OBJECTS)
+            allocator.return_large_blocks()
 
         async with (
             served_database(settings, serve),
@@ -94,7 +95,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         request_class=Request if settings.rate_limit_tenant is None else limited_requests(settings.rate_limit_tenant),
     )
     app.state.database = database
-    app.state.bulk_turn = asyncio.Lock()
+    app.state.reading = Turns(flights=1, patience=settings.pool_timeout)
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
     openapi.correct(app, EXAMPLE, EVENT_EXAMPLE)
     return app

@@ -38,7 +38,9 @@ class CrossSiteProtection:
             elif name == b"host":
                 host = value
         if self._hosts is not None and host and not self._hosts.fullmatch(host):
-            return InvalidHost(f'Host: "{_text(host)}" is not one of AS_ALERTS_ALLOWED_HOSTS')
+            return InvalidHost(
+                f'Host: "{_text(host)}" is not one of AS_ALERTS_ALLOWED_HOSTS, an IP address or localhost'
+            )
         if (origin is None and site is None) or scope["method"] in SAFE_METHODS:
             return None
         return self._foreign(origin, site, host or b"")
@@ -53,7 +55,10 @@ class CrossSiteProtection:
         if site is not None:
             if site in {b"same-origin", b"none"}:
                 return None
-            return Forbidden(f'Sec-Fetch-Site: "{_text(site)}" is accepted only from AS_ALERTS_CORS_ORIGINS')
+            return Forbidden(
+                f'Sec-Fetch-Site: "{_text(site)}" is not one of same-origin, none, and Origin is not one of '
+                "AS_ALERTS_CORS_ORIGINS"
+            )
         if origin is None or _is_own(origin, host):
             return None
         return Forbidden(

@@ -105,10 +105,11 @@ def insecure(path: Path) -> str | None:
             if is_root and not link and account:
                 owners.add(account.user)
             if status.st_uid not in owners:
-                return f"{step} belongs to another account (user ID {status.st_uid}); change its owner"
+                return f"{step} is owned by user ID {status.st_uid}; give it to root or to the service's account"
             sticky = status.st_mode & stat.S_ISVTX and not is_root
             if status.st_mode & 0o022 and not link and not sticky:
-                return f"{step} is writable by other accounts (mode {stat.S_IMODE(status.st_mode):04o}); chmod go-w it"
+                mode = f"{stat.S_IMODE(status.st_mode):04o}"
+                return f"{step} is writable by other accounts (mode {mode}); run chmod go-w {step}"
     for file in (folder.users, folder.keeper, folder.log, folder.older_log, folder.cluster, folder.sockets):
         if file.is_symlink():
             return f"{file} is a symbolic link; remove it"

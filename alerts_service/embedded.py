@@ -66,7 +66,7 @@ def _check(folder: Folder) -> None:
 
 def _check_owners(data_dir: Path) -> None:
     if reason := insecure(data_dir):
-        raise StartError(f"cannot use {data_dir}: {reason}, or {ELSEWHERE}")
+        raise StartError(f"AS_ALERTS_DATA_DIR: cannot use {data_dir}: {reason}, or {ELSEWHERE}")
 
 
 def _create(root: Path) -> None:

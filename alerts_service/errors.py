@@ -47,7 +47,7 @@ AnyRequest = Request[Any, Any, Any]
 # Python's own words for a status change with its version.
 WORDS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
 DETAILS = {413: "a body may have 1 MiB"}
-SEND_BUFFER_FULL = "too many large responses wait for their clients to read them"
+SEND_BUFFER_FULL = "the send buffer for large responses is full (AS_ALERTS_SEND_BUFFER_MIB)"
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -246,10 +246,10 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResp
 
 
 def _send_buffer_full(request: AnyRequest, _: SendBufferFull) -> Response[ErrorResponse]:
-    """Replace a response that has no room in the send buffer; a client may repeat a GET, but not a change."""
+    """Return 503 for a response that does not fit in the send buffer. Only a GET gets `Retry-After`."""
     if request.method == "GET":
         return refused(request, Crowded(SEND_BUFFER_FULL))
-    return refused(request, OutcomeUnknown(f"the request was carried out, but {SEND_BUFFER_FULL}"))
+    return refused(request, OutcomeUnknown(f"the request was processed, but {SEND_BUFFER_FULL}"))
 
 
 def _unforeseen(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:

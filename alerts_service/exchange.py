@@ -66,6 +66,8 @@ class Service(Litestar):
         try:
             rejection = self._protection.rejection(scope)
             app = super().__call__ if rejection is None else _error_response(rejection)
+            if rejection is not None and rejection.detail is not None:
+                line.reason = rejection.detail
             inner_method = INNER_METHOD.get(line.method)
             if inner_method and not (self.cors_config and _is_good_preflight(scope, self.cors_config)):
                 inner: Any = {**scope, "method": inner_method}

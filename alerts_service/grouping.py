@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 # A failed group is cut into so many parts: one bad call among 64 costs 1 + 8 + 8 statements.
 PARTS = 8
+RETRY_PATIENCE = 5
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
@@ -189,7 +190,8 @@ class Group(Generic[Ask, Answer]):
                 await self._answer(part)
 
     def _queue_again(self, group: "list[Call[Ask, Answer]]") -> None:
-        deadline = asyncio.get_running_loop().time() + self._patience
+        # Longer than the first time: a slow call before them may take its whole timeout again.
+        deadline = asyncio.get_running_loop().time() + RETRY_PATIENCE * self._patience
         for call in group:
             if not call.future.done():
                 self._queue(structs.replace(call, deadline=deadline, retried=True))

@@ -15,7 +15,7 @@ from uuid import UUID
 from litestar import Response
 from msgspec import Raw, Struct, msgpack, structs
 
-from alerts_service.database import Statement
+from alerts_service.database import Database, Statement
 from alerts_service.errors import AlertNotFound, Conflict, Invalid, PreconditionFailed, StillRunning, refused
 from alerts_service.requests import Request
 from alerts_service.responses import JSONResponse, T, encode
@@ -95,19 +95,24 @@ async def once(
         key = _key(given)
         if dry_run:
             return await work
-        owner = request.tenant or tenant_id or (await find_tenant() if find_tenant else None) or NOBODY
+        given_tenant = request.tenant or tenant_id
+        found_tenant = await find_tenant() if given_tenant is None and find_tenant is not None else None
         route = f"{request.scope['method']} {request.scope['path']}"
-        named = {"tenant_id": owner, "route": route, "key": key}
-        return await _once(request, named, await _fingerprint(request), work)
+        named = {"tenant_id": given_tenant or found_tenant or NOBODY, "route": route, "key": key}
+        return await _once(request, named, work, found=found_tenant is not None)
 
 
 async def _once(
-    request: Request, named: dict[str, Any], fingerprint: bytes, work: Coroutine[Any, Any, Response[T]]
+    request: Request, named: dict[str, Any], work: Coroutine[Any, Any, Response[T]], *, found: bool
 ) -> Response[T]:
+    """Do the work of a request with a key, whose tenant was `found` and not named by the request."""
+    fingerprint = await _fingerprint(request)
     async with request.transaction(named["tenant_id"]) as database:
         if not (await database.one(LOCK, **named)).held:
             raise StillRunning("Idempotency-Key: the first request with this key is still running")
         known = await database.one_or_none(FIND, **named)
+        if known is None and found:
+            known = await _found_without_tenant(database, named, fingerprint)
         if known is None:
             first, stored = await _first(request, fingerprint, work)
             await database.one(KEEP, **named, **structs.asdict(stored))
@@ -115,6 +120,12 @@ async def _once(
         if known.fingerprint != fingerprint:
             raise Invalid("Idempotency-Key: came with another request before")
         return _response(known, replayed=True)
+
+
+async def _found_without_tenant(database: Database, named: dict[str, Any], fingerprint: bytes) -> Answer | None:
+    """Find the response to the same request where an earlier version stored it: under no tenant."""
+    stored = await database.one_or_none(FIND, **{**named, "tenant_id": NOBODY})
+    return stored if stored is not None and stored.fingerprint == fingerprint else None
 
 
 async def _first(

@@ -150,6 +150,10 @@ def _programs(folder: Folder, account: Account | None) -> Path:
         return package / programs
     copy = folder.root / f"programs-{(package / programs / 'postgres').stat().st_mtime_ns}"
     if not copy.exists():
+        if account and folder.root.stat().st_uid != 0:
+            sys.exit(
+                f"error: root must own {folder.root} to copy PostgreSQL's programs there: chown root {folder.root}"
+            )
         for older in folder.root.glob("programs-*"):
             if older.name.removeprefix("programs-").isdigit():
                 shutil.rmtree(older, ignore_errors=True)

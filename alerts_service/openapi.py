@@ -50,7 +50,7 @@ ERRORS = {
     422: "The request breaks the contract: the detail names the field and the reason",
     429: "This tenant has called too often, where there is such a limit",
     500: "Database connection error, or an unforeseen one",
-    503: "The database does not answer, or had no time for this request",
+    503: "The database does not answer, or had no time for this request, or the send buffer is full",
 }
 EXAMPLES = {
     "401": ErrorResponse("Unauthorized", f"the header {SERVICE_KEY_HEADER} must hold the internal service key"),
@@ -76,7 +76,8 @@ STILL_RUNNING = ErrorResponse(
 )
 CROSS_SITE = "A page of another site sent this request, and its origin is not one of `AS_ALERTS_CORS_ORIGINS`"
 CROSS_SITE_EXAMPLE = ErrorResponse(
-    "Forbidden", 'Sec-Fetch-Site: "cross-site" is accepted only from AS_ALERTS_CORS_ORIGINS'
+    "Forbidden",
+    'Sec-Fetch-Site: "cross-site" is not one of same-origin, none, and Origin is not one of AS_ALERTS_CORS_ORIGINS',
 )
 KEY_LIMIT = ErrorResponse("Too many requests", "the limit of a service key is 1000/minute")
 NEXT_PAGE = ResponseHeader(
@@ -146,9 +147,9 @@ IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     param_in="header",
     required=False,
-    description="Makes this request safe to repeat for 24 hours: it is done once, and its first answer is given again. "
-    "A bulk answer over 256 kB is given again with the `id` of each alert in place of the `alert`. A dry run stores "
-    "nothing: its key has no effect.",
+    description="Makes this request safe to repeat for 24 hours: it is executed once, and repeating it "
+    "replays the stored response. A stored bulk response over 256 KiB has `id` in place of `alert`. The key of a dry "
+    "run is validated, but nothing is stored.",
     schema=Schema(type=OpenAPIType.STRING, pattern=f"^({KEY_PATTERN})$"),
 )
 IDEMPOTENT_REPLAYED = OpenAPIHeader(
@@ -266,7 +267,9 @@ def _add_headers(responses: dict[str, Any]) -> None:
 
 
 def _ask_for_token(unauthorized: Any) -> None:
-    unauthorized.description = "The token is missing, not signed with the right key, has expired, or names no tenant"
+    unauthorized.description = (
+        "The token is missing, not signed with the right key, has expired, names no tenant, or has an `aud` claim"
+    )
     unauthorized.headers = {"WWW-Authenticate": WWW_AUTHENTICATE}
     unauthorized.content["application/json"].example = _verbatim(NO_TOKEN)
 

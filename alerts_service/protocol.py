@@ -5,6 +5,7 @@ and leaves out the body of a request that offers to go over to another protocol,
 """
 
 import asyncio
+import logging
 import re
 import socket
 from functools import partial
@@ -19,6 +20,8 @@ from alerts_service.errors import ErrorResponse
 from alerts_service.exchange import access_log, request_line
 from alerts_service.response_cycle import ResponseCycle
 from alerts_service.responses import encode
+
+logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 8 * 1024 * 1024  # as it is sent, in chunks; the application refuses one of 1 MiB
@@ -263,6 +266,7 @@ class Protocol(HttpToolsProtocol):
         if unread - self.transport.get_write_buffer_size() >= MIN_READ_BYTES:
             self._expect_a_reader()
         else:
+            logger.warning("Connection closed: a client reads its response too slowly")
             self.transport.abort()
 
     def _end_unread(self) -> None:

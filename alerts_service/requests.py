@@ -173,7 +173,7 @@ class Request(litestar.Request[Any, Any, Any]):
             if message["type"] == "http.disconnect":
                 raise Unfinished
             if body and not declared and sent_by_browser(self.scope["headers"]):
-                raise NotJSON("Content-Type: must be application/json")
+                raise NotJSON("Content-Type: missing; a browser must send application/json")
             self._read = body
         return self._read
 
@@ -191,6 +191,22 @@ class Request(litestar.Request[Any, Any, Any]):
                 message = await self.receive()
         finally:
             Request.gathered -= len(body)
+
+    @asynccontextmanager
+    async def holding_body(self) -> AsyncIterator[None]:
+        """Count the body among those that are coming in while the block waits.
+
+        Raises:
+            Crowded: there is no room for it beside the others.
+        """
+        size = len(await self.body())
+        if Request.gathered + size > MAX_GATHERED_BYTES:
+            raise Crowded("too many bodies are coming in")
+        Request.gathered += size
+        try:
+            yield
+        finally:
+            Request.gathered -= size
 
     async def json(self) -> Any:
         """Decode the body into the type of the handler's `data`.

@@ -24,15 +24,16 @@ class ResponseCycle(RequestResponseCycle):
             return
         start, self._start = self._start, None
         if start is not None:
-            if self._can_write():
+            if self._can_write(message):
                 self._write(start, message["body"])
                 return
             await self._send(start)
         await self._send(message)
 
-    def _can_write(self) -> bool:
+    def _can_write(self, body: Any) -> bool:
         return (
-            self.keep_alive
+            body["type"] == "http.response.body"
+            and self.keep_alive
             and not self.flow.write_paused
             and not self.disconnected
             and not self.response_started

@@ -5,6 +5,7 @@ about half of what a request costs it.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
@@ -12,6 +13,9 @@ from typing import Any, TypeVar
 import litestar
 import msgspec
 from litestar.types import Receive, Scope, Send
+from msgspec import Struct
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -22,6 +26,9 @@ LINES_TYPE = (b"content-type", b"application/x-ndjson")
 # A body above this size is sent in pieces, so that the server sends the next one when the client has read the last.
 PIECE_BYTES = 64 * 1024
 
+# A client that has not read a whole body by then is slow: bodies have up to about 5 MiB.
+SLOW_SECONDS = 2.0
+
 encode = msgspec.json.Encoder().encode
 encode_lines = msgspec.json.Encoder().encode_lines
 
@@ -30,31 +37,60 @@ class SendBufferFull(Exception):
     """The response bodies that this process holds for its clients leave no room for another."""
 
 
+class Held(Struct, eq=False):
+    """A response body that is being sent: its bytes, the time on the loop's clock when that began, and the task."""
+
+    size: int
+    since: float
+    task: "asyncio.Task[Any]"
+
+
 class SendBuffer:
-    """Counts the bytes of the response bodies above 64 KiB that this process holds until they are sent."""
+    """Counts the bytes of the response bodies above 64 KiB that this process holds until they are sent.
+
+    When they reach the limit, the oldest bodies give way if their clients are slow.
+    """
 
     def __init__(self, limit: int) -> None:
         self._free = limit
+        self._held: dict[Held, None] = {}  # in the order of time
 
-    @property
-    def full(self) -> bool:
-        """Whether there is no room for another body."""
-        return self._free <= 0
+    def has_room(self) -> bool:
+        """Cut off slow clients where there is no room for another body, and return whether there is room."""
+        while self._free <= 0 and self._held:
+            oldest = next(iter(self._held))
+            if asyncio.get_running_loop().time() - oldest.since < SLOW_SECONDS:
+                break
+            self._release(oldest)
+            oldest.task.cancel()
+        return self._free > 0
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Count a body while the block sends it. The last body to find room may exceed the limit by its own size.
+        """Count a body while the block sends it, unless it is cut off. The last body may exceed the limit.
 
         Raises:
             SendBufferFull: there is no room left.
         """
-        if self.full:
+        task = asyncio.current_task()
+        if not self.has_room() or task is None:
             raise SendBufferFull
+        body = Held(size, asyncio.get_running_loop().time(), task)
+        self._held[body] = None
         self._free -= size
         try:
             yield
+        except asyncio.CancelledError:
+            if body in self._held:
+                raise
+            logger.warning("Response cut off: its client is slow, and the send buffer is full")
         finally:
-            self._free += size
+            if body in self._held:
+                self._release(body)
+
+    def _release(self, body: Held) -> None:
+        del self._held[body]
+        self._free += body.size
 
 
 class JSONResponse(litestar.Response[T]):

@@ -104,13 +104,13 @@ def _refuse_development_defaults(settings: Settings) -> None:
 def _check_hosts(hosts: str) -> None:
     if not all(HOST.fullmatch(name.strip(" ")) for name in hosts.split(",")):
         raise StartError(
-            "AS_ALERTS_ALLOWED_HOSTS: must be host names with commas between them, such as alerts.example.com or "
-            "*.example.com, without scheme, port or path"
+            "AS_ALERTS_ALLOWED_HOSTS: must be comma-separated host names such as alerts.example.com or *.example.com, "
+            "without scheme, port or path"
         )
 
 
 def check_published_key(settings: Settings) -> None:
-    """Refuse to listen beyond this machine with the service key that everybody can read in the source.
+    """Reject the published service key on an address that is not loopback.
 
     Raises:
         StartError: the host is not a loopback address, and `AS_ALERTS_ALLOW_PUBLISHED_KEY` is not set.
@@ -119,8 +119,8 @@ def check_published_key(settings: Settings) -> None:
         return
     if not _is_loopback(settings.host):
         raise StartError(
-            f"INTERNAL_SERVICE_KEY: must not be its published default where AS_ALERTS_HOST is {settings.host}; set a "
-            "key (`alerts-service key` prints one), or AS_ALERTS_ALLOW_PUBLISHED_KEY=true"
+            "INTERNAL_SERVICE_KEY: the published default is accepted only on a loopback address, and AS_ALERTS_HOST "
+            f"is {settings.host}; set a key (`alerts-service key` prints one), or AS_ALERTS_ALLOW_PUBLISHED_KEY=true"
         )
 
 

@@ -66,7 +66,9 @@ def _verify_with(key: PublicKey | bytes, algorithm: str) -> Verify:
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             claims = None
         if claims is None or claims.exp <= time.time():
-            raise TokenRefused("the token is not signed with the right key, has expired, or names no tenant")
+            raise TokenRefused(
+                "the token is not signed with the right key, has expired, names no tenant, or has an aud claim"
+            )
         return claims.tenant_id, claims.sub, claims.exp
 
     return verify

@@ -67,7 +67,7 @@ async def test_only_the_own_and_allowed_origins_change_alerts(
     if accepted:
         assert response.status_code == 201, response.text
     else:
-        detail = f'Origin: "{origin}" is neither' if site is None else f'Sec-Fetch-Site: "{site}" is accepted only'
+        detail = f'Origin: "{origin}" is neither' if site is None else f'Sec-Fetch-Site: "{site}" is not one of'
         assert_error(response, 403, "Forbidden", detail)
     listed = await guarded.get("/alerts", params={"tenant_id": str(tenant)})
     assert len(listed.json()) == accepted
@@ -109,7 +109,9 @@ async def test_a_browser_declares_the_type_of_a_body(
 ) -> None:
     body = f'{{"tenant_id":"{tenant}","rule_name":"r","message":"m"}}'.encode()
     undeclared = await guarded.post("/alerts", content=body, headers=headers)
-    assert_error(undeclared, 415, "Unsupported media type", "Content-Type: must be application/json")
+    assert_error(
+        undeclared, 415, "Unsupported media type", "Content-Type: missing; a browser must send application/json"
+    )
     assert undeclared.headers.get("access-control-allow-origin") == headers.get("Origin")
     declared = await guarded.post("/alerts", content=body, headers={**headers, "Content-Type": "application/json"})
     assert declared.status_code == 201

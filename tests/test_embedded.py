@@ -508,7 +508,9 @@ def test_the_default_folder_is_the_users_own() -> None:
 def test_a_folder_of_another_account_is_refused(new_folder: Path) -> None:
     new_folder.mkdir()
     os.chown(new_folder, STRANGER, STRANGER)
-    with pytest.raises(StartError, match=f"^cannot use {new_folder}: .*another account.*AS_ALERTS_DATA_DIR"):
+    with pytest.raises(
+        StartError, match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*is owned by user ID.*AS_ALERTS_DATA_DIR"
+    ):
         embedded.start(new_folder)
     assert not list(new_folder.iterdir())
 
@@ -517,7 +519,10 @@ def test_a_folder_of_another_account_is_refused(new_folder: Path) -> None:
 def test_a_folder_that_other_accounts_can_write_to_is_refused(new_folder: Path, mode: int) -> None:
     new_folder.mkdir()
     new_folder.chmod(mode)
-    with pytest.raises(StartError, match=f"^cannot use {new_folder}: .*writable by other accounts.*AS_ALERTS_DATA_DIR"):
+    with pytest.raises(
+        StartError,
+        match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*writable by other accounts.*AS_ALERTS_DATA_DIR",
+    ):
         embedded.start(new_folder)
     assert not list(new_folder.iterdir())
 
@@ -525,7 +530,7 @@ def test_a_folder_that_other_accounts_can_write_to_is_refused(new_folder: Path, 
 @only_root
 def test_a_folder_below_the_folder_of_another_account_is_refused(new_folder: Path) -> None:
     os.chown(new_folder.parent, STRANGER, STRANGER)
-    with pytest.raises(StartError, match=f"{new_folder.parent} belongs to another account"):
+    with pytest.raises(StartError, match=f"{new_folder.parent} is owned by user ID"):
         embedded.start(new_folder)
     assert not new_folder.exists()
 
@@ -555,7 +560,7 @@ def test_a_link_to_the_folder_is_followed_only_if_no_other_account_made_it(folde
     try:
         embedded.start(link).stop()
         os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
-        with pytest.raises(StartError, match=f"{link} belongs to another account"):
+        with pytest.raises(StartError, match=f"{link} is owned by user ID"):
             embedded.start(link)
     finally:
         link.unlink()
@@ -588,7 +593,10 @@ def test_a_link_in_place_of_a_file_is_refused(
     (new_folder / name).symlink_to(target)
     if not checked:
         monkeypatch.setattr(embedded, "insecure", lambda _: None)
-    with pytest.raises(StartError, match=f"^cannot use {new_folder}: .*{name} is a symbolic link" if checked else None):
+    with pytest.raises(
+        StartError,
+        match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*{name} is a symbolic link" if checked else None,
+    ):
         embedded.start(new_folder)
     assert target.read_text() == "of another program"
 
@@ -606,7 +614,10 @@ def test_a_link_in_place_of_a_folder_is_refused(
     (new_folder / name).symlink_to(target)
     if not checked:
         monkeypatch.setattr(embedded, "insecure", lambda _: None)
-    with pytest.raises(StartError, match=f"^cannot use {new_folder}: .*{name} is a symbolic link" if checked else None):
+    with pytest.raises(
+        StartError,
+        match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*{name} is a symbolic link" if checked else None,
+    ):
         embedded.start(new_folder)
     assert len(list(target.iterdir())) == 4
     assert (target.stat().st_uid, target.stat().st_mode & 0o777) == (os.geteuid(), 0o755)

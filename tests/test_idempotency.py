@@ -432,6 +432,18 @@ async def test_a_key_of_a_bulk_create_belongs_to_the_tenant_of_its_first_alert(
         assert (await stored(connection, tenant)).keys() == {f"POST {path}"}
 
 
+async def test_a_response_that_an_earlier_version_stored_is_replayed(
+    client: httpx.AsyncClient, connection: Any, tenant: UUID
+) -> None:
+    """It was stored under no tenant where the request named none; another request with its key is not affected."""
+    key = uuid4().hex
+    first = await bulk(client, "/alerts/bulk", key, alerts=[body_of(tenant)])
+    await connection.execute("UPDATE idempotency_keys SET tenant_id = $1 WHERE key = $2", UUID(int=0), key)
+    assert_replayed(first, await bulk(client, "/alerts/bulk", key, alerts=[body_of(tenant)]))
+    other = await bulk(client, "/alerts/bulk", key, alerts=[body_of(uuid4())])
+    assert [result["status"] for result in other.json()["results"]] == [201]
+
+
 @pytest.mark.parametrize("prefix", ["", "/internal"])
 async def test_a_key_of_a_change_belongs_to_the_tenant_of_its_first_alert(
     client: httpx.AsyncClient, connection: Any, prefix: str

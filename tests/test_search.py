@@ -1,4 +1,4 @@
-"""The `q` parameter: which alerts it finds, that no query is an error, and that no message makes a search expensive."""
+"""The `q` parameter: what it finds, that every query is accepted, and that no message makes a search expensive."""
 
 import asyncio
 import random
@@ -89,6 +89,16 @@ async def found(client: httpx.AsyncClient, tenant: UUID, q: str) -> int:
 async def test_which_alerts_match(client: httpx.AsyncClient, tenant: UUID, q: str, *, matches: bool) -> None:
     await create(client, tenant, message=MESSAGE, rule_name="rule_7")
     assert await found(client, tenant, q) == matches
+
+
+@pytest.mark.parametrize(
+    "text", ["हिन्दी भाषा", "ไทยที่นี่ เมื่อ", "العَرَبِيَّة", "עִבְרִית", "தமிழ்", "বাংলা", "cafe\u0301 bar", "日本語"]
+)
+async def test_a_text_is_found_by_its_own_words(client: httpx.AsyncClient, tenant: UUID, text: str) -> None:
+    await create(client, tenant, message=f"before, {text}; behind")
+    assert await found(client, tenant, text) == 1
+    assert await found(client, tenant, f'"before {text} behind"') == 1
+    assert await found(client, tenant, f"-{text.split(maxsplit=1)[0]}") == 0
 
 
 def expected(q: str, text: str) -> bool:

@@ -1,7 +1,6 @@
 """Many alerts in one request, each judged by itself: recording them, and moving them on."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -26,7 +25,7 @@ from alerts_service.alerts.bulk_structs import (
 )
 from alerts_service.alerts.calls import GET, MOVES, created, find_tenant, move, unmoved
 from alerts_service.alerts.controller import Owner
-from alerts_service.alerts.recording import Admission, Call, read_all, record, status
+from alerts_service.alerts.recording import Admission, Call, read_list, record, status
 from alerts_service.alerts.streams import record_lines
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
 from alerts_service.database import Statement
@@ -80,14 +79,13 @@ class BulkController(Controller):
     async def create_alerts(self, request: Request, data: JSONBody[CreateAlerts] = STREAM) -> Response[Results]:
         """Up to 1,000, each judged by itself and answered in their order; an alert with 201 is committed.
 
-        The results hold whole alerts up to 4 MiB. Behind that a result has the `id` of its alert in place of `alert`.
+        The first 4 MiB of results contain complete alerts. Later results contain `id` in place of `alert`.
 
         As `application/x-ndjson`, an alert a line, there may be any number: the answers come as a stream too, a line
-        each, while the lines come in. Read them meanwhile. When the token expires, the next lines are answered by one
-        line with status 401, and the stream ends.
+        each, while the lines come in. Read them meanwhile. When the token expires, the stream ends with one result of
+        status 401, and the remaining lines are not processed.
         """
-        work = _create(request, data, Admission(request))
-        return await once(request, None, work, find_tenant=lambda: _tenant_of_items(data.alerts))
+        return await _create(request, data, Admission(request))
 
     @post(
         "/acknowledge",
@@ -101,8 +99,8 @@ class BulkController(Controller):
     ) -> Response[MoveResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are still triggered.
 
-        An id that comes several times is changed once, and each of its results is the same. The results hold whole
-        alerts up to 4 MiB. Behind that a result has the `id` of its alert in place of `alert`.
+        An id that comes several times is changed once, and each of its results is the same. The first
+        4 MiB of results contain complete alerts. Later results contain `id` in place of `alert`.
         """
         tenant = request.admit(_named(request, data, tenant_id))
         return await _move_once(request, "acknowledged", data, tenant_id, tenant)
@@ -119,8 +117,8 @@ class BulkController(Controller):
     ) -> Response[MoveResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are not resolved yet.
 
-        An id that comes several times is changed once, and each of its results is the same. The results hold whole
-        alerts up to 4 MiB. Behind that a result has the `id` of its alert in place of `alert`.
+        An id that comes several times is changed once, and each of its results is the same. The first
+        4 MiB of results contain complete alerts. Later results contain `id` in place of `alert`.
         """
         tenant = request.admit(_named(request, data, tenant_id))
         return await _move_once(request, "resolved", data, tenant_id, tenant)
@@ -143,8 +141,7 @@ class InternalBulkController(Controller):
         self, request: Request, data: JSONBody[CreateAlerts] = STREAM
     ) -> Response[Results]:
         """As `POST /alerts/bulk`, for callers that hold the internal service key."""
-        work = _create(request, data, None)
-        return await once(request, None, work, find_tenant=lambda: _tenant_of_items(data.alerts))
+        return await _create(request, data, None)
 
     @post(
         "/acknowledge",
@@ -181,16 +178,29 @@ async def _create(request: Request, data: CreateAlerts, admission: Admission | N
     if admission is not None:
         admission.begin()
     if not data.alerts:
-        return LinesResponse(record_lines(request, admission))
+        return await once(request, None, _stream(request, admission))
     _check_send_buffer(request)
-    calls = await read_all(request, data.alerts, admission)
+    # Before a key takes a connection to the database: the list may have to wait for others.
+    calls = await read_list(request, data.alerts, admission)
     if request.values(IDEMPOTENCY_KEY):
         for call in calls:
             if isinstance(call, TooManyRequests):
                 raise call  # a first answer is kept: what only has to wait must not become one
+    return await once(request, None, _record(request, calls), find_tenant=lambda: _first_tenant(calls))
+
+
+async def _stream(request: Request, admission: Admission | None) -> Response[Results]:
+    return LinesResponse(record_lines(request, admission))
+
+
+async def _record(request: Request, calls: Sequence[Call | Refusal]) -> Response[Results]:
     outcomes = await record(request, calls, WholeAlerts())
     request.explain(outcomes)
-    return JSONResponse(Results(await encode_results(map(_recorded, outcomes), request.app.state.bulk_turn)))
+    return JSONResponse(Results(await encode_results(map(_recorded, outcomes))))
+
+
+async def _first_tenant(calls: Sequence[Call | Refusal]) -> UUID | None:
+    return next((call["tenant_id"] for call in calls if not isinstance(call, Exception)), None)
 
 
 def _check_send_buffer(request: Request) -> None:
@@ -199,18 +209,8 @@ def _check_send_buffer(request: Request) -> None:
     Raises:
         Crowded: there is no room for its response.
     """
-    if request.app.state.send_buffer.full:
+    if not request.app.state.send_buffer.has_room():
         raise Crowded(SEND_BUFFER_FULL)
-
-
-async def _tenant_of_items(items: Sequence[Raw]) -> UUID | None:
-    """Find the tenant of the first item that can be decoded."""
-    decoder = decoder_for(CreateAlert)
-    for item in items:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            tenant_id: UUID = decoder.decode(item).tenant_id
-            return tenant_id
-    return None
 
 
 def _recorded(outcome: tuple[Call, Any] | Exception) -> Result:
@@ -267,7 +267,7 @@ async def _move(
             outcomes = await _change_found(request, to, found, tenant_id, data.note)
             more = more or len(outcomes) < len(found)
     request.explain(outcomes)
-    return JSONResponse(MoveResults(await encode_results(map(_moved, outcomes), request.app.state.bulk_turn), more))
+    return JSONResponse(MoveResults(await encode_results(map(_moved, outcomes)), more))
 
 
 def _read_id(item: Raw) -> UUID | Refusal:

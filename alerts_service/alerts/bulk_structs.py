@@ -86,14 +86,14 @@ class MoveAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What became of one item: what it would have been answered if it had come alone.
-
-    Alerts are whole up to 4 MiB of results; behind that `id` takes the place of `alert`.
-    """
+    """What became of one item: what it would have been answered if it had come alone."""
 
     status: Annotated[int, Meta(examples=[201])]
     alert: Alert | UnsetType = UNSET
-    id: Annotated[UUID, Meta(description="Names the alert where `alert` is left out.")] | UnsetType = UNSET
+    id: (
+        Annotated[UUID, Meta(description="The ID of the alert, in place of `alert` behind the first 4 MiB of results.")]
+        | UnsetType
+    ) = UNSET
     error: ErrorResponse | UnsetType = UNSET
     retry_after: (
         Annotated[int, Meta(description="Seconds; there where nothing was done for want of time.")] | UnsetType
@@ -165,25 +165,20 @@ def result(status: HTTPStatus, alert: Alert | UUID) -> Result:
     return Result(status=status, id=alert) if isinstance(alert, UUID) else Result(status=status, alert=alert)
 
 
-async def encode_results(results: Iterable[Result], turn: asyncio.Lock) -> Any:
-    """Encode the list of a bulk response; behind 4 MiB, ids take the place of alerts.
-
-    Other requests go on meanwhile, and other bulk responses wait for the lock: so these requests wait for one only.
-    """
+async def encode_results(results: Iterable[Result]) -> Any:
+    """Encode the list of a bulk response, while other requests go on; behind 4 MiB, ids take the place of alerts."""
     body = bytearray(b"[]")
     remaining = iter(results)
-    async with turn:
-        while run := list(islice(remaining, ENCODED_AT_ONCE)):
-            if len(body) > MAX_WHOLE_BYTES:
-                run = [
-                    Result(status=each.status, id=each.alert.id) if isinstance(each.alert, Alert) else each
-                    for each in run
-                ]
-            encoded = encode(run)
-            body[-1:] = b"," if len(body) > len("[]") else b""
-            body += memoryview(encoded)[1:]
-            if len(encoded) > PIECE_BYTES:
-                await asyncio.sleep(0)
+    while run := list(islice(remaining, ENCODED_AT_ONCE)):
+        if len(body) > MAX_WHOLE_BYTES:
+            run = [
+                Result(status=each.status, id=each.alert.id) if isinstance(each.alert, Alert) else each for each in run
+            ]
+        encoded = encode(run)
+        body[-1:] = b"," if len(body) > len("[]") else b""
+        body += memoryview(encoded)[1:]
+        if len(encoded) > PIECE_BYTES:
+            await asyncio.sleep(0)
     return Raw(body)
 
 

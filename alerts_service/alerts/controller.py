@@ -130,9 +130,9 @@ class AlertsController(Controller):
             str | None,
             QueryParameter(
                 description="Only alerts with these words in the name of their rule or in their message: `missed call` "
-                'finds both words, `"not returned"` a phrase, `fax or voicemail` either word, and `-test` leaves out '
-                "what has that word. Words match as a whole, in any case; every character but letters and digits "
-                "separates words. Without a letter or digit `q` finds nothing.",
+                'finds both words, `"not returned"` a phrase, `fax or voicemail` either word, and `-test` excludes '
+                "alerts with that word. Whole words match, in any case. Characters other than letters and digits "
+                "separate words. If `q` has no letter or digit, the list is empty.",
                 min_length=1,
                 max_length=200,
                 pattern=NO_NUL,

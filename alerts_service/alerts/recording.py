@@ -10,7 +10,8 @@ from msgspec import Raw
 
 from alerts_service.alerts.calls import CREATE, CREATE_DEDUPLICATED, creation
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded
-from alerts_service.errors import Forbidden, Invalid, Refusal, TooManyRequests
+from alerts_service.errors import Crowded, Forbidden, Invalid, Refusal, TooManyRequests
+from alerts_service.grouping import Full, Late
 from alerts_service.requests import Request, decode_item
 
 Call: TypeAlias = dict[str, Any]
@@ -39,7 +40,7 @@ class Admission:
             self._refusals[own] = None
 
     def refusal(self, tenant_id: UUID) -> Refusal | None:
-        """Count a call of a tenant that an item names, once, and return what keeps it from recording alerts.
+        """Count a call of a tenant that an item names, once, and return the error that rejects it, or None.
 
         That is Forbidden where the token is another's, and TooManyRequests where the tenant has called too often.
         """
@@ -67,14 +68,28 @@ def read(request: Request, item: bytes | Raw, admission: Admission | None) -> Ca
     return creation(request, alert)
 
 
+async def read_list(request: Request, items: Sequence[Raw], admission: Admission | None) -> list[Call | Refusal]:
+    """Decode a list. Lists are decoded one at a time, in turn by tenant, so that other requests wait for one only.
+
+    Raises:
+        Crowded: too many lists wait.
+    """
+    first = decode_item(CreateAlert, items[0])
+    tenant = request.tenant or (None if isinstance(first, Invalid) else first.tenant_id)
+    try:
+        async with request.holding_body(), request.app.state.reading.turn(tenant):
+            return await read_all(request, items, admission)
+    except (Full, Late):
+        raise Crowded("too many bulk lists wait") from None
+
+
 async def read_all(request: Request, items: Sequence[bytes | Raw], admission: Admission | None) -> list[Call | Refusal]:
-    """Read items a few at a time, while other requests go on; one list after the other, so that these wait for one."""
+    """Decode items in chunks, with other requests served between them."""
     calls: list[Call | Refusal] = []
-    async with request.app.state.bulk_turn:
-        for start in range(0, len(items), READ_AT_ONCE):
-            if start:
-                await asyncio.sleep(0)
-            calls += [read(request, item, admission) for item in items[start : start + READ_AT_ONCE]]
+    for start in range(0, len(items), READ_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        calls += [read(request, item, admission) for item in items[start : start + READ_AT_ONCE]]
     return calls
 
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 ROUNDS, SECONDS, PAUSE_SECONDS = 3, 3.0, 0.01
 CALLERS = 4
-NOISE = 2
+NOISE_MARGIN = 2
 LARGE = "\U00010400" * 10_000  # 40 kB
 
 # Each request has another number, so that no two of them share an answer.
@@ -172,10 +172,10 @@ async def compare(
     return seconds, times
 
 
-def assert_bearable(figures: tuple[dict[str, float], dict[str, float]]) -> None:
-    """The p99 of others grows to three times at most; the rest is for the noise of a shared machine."""
+def assert_latency_ratio(figures: tuple[dict[str, float], dict[str, float]]) -> None:
+    """Assert that p99 grows at most sixfold: 3 times, with a margin of 2 for noise. Searches are not asserted."""
     _, ratios = figures
-    assert max(ratios[verb] for verb in ("create", "get", "list")) <= 3 * NOISE, figures
+    assert max(ratios[verb] for verb in ("create", "get", "list")) <= 3 * NOISE_MARGIN, figures
 
 
 async def test_searches_of_messages_without_blanks(
@@ -183,7 +183,7 @@ async def test_searches_of_messages_without_blanks(
 ) -> None:
     tenant, _ = await store(servers[1], "a_" * 5000)
     load = Load("searches messages without blanks", 128, f"/alerts?tenant_id={tenant}&q=wordNUMBER")
-    assert_bearable(await compare(servers[0], load, tmp_path, report_neighbour))
+    assert_latency_ratio(await compare(servers[0], load, tmp_path, report_neighbour))
 
 
 async def test_searches_of_many_alerts(
@@ -191,7 +191,7 @@ async def test_searches_of_many_alerts(
 ) -> None:
     tenant, _ = await store(servers[1], "a b c d e f", count=2000)
     load = Load("searches 1,000 alerts a page", 128, f"/alerts?tenant_id={tenant}&q=wordNUMBER")
-    assert_bearable(await compare(servers[0], load, tmp_path, report_neighbour))
+    assert_latency_ratio(await compare(servers[0], load, tmp_path, report_neighbour))
 
 
 async def test_searches_without_a_word(
@@ -208,7 +208,7 @@ async def test_large_pages(
     tenant, _ = await store(servers[1], LARGE, LARGE)
     target = f"/alerts?tenant_id={tenant}&created_before=2030-01-01T00:00:00.NUMBERZ"
     load = Load("lists alerts of 120 kB each", 128, target)
-    assert_bearable(await compare(servers[0], load, tmp_path, report_neighbour))
+    assert_latency_ratio(await compare(servers[0], load, tmp_path, report_neighbour))
 
 
 async def test_answers_that_nobody_reads(

@@ -2,8 +2,8 @@
 -- Those of one key are merged first, in the order of their places; all of them get the alert as it stands in the end,
 -- and it is a new one for the call whose id it has. A repeat raises the severity at most, and only then undoes an
 -- acknowledgment. Open alerts are locked in the order of their ids, as all changes lock them, and new ones come behind.
--- The clock is read for each row as it is inserted, behind the sort: rows before it may have waited for a lock, and an
--- alert of the same key that was resolved meanwhile ended before the new one begins.
+-- clock_timestamp() is evaluated for each row behind the sort, as the row is inserted. An earlier row may have waited for
+-- a lock, and a new alert must begin after the previous alert of its key was resolved.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]
 -- $3 rule_name text[]

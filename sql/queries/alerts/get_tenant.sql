@@ -1,4 +1,4 @@
--- Find the tenants of alerts by their ids. No tenant: it is what is asked for.
+-- Find the tenants of alerts by their ids. No tenant: the query returns it.
 -- $1 id uuid[]
 
 SELECT

@@ -4,8 +4,8 @@
 -- filter lets through: of one for a rule, of one for all others. By a condition that all rows meet each names its index: so nothing is read but the first 51 rows
 -- of a piece, whatever the planner believes. The JSON of a whole page is made at once; what alerts with a key have behind
 -- the twelve fields of all is put in where a page has any.
--- The alerts are null if one of them has more than 4,000 bytes of text, which is then not even read: alerts/search,
--- whose batches are small, returns that page.
+-- The alerts are null if one of them has more than 4,000 bytes of text, which is then not even read: alerts/search
+-- returns that page.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?
 -- $3 severity text[]?
