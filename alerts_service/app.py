@@ -114,6 +114,6 @@ def _verifier(settings: Settings) -> Callable[[str], tuple[UUID, str, float]] | 
     if settings.tenant_jwt_secret is None and settings.tenant_jwt_public_key is None:
         logger.info("No tenant is asked for a token")
         return None
-    from alerts_service import tokens  # noqa: PLC0415 - who asks for no token does not wait for cryptography
+    from alerts_service import tokens  # noqa: PLC0415 - cryptography is slow to import, and used for tokens only
 
     return tokens.verifier(settings.tenant_jwt_secret, settings.tenant_jwt_public_key)

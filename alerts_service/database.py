@@ -297,7 +297,13 @@ class AwaitedDatabase(Database):
         raise DatabaseUnreachable
         yield self
 
-    async def many(self, _: object, calls: Sequence[object], *__: object, at_once: int = AT_ONCE) -> list[Any]:  # noqa: ARG002
+    async def many(
+        self,
+        _: object,
+        calls: Sequence[object],
+        *__: object,
+        at_once: int = AT_ONCE,  # noqa: ARG002 - callers pass it by name, as to Database.many
+    ) -> list[Any]:
         """Run nothing."""
         return [DatabaseUnreachable()] * len(calls)
 

@@ -27,7 +27,7 @@ def default_data_dir() -> Path:
         return Path("/var/lib/as-alerts-service")
     if find_spec("platformdirs") is None:
         raise StartError(MISSING)
-    from platformdirs import user_data_path  # noqa: PLC0415 - part of the same optional installation
+    from platformdirs import user_data_path  # noqa: PLC0415 - installed with the extra `embedded` only
 
     return user_data_path("as-alerts-service")
 

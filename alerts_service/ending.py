@@ -67,7 +67,7 @@ class LastingProcess(multiprocess.Process):
         return self._server
 
 
-multiprocess.Process = LastingProcess  # type: ignore[misc] # Multiprocess takes its workers from there, in four places
+multiprocess.Process = LastingProcess  # type: ignore[misc] # Multiprocess has no option for its worker class
 
 
 class LastingMultiprocess(Multiprocess):

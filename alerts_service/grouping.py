@@ -171,7 +171,7 @@ class Group(Generic[Ask, Answer]):
     async def _answer(self, group: "list[Call[Ask, Answer]]") -> None:
         try:
             answers = await self._send([call.ask for call in group])
-        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+        except BaseException as error:  # noqa: BLE001 - it is passed on to every call of the group
             if len(group) > 1 and isinstance(error, self._alone):
                 await self._answer_in_parts(group)
             elif len(group) > 1 and isinstance(error, self._retry):
@@ -239,7 +239,7 @@ async def _hold(turns: Sequence[Turn]) -> list[None]:
 
 
 def _in_time(group: "list[Call[Ask, Answer]]") -> "list[Call[Ask, Answer]]":
-    """Return the calls that somebody still waits for, and fail those whose deadline is over."""
+    """Fail the calls whose deadline has passed, and return those that are still pending."""
     now = asyncio.get_running_loop().time()
     _fail([call for call in group if call.deadline < now], Late())
     return [call for call in group if not call.future.done()]

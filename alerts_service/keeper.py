@@ -136,7 +136,7 @@ def _run(command: list[Any], account: Account | None, at_our_death: signal.Signa
         command,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
-        preexec_fn=follow_us if sys.platform == "linux" else None,  # noqa: PLW1509 - the keeper has no threads
+        preexec_fn=follow_us if sys.platform == "linux" else None,  # noqa: PLW1509 - unsafe with threads only, and this process has none
         **identity,
     )
 
@@ -233,7 +233,7 @@ def _end_leftovers(folder: Folder, account: Account | None) -> None:
     with open_folder(folder.cluster) as cluster, open_folder(folder.sockets) as sockets:
         with suppress(FileNotFoundError):
             os.unlink("postmaster.pid", dir_fd=cluster)
-        for name in os.listdir(sockets):  # noqa: PTH208 - a descriptor has no Path
+        for name in os.listdir(sockets):  # noqa: PTH208 - pathlib cannot list an open descriptor
             if name.startswith(".s.PGSQL."):
                 os.unlink(name, dir_fd=sockets)
 

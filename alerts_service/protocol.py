@@ -63,7 +63,7 @@ class Trailers(list[tuple[bytes, bytes]]):
 
 TRAILERS = Trailers()
 
-httptools_impl.RequestResponseCycle = ResponseCycle  # type: ignore[misc] # HttpToolsProtocol takes the class from there
+httptools_impl.RequestResponseCycle = ResponseCycle  # type: ignore[misc] # uvicorn has no option for it
 
 
 class Protocol(HttpToolsProtocol):
@@ -83,7 +83,7 @@ class Protocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._reader: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows it to Transport as well
         """Wait for the first byte as long as for the last."""
         super().connection_made(transport)
         if TCP_NOTSENT_LOWAT is not None and (connection := transport.get_extra_info("socket")) is not None:

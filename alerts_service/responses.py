@@ -116,7 +116,7 @@ class JSONResponse(litestar.Response[T]):
         # Another server than ours ignores `whole`.
         start: Any = {"type": "http.response.start", "status": status, "headers": headers, "whole": True}
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the signature of an ASGI application
             await send(start)
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -124,7 +124,7 @@ class JSONResponse(litestar.Response[T]):
 
 
 def _in_pieces(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Any:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the signature of an ASGI application
         with scope["litestar_app"].state.send_buffer.holding(len(body)):
             await send({"type": "http.response.start", "status": status, "headers": headers})
             for start in range(0, len(body), PIECE_BYTES):
@@ -144,7 +144,7 @@ class LinesResponse(litestar.Response[T]):
     def to_asgi_response(self, *_: object, **__: object) -> Any:
         """Send what there is until there is no more."""
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI passes all three, also by name
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the signature of an ASGI application
             start: Any = {"type": "http.response.start", "status": 200, "headers": [LINES_TYPE]}
             started = False
             async with aclosing(self.lines):

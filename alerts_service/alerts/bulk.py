@@ -236,7 +236,7 @@ def _named(request: Request, data: MoveAlerts, tenant_id: UUID | None) -> UUID |
 async def _move_once(
     request: Request, to: Status, data: MoveAlerts, named: UUID | None, tenant_id: UUID | None
 ) -> Response[MoveResults]:
-    """Move on what is asked for, once for each key, of the tenant that was admitted."""
+    """Apply a bulk transition idempotently, to alerts of the authorized tenant."""
 
     def find() -> Awaitable[UUID | None]:
         ids = [] if data.ids is UNSET else [_read_id(item) for item in data.ids]

@@ -148,7 +148,7 @@ class AlertsController(Controller):
         """
         check_zones(created_after=created_after, created_before=created_before)
         created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)
-        asked: dict[str, object] = {
+        parameters: dict[str, object] = {
             "status": choices("status", status, Status),
             "severity": choices("severity", severity, Severity),
             "created_after": created_after,
@@ -158,7 +158,7 @@ class AlertsController(Controller):
             "rule_name": rule_name,
             "tenant_id": request.admit(tenant_id),  # who is refused for one of these has not called
         }
-        page = await _page(request, asked, q)
+        page = await _page(request, parameters, q)
         alerts = Raw(page.alerts or b"[]")
         if page.last_created_at is None or page.last_id is None:
             return JSONResponse[Any](alerts)
@@ -244,16 +244,16 @@ class InternalAlertsController(Controller):
         return await once(request, data.tenant_id, _create(request, data))
 
 
-async def _page(request: Request, asked: dict[str, object], q: str | None) -> Page:
+async def _page(request: Request, parameters: dict[str, object], q: str | None) -> Page:
     if q is None:
-        page = await request.database.one(LIST, **asked)
+        page = await request.database.one(LIST, **parameters)
         if page.alerts is not None:
             return page
-        return await request.database.one(SEARCH, **asked, pattern=None, terms=None)
+        return await request.database.one(SEARCH, **parameters, pattern=None, terms=None)
     terms = compile_search_terms(q)
     if terms is None:
         return NO_ALERTS
-    return await request.database.one(SEARCH, **asked, pattern=terms.pattern, terms=terms.count)
+    return await request.database.one(SEARCH, **parameters, pattern=terms.pattern, terms=terms.count)
 
 
 async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:

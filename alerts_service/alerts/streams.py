@@ -48,7 +48,7 @@ async def _read_ahead(request: Request, admission: Admission | None, parts: "asy
             for start in range(0, len(lines), AT_ONCE):
                 await parts.put(await _read(request, lines[start : start + AT_ONCE], admission, first=first))
                 first = False
-    except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for a part must hear of it
+    except Exception as error:  # noqa: BLE001 - the task that awaits the queue raises it
         end = error
     await parts.put(end)
 
