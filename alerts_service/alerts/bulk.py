@@ -249,7 +249,7 @@ async def _move_once(
 async def _move(
     request: Request, to: Status, data: MoveAlerts, named: UUID | None, tenant_id: UUID | None
 ) -> Response[MoveResults]:
-    """Move on what is asked for, of the tenant that was admitted."""
+    """Apply a bulk transition to alerts of the authorized tenant."""
     _check_send_buffer(request)
     outcomes: list[Any] = []
     more = False
