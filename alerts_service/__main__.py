@@ -17,7 +17,7 @@ from msgspec import structs
 from alerts_service.app import create_app
 from alerts_service.ending import LastingMultiprocess, LastingServer
 from alerts_service.errors import NotYet, StartError
-from alerts_service.logs import configure_logging
+from alerts_service.logging_config import configure_logging
 from alerts_service.migrations import alone, migrate, pending
 from alerts_service.protocol import protocol
 from alerts_service.queries import load_queries

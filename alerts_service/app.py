@@ -9,7 +9,7 @@ from uuid import UUID
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 
-from alerts_service import allocator, errors, openapi, swagger_ui
+from alerts_service import allocator, error_handlers, openapi, swagger_ui
 from alerts_service.alerts.bulk import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
@@ -88,7 +88,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         route_handlers=[api, health, swagger_ui.files(), openapi.openapi_json],
         cors_config=_cors(settings.cors_origins),
         debug=False,
-        exception_handlers=errors.HANDLERS,
+        exception_handlers=error_handlers.HANDLERS,
         lifespan=[lifespan] if database is None else [],
         logging_config=None,
         openapi_config=openapi.config(tokens=verify is not None),

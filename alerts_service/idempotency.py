@@ -16,7 +16,8 @@ from litestar import Response
 from msgspec import Raw, Struct, msgpack, structs
 
 from alerts_service.database import Database, Statement
-from alerts_service.errors import AlertNotFound, Conflict, Invalid, PreconditionFailed, StillRunning, refused
+from alerts_service.error_handlers import error_response
+from alerts_service.errors import AlertNotFound, Conflict, Invalid, PreconditionFailed, StillRunning
 from alerts_service.requests import Request
 from alerts_service.responses import JSONResponse, T, encode
 
@@ -138,7 +139,7 @@ async def _first(
     try:
         response = await work
     except (AlertNotFound, Conflict, PreconditionFailed) as refusal:
-        response = refused(request, refusal)
+        response = error_response(request, refusal)
     status = response.status_code or request.route_handler.status_code
     answer = Answer(fingerprint, status, response.headers.get("ETag"), encode(response.content))
     return answer, structs.replace(answer, body=_bounded(answer.body, response.content))

@@ -4,7 +4,7 @@ import sys
 
 from alerts_service.app import create_app
 from alerts_service.errors import StartError
-from alerts_service.logs import configure_logging
+from alerts_service.logging_config import configure_logging
 from alerts_service.settings import load_settings
 
 try:

@@ -21,7 +21,7 @@ from alerts_service.complaints import about_body
 from alerts_service.cross_site import sent_by_browser
 from alerts_service.database import Database
 from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, TokenRefused, Unfinished, reason_of
-from alerts_service.logs import request_id
+from alerts_service.logging_config import request_id
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_GATHERED_BYTES = 64 * 1024 * 1024

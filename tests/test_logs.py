@@ -20,7 +20,7 @@ from tests.processes import SERVE, ServiceProcess, environment, free_port
 WRITER = """
 import asyncio, logging, sys
 from datetime import datetime, timezone
-from alerts_service.logs import AccessLog, RequestLine
+from alerts_service.access_log import AccessLog, RequestLine
 
 async def write(name):
     log = AccessLog()

@@ -1,18 +1,14 @@
-"""JSON lines on stderr, uvicorn's own among them."""
+"""The access log: a JSON line a request on stderr."""
 
 import asyncio
 import logging
-import logging.config
 import sys
-import time
-from contextvars import Context, ContextVar
+from contextvars import Context
 from datetime import datetime
 from http import HTTPStatus
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
-from pythonjsonlogger.core import RESERVED_ATTRS
-from pythonjsonlogger.msgspec import MsgspecFormatter
 
 logger = logging.getLogger("alerts_service.access")
 
@@ -22,25 +18,6 @@ PIPE_BUF = 4096
 PATH_CHARACTERS = 500  # of six bytes at most, so that a line with a path of any length fits in PIPE_BUF
 
 encode_lines = msgspec.json.Encoder().encode_lines
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-
-
-class JsonFormatter(MsgspecFormatter):
-    """Writes times as RFC 3339 does, in UTC."""
-
-    converter = staticmethod(time.gmtime)
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
-
-
-class RequestIdFilter(logging.Filter):
-    """Puts the id of the request that is being answered on every line that is written meanwhile."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through."""
-        if (current := request_id.get()) is not None:
-            record.request_id = current
-        return True
 
 
 class RequestLine(Struct, gc=False):
@@ -146,35 +123,3 @@ def _write(text: bytearray) -> None:
         sys.stderr.buffer.write(text[start:end])
         sys.stderr.buffer.flush()
         start = end
-
-
-def configure_logging(level: str) -> None:
-    """Send every logger's lines to stderr as JSON: time, level, logger, message, and what the line adds.
-
-    Uvicorn's access log is silenced: the service writes its own.
-    """
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "filters": {"request_id": {"()": RequestIdFilter}},
-            "formatters": {
-                "json": {
-                    "()": JsonFormatter,
-                    "fmt": ("asctime", "levelname", "name", "message"),
-                    "style": ",",
-                    "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
-                    "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
-                }
-            },
-            "handlers": {
-                "stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["request_id"]},
-            },
-            "root": {"level": level, "handlers": ["stderr"]},
-            "loggers": {
-                "uvicorn": {"handlers": [], "propagate": True},
-                "uvicorn.error": {"handlers": [], "propagate": True, "level": level},
-                "uvicorn.access": {"handlers": [], "propagate": False},
-            },
-        }
-    )

@@ -1,0 +1,75 @@
+"""Turns exceptions into error responses."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from alerts_service.complaints import about_parameters
+from alerts_service.errors import SEND_BUFFER_FULL, Crowded, ErrorResponse, Invalid, OutcomeUnknown, Refusal, reason_of
+from alerts_service.responses import JSONResponse, SendBufferFull
+
+logger = logging.getLogger(__name__)
+
+AnyRequest = Request[Any, Any, Any]
+
+# The phrases of HTTPStatus differ between versions of Python.
+WORDS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
+DETAILS = {413: "a body may have 1 MiB"}
+
+
+def error_response(request: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
+    """Answer with a refusal."""
+    line: Any = request.scope.get("line")
+    if line is not None and (reason := reason_of(refusal)):
+        line.reason = reason
+    return _response(refusal.status, refusal.error, refusal.detail, refusal.headers)
+
+
+def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResponse]:
+    """Answer what Litestar raises; what it calls 400 is a validation error to us."""
+    status = HTTPStatus(error.status_code)
+    if status == HTTPStatus.BAD_REQUEST:
+        handler = request.scope.get("route_handler")  # none has been found yet where a header is refused
+        return _response(Invalid.status, Invalid.error, about_parameters(error, handler) if handler else error.detail)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unforeseen(request, error)
+    headers = {"Allow": _allowed(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
+    return _response(status, WORDS.get(status, status.phrase), DETAILS.get(status), headers)
+
+
+def _send_buffer_full(request: AnyRequest, _: SendBufferFull) -> Response[ErrorResponse]:
+    """Return 503 for a response that does not fit in the send buffer. Only a GET gets `Retry-After`."""
+    if request.method == "GET":
+        return error_response(request, Crowded(SEND_BUFFER_FULL))
+    return error_response(request, OutcomeUnknown(f"the request was processed, but {SEND_BUFFER_FULL}"))
+
+
+def _unforeseen(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
+    """Keep a traceback, SQL or a value from the database in the log: the caller learns nothing of it."""
+    logger.error("Unforeseen error in %s %s", request.method, request.url.path, exc_info=error)
+    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
+
+
+def _response(
+    status: HTTPStatus, error: str, detail: str | None = None, headers: Mapping[str, str] | None = None
+) -> Response[ErrorResponse]:
+    return JSONResponse(ErrorResponse(error, detail), status_code=status, headers=headers)
+
+
+def _allowed(error: HTTPException) -> str:
+    """List the methods that a path takes. Where GET is, HEAD is too, which Litestar does not know."""
+    methods = set((error.headers or {})["allow"].split(", "))
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+
+HANDLERS: ExceptionHandlersMap = {
+    Refusal: error_response,
+    SendBufferFull: _send_buffer_full,
+    HTTPException: _http_error,
+    Exception: _unforeseen,
+}
