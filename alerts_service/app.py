@@ -14,9 +14,9 @@ from alerts_service.alerts.bulk import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
 from alerts_service.cross_site import CrossSiteProtection
-from alerts_service.database import Database
+from alerts_service.db.batching import Turns
+from alerts_service.db.database import Database
 from alerts_service.exchange import Service
-from alerts_service.grouping import Turns
 from alerts_service.guards import requires_service_key, requires_tenant_token
 from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import EXAMPLE as EVENT_EXAMPLE

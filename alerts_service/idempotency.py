@@ -15,7 +15,7 @@ from uuid import UUID
 from litestar import Response
 from msgspec import Raw, Struct, msgpack, structs
 
-from alerts_service.database import Database, Statement
+from alerts_service.db.database import Database, Statement
 from alerts_service.error_handlers import error_response
 from alerts_service.errors import AlertNotFound, Conflict, Invalid, PreconditionFailed, StillRunning
 from alerts_service.requests import Request

@@ -19,7 +19,7 @@ from uuid_utils.compat import uuid4
 
 from alerts_service.complaints import about_body
 from alerts_service.cross_site import sent_by_browser
-from alerts_service.database import Database
+from alerts_service.db.database import Database
 from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, TokenRefused, Unfinished, reason_of
 from alerts_service.logging_config import request_id
 

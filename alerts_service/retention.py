@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, structs
 
-from alerts_service.database import Database, Statement
+from alerts_service.db.database import Database, Statement
 from alerts_service.errors import DatabaseUnreachable, Refusal
 
 logger = logging.getLogger(__name__)

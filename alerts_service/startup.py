@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 import asyncpg
 
-from alerts_service import contract
-from alerts_service.connections import NO_CONNECTION, Connection, missing, no_start, options
-from alerts_service.database import CONNECT_SECONDS, AwaitedDatabase, Database, open_database
+from alerts_service.db import schema_check
+from alerts_service.db.database import CONNECT_SECONDS, AwaitedDatabase, Database, open_database
+from alerts_service.db.migrations import migrate
+from alerts_service.db.pool import NO_CONNECTION, Connection, missing, no_start, options
+from alerts_service.db.queries import load_queries
 from alerts_service.errors import NotYet, StartError
-from alerts_service.migrations import migrate
-from alerts_service.queries import load_queries
 from alerts_service.retention import PRUNE
 from alerts_service.settings import Settings
 
@@ -94,7 +94,7 @@ async def verify(connection: Connection, settings: Settings) -> int:
         StartError: one does not fit.
     """
     unused = (PRUNE.name,) if settings.retention_days is None else ()
-    return await contract.verify(connection, load_queries(), unused)
+    return await schema_check.verify(connection, load_queries(), unused)
 
 
 @asynccontextmanager

@@ -17,8 +17,9 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service import database, embedded
+from alerts_service import embedded
 from alerts_service.app import create_app
+from alerts_service.db import database
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 

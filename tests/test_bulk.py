@@ -14,10 +14,10 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from alerts_service import database
 from alerts_service.app import create_app
+from alerts_service.db import database
+from alerts_service.db.migrations import migrate
 from alerts_service.exchange import Service
-from alerts_service.migrations import migrate
 from alerts_service.settings import Settings
 from tests.asgi import Input, answer
 from tests.calls import assert_error, create, move

@@ -17,7 +17,7 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service.migrations import LOCK
+from alerts_service.db.migrations import LOCK
 from tests.calls import assert_error
 from tests.conftest import not_pooled
 from tests.processes import SERVE, environment, run, serving
@@ -46,7 +46,7 @@ def test_every_line_is_json(tmp_path: Path, empty_database: str) -> None:
     assert all(line.keys() >= LINE_KEYS for line in lines)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", line["time"]) for line in lines)
     loggers = {line["logger"] for line in lines}
-    assert loggers >= {"uvicorn.error", "alerts_service.migrations", "alerts_service.access"}
+    assert loggers >= {"uvicorn.error", "alerts_service.db.migrations", "alerts_service.access"}
     assert "geheim" not in str(lines) + "".join(refusal.text for refusal in refusals)
     created, acknowledged, invalid, refused = [line for line in requests(lines) if line["request_id"] == "call-1"]
     assert created.keys() == LINE_KEYS | REQUEST_KEYS

@@ -10,12 +10,12 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from alerts_service import contract
-from alerts_service.connections import Connection
-from alerts_service.database import Statement
+from alerts_service.db import schema_check
+from alerts_service.db.database import Statement
+from alerts_service.db.migrations import migrate
+from alerts_service.db.pool import Connection
+from alerts_service.db.queries import Parameter, Query, load_queries
 from alerts_service.errors import StartError
-from alerts_service.migrations import migrate
-from alerts_service.queries import Parameter, Query, load_queries
 from alerts_service.startup import ready_database
 from tests.conftest import settings_for
 
@@ -48,7 +48,7 @@ def query(sql: str, *parameters: Parameter) -> dict[str, Query]:
 
 async def test_the_shipped_files_fit(connection: Connection) -> None:
     """Every shipped SQL file fits the schema that the migrations make, and the Struct of its statement."""
-    assert await contract.verify(connection, load_queries()) == len(list(Statement.declared))
+    assert await schema_check.verify(connection, load_queries()) == len(list(Statement.declared))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def test_a_start_on_a_changed_schema(
 async def test_a_fitting_file(connection: Connection) -> None:
     """A file whose header, columns and types agree with its Struct is accepted."""
     sql = "SELECT 1 AS place, id, status FROM alerts WHERE id = ANY ($1)"
-    assert await contract.verify(connection, query(sql, Parameter(1, "id", "uuid[]"))) == 1
+    assert await schema_check.verify(connection, query(sql, Parameter(1, "id", "uuid[]"))) == 1
 
 
 @pytest.mark.usefixtures("declared")
@@ -98,7 +98,7 @@ async def test_a_fitting_file(connection: Connection) -> None:
 async def test_a_file_that_does_not_fit(connection: Connection, sql: str, problem: str) -> None:
     """A file that does not fit is refused with its name and what is wrong."""
     with pytest.raises(StartError, match="pair: ") as refused:
-        await contract.verify(connection, query(sql))
+        await schema_check.verify(connection, query(sql))
     assert problem in str(refused.value)
 
 
@@ -108,7 +108,7 @@ async def test_a_role_that_may_not_run_a_file(connection: Connection) -> None:
     role = f"role_{uuid4().hex}"
     await connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
     with pytest.raises(StartError, match="pair: permission denied for table alerts"):
-        await contract.verify(connection, query("SELECT 1 AS place, id, status FROM alerts"))
+        await schema_check.verify(connection, query("SELECT 1 AS place, id, status FROM alerts"))
     await connection.execute(f"RESET ROLE; DROP ROLE {role}")
 
 
@@ -118,12 +118,12 @@ async def test_a_file_answers_many_calls(connection: Connection) -> None:
     ids = Parameter(1, "id", "uuid[]")
     sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) JOIN alerts USING (id)"
     fitting = query(f"SELECT place, id, status {sql}", ids)
-    assert await contract.verify(connection, fitting) == 1
+    assert await schema_check.verify(connection, fitting) == 1
     with pytest.raises(StartError, match="so its first column must be place, not id"):
-        await contract.verify(connection, query(f"SELECT id, status {sql}", ids))
+        await schema_check.verify(connection, query(f"SELECT id, status {sql}", ids))
     single = query("SELECT 1 AS place, id, status FROM alerts WHERE id = $1", Parameter(1, "id", "uuid"))
     with pytest.raises(StartError, match=r"so \$1 must be an array, not uuid"):
-        await contract.verify(connection, single)
+        await schema_check.verify(connection, single)
 
 
 @pytest.mark.usefixtures("declared")
@@ -131,7 +131,7 @@ async def test_a_missing_and_an_idle_file(connection: Connection) -> None:
     """A statement without a file, and a file that no statement runs, are both refused."""
     fitting = query("SELECT 1 AS place, id, status FROM alerts")["pair"]
     with pytest.raises(StartError, match="pair: no such file") as refused:
-        await contract.verify(connection, {"idle": replace(fitting)})
+        await schema_check.verify(connection, {"idle": replace(fitting)})
     assert "idle: no statement runs this file" in str(refused.value)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from alerts_service.alerts.calls import CREATE
 from alerts_service.alerts.structs import Recorded
+from alerts_service.db.migrations import migrate
 from alerts_service.errors import OutOfResources
-from alerts_service.migrations import migrate
 from tests.conftest import open_database
 
 pytestmark = pytest.mark.anyio

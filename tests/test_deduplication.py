@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.database import Database, Row, Statement
+from alerts_service.db.database import Database, Row, Statement
+from alerts_service.db.queries import load_queries
 from alerts_service.exchange import Service
-from alerts_service.queries import load_queries
 from alerts_service.settings import Settings
 from tests.calls import assert_error, create, move
 from tests.conftest import KEY, client_of, open_database

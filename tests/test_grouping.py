@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from alerts_service.grouping import Full, Group, Late, Turns
+from alerts_service.db.batching import Full, Group, Late, Turns
 from alerts_service.logging_config import RequestIdFilter, request_id
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.migrations import load_migrations
+from alerts_service.db.migrations import load_migrations
 from alerts_service.settings import Settings
 from tests.calls import assert_error
 from tests.conftest import POOLER, client_of, settings_for

@@ -18,11 +18,11 @@ from msgspec.structs import replace
 
 from alerts_service.alerts.calls import MOVES
 from alerts_service.app import create_app
-from alerts_service.connections import Connections, options
-from alerts_service.database import Database
+from alerts_service.db.database import Database
+from alerts_service.db.pool import Connections, options
+from alerts_service.db.queries import Query, load_queries
 from alerts_service.errors import DatabaseBusy, Invalid
 from alerts_service.exchange import Service
-from alerts_service.queries import Query, load_queries
 from alerts_service.settings import Settings
 from alerts_service.startup import ready_database
 from alerts_service.stats.controller import GET

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from msgspec import to_builtins
 
-from alerts_service.connections import Connection
+from alerts_service.db.pool import Connection
 from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 from tests.asgi import Input, answer

@@ -9,10 +9,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from alerts_service import queries
 from alerts_service.app import create_app
+from alerts_service.db import queries
+from alerts_service.db.migrations import load_migrations, migrate, pending
 from alerts_service.errors import StartError
-from alerts_service.migrations import load_migrations, migrate, pending
 from tests.calls import create, move
 from tests.conftest import client_of, settings_for
 
@@ -154,7 +154,7 @@ async def test_ten_at_once(empty_database: str) -> None:
 @pytest.fixture
 def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of migrations that a test may write in."""
-    monkeypatch.setattr("alerts_service.migrations.sql_folder", lambda: tmp_path)
+    monkeypatch.setattr("alerts_service.db.migrations.sql_folder", lambda: tmp_path)
     (tmp_path / "migrations").mkdir()
     (tmp_path / "migrations" / "0001_first.sql").write_text("CREATE TABLE first (id integer)")
     return tmp_path / "migrations"

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from alerts_service.alerts.search_terms import compile_search_terms
-from alerts_service.connections import Connection, session
-from alerts_service.migrations import migrate
-from alerts_service.queries import load_queries
+from alerts_service.db.migrations import migrate
+from alerts_service.db.pool import Connection, session
+from alerts_service.db.queries import load_queries
 from tests.conftest import POOLER, fresh_database
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.database import Database
+from alerts_service.db.database import Database
 from alerts_service.errors import TooManyRequests
 from alerts_service.exchange import Service
 from alerts_service.rates import RateLimit

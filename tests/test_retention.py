@@ -17,11 +17,11 @@ import pytest
 
 from alerts_service import retention
 from alerts_service.app import create_app
-from alerts_service.connections import Connection
-from alerts_service.database import Database
+from alerts_service.db.database import Database
+from alerts_service.db.migrations import migrate
+from alerts_service.db.pool import Connection
+from alerts_service.db.queries import load_queries
 from alerts_service.errors import StartError
-from alerts_service.migrations import migrate
-from alerts_service.queries import load_queries
 from alerts_service.retention import PRUNE, PRUNE_KEYS, Pruned, prune
 from alerts_service.startup import ready_database, verify
 from tests.calls import assert_error, create, move

@@ -14,10 +14,10 @@ import pytest
 from alerts_service.alerts.controller import SEARCH
 from alerts_service.alerts.search_terms import compile_search_terms
 from alerts_service.alerts.structs import Page
-from alerts_service.connections import session
-from alerts_service.database import Database
+from alerts_service.db.database import Database
+from alerts_service.db.pool import session
+from alerts_service.db.queries import load_queries
 from alerts_service.errors import StatementTimeout
-from alerts_service.queries import load_queries
 from alerts_service.settings import Settings
 from tests.calls import create
 from tests.conftest import POOLER, open_database

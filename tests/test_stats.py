@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service.queries import load_queries
+from alerts_service.db.queries import load_queries
 from alerts_service.settings import Settings
 from tests.calls import create, move
 from tests.processes import run

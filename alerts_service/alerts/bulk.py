@@ -28,7 +28,7 @@ from alerts_service.alerts.controller import Owner
 from alerts_service.alerts.recording import Admission, Call, read_list, record, status
 from alerts_service.alerts.streams import record_lines
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
-from alerts_service.database import Statement
+from alerts_service.db.database import Statement
 from alerts_service.errors import (
     SEND_BUFFER_FULL,
     AlertNotFound,

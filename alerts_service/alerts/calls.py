@@ -9,7 +9,7 @@ from msgspec import Struct
 from uuid_utils.compat import uuid7
 
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
-from alerts_service.database import Statement
+from alerts_service.db.database import Statement
 from alerts_service.errors import Conflict
 from alerts_service.requests import Request
 

@@ -35,7 +35,7 @@ from alerts_service.alerts.structs import (
     Severity,
     Status,
 )
-from alerts_service.database import Statement
+from alerts_service.db.database import Statement
 from alerts_service.errors import AlertNotFound, Forbidden, PreconditionFailed
 from alerts_service.idempotency import once
 from alerts_service.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, NEXT_PAGE, UNCHANGED, errors, several

@@ -9,7 +9,7 @@ import asyncpg
 from litestar import Controller, get
 from msgspec import Struct
 
-from alerts_service.database import Database, Statement
+from alerts_service.db.database import Database, Statement
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Unhealthy
 from alerts_service.openapi import errors
 from alerts_service.requests import Request

@@ -9,7 +9,7 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import Meta, Raw, Struct
 
 from alerts_service import cursor as cursors
-from alerts_service.database import Statement
+from alerts_service.db.database import Statement
 from alerts_service.errors import AlertNotFound
 from alerts_service.openapi import NEXT_PAGE, errors
 from alerts_service.parameters import check_zones

@@ -7,7 +7,7 @@ from litestar import Controller, get
 from litestar.params import PathParameter
 from msgspec import Struct
 
-from alerts_service.database import Statement
+from alerts_service.db.database import Statement
 from alerts_service.openapi import errors
 from alerts_service.requests import Request
 

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from alerts_service.connections import Connection
-from alerts_service.migrations import migrate
-from alerts_service.queries import load_queries
+from alerts_service.db.migrations import migrate
+from alerts_service.db.pool import Connection
+from alerts_service.db.queries import load_queries
 
 # More tenants than connections, asked in turn: the service answers equal questions that wait together with one query,
 # and no two that are under way at a time shall be equal.

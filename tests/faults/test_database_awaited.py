@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service.migrations import LOCK
+from alerts_service.db.migrations import LOCK
 from tests.calls import assert_error, create
 from tests.faults.postgres import Postgres, postgres
 from tests.processes import SERVE, ServiceProcess, run, serving
@@ -160,5 +160,5 @@ async def test_several_processes_start_on_one_empty_database(tmp_path: Path, *, 
                 await create(client, uuid4())
         lines = [line for service in services for line in service.stop()]
         assert [service.process.returncode for service in services] == [0] * PROCESSES
-    applied = [line["message"] for line in lines if line["logger"] == "alerts_service.migrations"]
+    applied = [line["message"] for line in lines if line["logger"] == "alerts_service.db.migrations"]
     assert len(applied) == len(set(applied)) > 0

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from alerts_service.migrations import LOCK
+from alerts_service.db.migrations import LOCK
 from tests.calls import assert_error
 from tests.faults.conftest import Report
 from tests.faults.load import Load

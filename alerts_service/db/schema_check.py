@@ -10,10 +10,10 @@ from typing import Any
 import asyncpg
 from msgspec import inspect, structs
 
-from alerts_service.connections import LOST, Connection
-from alerts_service.database import Statement
+from alerts_service.db.database import Statement
+from alerts_service.db.pool import LOST, Connection
+from alerts_service.db.queries import Query
 from alerts_service.errors import StartError
-from alerts_service.queries import Query
 
 COLUMN_TYPES: dict[str, type[inspect.Type]] = {
     "bool": inspect.BoolType,

@@ -49,7 +49,7 @@ def sql_folder() -> Path:
     Raises:
         StartError: it is in neither place.
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     for folder in (package / "sql", package.parent / "sql"):
         if folder.is_dir():
             return folder

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.connections import Connection, no_start
+from alerts_service.db.pool import Connection, no_start
+from alerts_service.db.queries import sql_folder
 from alerts_service.errors import StartError
-from alerts_service.queries import sql_folder
 
 logger = logging.getLogger(__name__)
 

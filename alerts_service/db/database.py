@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.connections import (
+from alerts_service.db.batching import Full, Group, Late, Turns
+from alerts_service.db.pool import (
     APART,
     CUT,
     LOST,
@@ -26,6 +27,7 @@ from alerts_service.connections import (
     session,
     unreachable,
 )
+from alerts_service.db.queries import Query, load_queries
 from alerts_service.errors import (
     DatabaseBusy,
     DatabaseUnreachable,
@@ -35,8 +37,6 @@ from alerts_service.errors import (
     Refusal,
     StatementTimeout,
 )
-from alerts_service.grouping import Full, Group, Late, Turns
-from alerts_service.queries import Query, load_queries
 
 logger = logging.getLogger(__name__)
 

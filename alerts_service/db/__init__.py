@@ -1,0 +1,1 @@
+"""PostgreSQL through asyncpg: the connection pool, SQL files, batching, migrations and the schema check."""
