@@ -9,27 +9,28 @@ from uuid import UUID
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 
-from alerts_service import allocator, error_handlers, openapi, swagger_ui
+from alerts_service import allocator
 from alerts_service.alerts.bulk import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
-from alerts_service.cross_site import CrossSiteProtection
 from alerts_service.db.batching import Turns
 from alerts_service.db.database import Database
-from alerts_service.exchange import Service
-from alerts_service.guards import requires_service_key, requires_tenant_token
 from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import EXAMPLE as EVENT_EXAMPLE
 from alerts_service.history.controller import HistoryController
-from alerts_service.idempotency import REPLAYED
-from alerts_service.parameters import check_query
-from alerts_service.rates import limited_requests, limits_service_key
-from alerts_service.requests import Request
-from alerts_service.responses import JSONResponse, SendBuffer
 from alerts_service.retention import pruning
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.startup import served_database
 from alerts_service.stats.controller import StatsController
+from alerts_service.web import error_handlers, openapi, swagger_ui
+from alerts_service.web.cross_site import CrossSiteProtection
+from alerts_service.web.guards import requires_service_key, requires_tenant_token
+from alerts_service.web.idempotency import REPLAYED
+from alerts_service.web.middleware import Service
+from alerts_service.web.query_params import check_query
+from alerts_service.web.rate_limits import limited_requests, limits_service_key
+from alerts_service.web.requests import Request
+from alerts_service.web.responses import JSONResponse, SendBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,6 @@ def _verifier(settings: Settings) -> Callable[[str], tuple[UUID, str, float]] | 
     if settings.tenant_jwt_secret is None and settings.tenant_jwt_public_key is None:
         logger.info("No tenant is asked for a token")
         return None
-    from alerts_service import tokens  # noqa: PLC0415 - cryptography is slow to import, and used for tokens only
+    from alerts_service.web import tokens  # noqa: PLC0415 - cryptography is slow to import, and used for tokens only
 
     return tokens.verifier(settings.tenant_jwt_secret, settings.tenant_jwt_public_key)

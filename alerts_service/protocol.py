@@ -17,9 +17,9 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from alerts_service.errors import ErrorResponse
-from alerts_service.exchange import access_log, request_line
 from alerts_service.response_cycle import ResponseCycle
-from alerts_service.responses import encode
+from alerts_service.web.middleware import access_log, request_line
+from alerts_service.web.responses import encode
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from alerts_service.exchange import Service
+from alerts_service.web.middleware import Service
 
 
 class Input(NamedTuple):

@@ -20,8 +20,8 @@ import pytest
 from alerts_service import embedded
 from alerts_service.app import create_app
 from alerts_service.db import database
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.web.middleware import Service
 
 PACKAGE = Path(__file__).parents[1] / "alerts_service"
 KEY = "a-key-for-tests"

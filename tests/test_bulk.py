@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from alerts_service.app import create_app
 from alerts_service.db import database
 from alerts_service.db.migrations import migrate
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.web.middleware import Service
 from tests.asgi import Input, answer
 from tests.calls import assert_error, create, move
 from tests.conftest import KEY, client_of, open_database

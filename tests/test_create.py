@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.web.middleware import Service
 from tests.calls import assert_error, create
 from tests.conftest import KEY, client_of
 from tests.factories import CreateAlertFactory

@@ -15,8 +15,8 @@ import pytest
 from alerts_service.app import create_app
 from alerts_service.db.database import Database, Row, Statement
 from alerts_service.db.queries import load_queries
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.web.middleware import Service
 from tests.calls import assert_error, create, move
 from tests.conftest import KEY, client_of, open_database
 from tests.test_create import KEYS

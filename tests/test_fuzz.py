@@ -18,13 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts_service import cursor
 from alerts_service.alerts.bulk_structs import LineResult, MoveResults, Results
 from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
-from alerts_service.exchange import Service
 from alerts_service.history.controller import Event
 from alerts_service.stats.controller import Stats
+from alerts_service.web import pagination as cursor
+from alerts_service.web.middleware import Service
 from tests.asgi import Input, answer
 from tests.conftest import KEY
 

@@ -22,10 +22,10 @@ from alerts_service.db.database import Database
 from alerts_service.db.pool import Connections, options
 from alerts_service.db.queries import Query, load_queries
 from alerts_service.errors import DatabaseBusy, Invalid
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
 from alerts_service.startup import ready_database
 from alerts_service.stats.controller import GET
+from alerts_service.web.middleware import Service
 from tests.calls import assert_error, create
 from tests.conftest import KEY, POOLER, client_of, open_database, settings_for
 

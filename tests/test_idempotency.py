@@ -12,8 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from alerts_service.app import create_app
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.web.middleware import Service
 from tests.calls import assert_error, create
 from tests.conftest import KEY, client_of
 from tests.processes import serving

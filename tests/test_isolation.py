@@ -16,10 +16,10 @@ from litestar.routes import HTTPRoute
 from msgspec import Struct, structs
 from msgspec.structs import replace
 
-from alerts_service import cursor
 from alerts_service.app import create_app
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.web import pagination as cursor
+from alerts_service.web.middleware import Service
 from tests.calls import assert_error
 from tests.conftest import client_of
 from tests.test_tokens import SECRET, bearer, token

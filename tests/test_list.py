@@ -12,8 +12,8 @@ import pytest
 from msgspec import to_builtins
 
 from alerts_service.db.pool import Connection
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.web.middleware import Service
 from tests.asgi import Input, answer
 from tests.calls import assert_error, create, move
 from tests.factories import CreateAlertFactory, NoteRequestFactory

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.web.middleware import Service
 from tests.conftest import KEY, client_of
 from tests.processes import SERVE, ServiceProcess, environment, free_port
 
 WRITER = """
 import asyncio, logging, sys
 from datetime import datetime, timezone
-from alerts_service.access_log import AccessLog, RequestLine
+from alerts_service.web.access_log import AccessLog, RequestLine
 
 async def write(name):
     log = AccessLog()

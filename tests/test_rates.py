@@ -12,9 +12,9 @@ import pytest
 from alerts_service.app import create_app
 from alerts_service.db.database import Database
 from alerts_service.errors import TooManyRequests
-from alerts_service.exchange import Service
-from alerts_service.rates import RateLimit
 from alerts_service.settings import Settings
+from alerts_service.web.middleware import Service
+from alerts_service.web.rate_limits import RateLimit
 from tests.calls import assert_error, create
 from tests.conftest import KEY, client_of
 from tests.test_isolation import HARMLESS, PUBLIC, Route, call, named, parts

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from alerts_service.app import create_app
 from alerts_service.errors import StartError
-from alerts_service.exchange import Service
 from alerts_service.settings import Settings
+from alerts_service.web.middleware import Service
 from tests.calls import assert_error
 from tests.conftest import client_of
 from tests.processes import run

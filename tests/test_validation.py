@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from alerts_service.exchange import Service
+from alerts_service.web.middleware import Service
 from tests.asgi import Input, answer
 from tests.calls import assert_error, create
 

@@ -38,11 +38,11 @@ from alerts_service.errors import (
     Refusal,
     TooManyRequests,
 )
-from alerts_service.idempotency import HEADER as IDEMPOTENCY_KEY
-from alerts_service.idempotency import once
-from alerts_service.openapi import errors
-from alerts_service.requests import Request, decoder_for
-from alerts_service.responses import JSONResponse, LinesResponse
+from alerts_service.web.idempotency import HEADER as IDEMPOTENCY_KEY
+from alerts_service.web.idempotency import once
+from alerts_service.web.openapi import errors
+from alerts_service.web.requests import Request, decoder_for
+from alerts_service.web.responses import JSONResponse, LinesResponse
 
 # Alerts that one statement looks up: each may have 120 kB.
 LOOKED_UP_AT_ONCE = 50

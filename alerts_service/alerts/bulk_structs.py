@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from alerts_service.alerts.structs import NO_NUL, Alert, Note, Severity, Status
 from alerts_service.errors import ErrorResponse, Refusal
-from alerts_service.responses import PIECE_BYTES, encode
+from alerts_service.web.responses import PIECE_BYTES, encode
 
 MOST = 1000
 MAX_WHOLE_BYTES = 4 * 1024 * 1024

@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
 from alerts_service.db.database import Statement
 from alerts_service.errors import Conflict
-from alerts_service.requests import Request
+from alerts_service.web.requests import Request
 
 
 class Tenant(Struct, frozen=True):

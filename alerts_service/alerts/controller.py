@@ -12,7 +12,6 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 from msgspec import Raw
 
-from alerts_service import cursor as cursors
 from alerts_service.alerts.calls import (
     CREATE,
     CREATE_DEDUPLICATED,
@@ -37,11 +36,12 @@ from alerts_service.alerts.structs import (
 )
 from alerts_service.db.database import Statement
 from alerts_service.errors import AlertNotFound, Forbidden, PreconditionFailed
-from alerts_service.idempotency import once
-from alerts_service.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, NEXT_PAGE, UNCHANGED, errors, several
-from alerts_service.parameters import check_zones, choices
-from alerts_service.requests import Request
-from alerts_service.responses import JSONResponse, encode
+from alerts_service.web import pagination as cursors
+from alerts_service.web.idempotency import once
+from alerts_service.web.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, NEXT_PAGE, UNCHANGED, errors, several
+from alerts_service.web.query_params import check_zones, choices
+from alerts_service.web.requests import Request
+from alerts_service.web.responses import JSONResponse, encode
 
 NO_NOTE = NoteRequest()
 NO_ALERTS = Page(b"[]", None, None)

@@ -12,7 +12,7 @@ from alerts_service.alerts.calls import CREATE, CREATE_DEDUPLICATED, creation
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded
 from alerts_service.db.batching import Full, Late
 from alerts_service.errors import Crowded, Forbidden, Invalid, Refusal, TooManyRequests
-from alerts_service.requests import Request, decode_item
+from alerts_service.web.requests import Request, decode_item
 
 Call: TypeAlias = dict[str, Any]
 

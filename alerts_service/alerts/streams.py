@@ -9,8 +9,8 @@ from alerts_service.alerts.bulk_structs import LineResult, failure
 from alerts_service.alerts.recording import Admission, Call, id_of, read_all, record, status
 from alerts_service.db.database import AT_ONCE
 from alerts_service.errors import LineTooLong, OutcomeUnknown, Refusal, TokenRefused, TooManyRequests, Unfinished
-from alerts_service.requests import Request
-from alerts_service.responses import encode_lines
+from alerts_service.web.requests import Request
+from alerts_service.web.responses import encode_lines
 
 # What was read of some lines, or how the stream ended: None in good order.
 Read: TypeAlias = list[Call | Refusal] | Exception | None

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from alerts_service.db.database import Database, Statement
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Unhealthy
-from alerts_service.openapi import errors
-from alerts_service.requests import Request
+from alerts_service.web.openapi import errors
+from alerts_service.web.requests import Request
 
 VERSION = version("as-alerts-service")
 STARTED = time.monotonic()

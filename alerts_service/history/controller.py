@@ -8,13 +8,13 @@ from litestar import Controller, Response, get
 from litestar.params import PathParameter, QueryParameter
 from msgspec import Meta, Raw, Struct
 
-from alerts_service import cursor as cursors
 from alerts_service.db.database import Statement
 from alerts_service.errors import AlertNotFound
-from alerts_service.openapi import NEXT_PAGE, errors
-from alerts_service.parameters import check_zones
-from alerts_service.requests import Request
-from alerts_service.responses import JSONResponse
+from alerts_service.web import pagination as cursors
+from alerts_service.web.openapi import NEXT_PAGE, errors
+from alerts_service.web.query_params import check_zones
+from alerts_service.web.requests import Request
+from alerts_service.web.responses import JSONResponse
 
 EventType = Literal["created", "acknowledged", "resolved", "repeated", "escalated"]
 Status = Literal["triggered", "acknowledged", "resolved"]

@@ -8,8 +8,8 @@ from litestar.params import PathParameter
 from msgspec import Struct
 
 from alerts_service.db.database import Statement
-from alerts_service.openapi import errors
-from alerts_service.requests import Request
+from alerts_service.web.openapi import errors
+from alerts_service.web.requests import Request
 
 
 class Stats(Struct, frozen=True):

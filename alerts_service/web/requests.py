@@ -17,11 +17,11 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import UNSET, Raw
 from uuid_utils.compat import uuid4
 
-from alerts_service.complaints import about_body
-from alerts_service.cross_site import sent_by_browser
 from alerts_service.db.database import Database
 from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, TokenRefused, Unfinished, reason_of
 from alerts_service.logging_config import request_id
+from alerts_service.web.cross_site import sent_by_browser
+from alerts_service.web.validation_messages import about_body
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_GATHERED_BYTES = 64 * 1024 * 1024

@@ -14,7 +14,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.response.file import async_file_iterator
 from litestar.static_files import create_static_files_router
 
-from alerts_service.responses import PIECE_BYTES
+from alerts_service.web.responses import PIECE_BYTES
 
 STATIC = "/docs/static"
 INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<text>.+?)</script>", re.DOTALL)

@@ -16,11 +16,11 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from uuid_utils import uuid4
 
-from alerts_service.access_log import AccessLog, RequestLine
-from alerts_service.cross_site import CrossSiteProtection
 from alerts_service.errors import ErrorResponse, OutcomeUnknown, Refusal, StartError
 from alerts_service.logging_config import request_id
-from alerts_service.responses import JSONResponse
+from alerts_service.web.access_log import AccessLog, RequestLine
+from alerts_service.web.cross_site import CrossSiteProtection
+from alerts_service.web.responses import JSONResponse
 
 access_log = AccessLog()
 

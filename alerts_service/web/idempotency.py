@@ -16,10 +16,10 @@ from litestar import Response
 from msgspec import Raw, Struct, msgpack, structs
 
 from alerts_service.db.database import Database, Statement
-from alerts_service.error_handlers import error_response
 from alerts_service.errors import AlertNotFound, Conflict, Invalid, PreconditionFailed, StillRunning
-from alerts_service.requests import Request
-from alerts_service.responses import JSONResponse, T, encode
+from alerts_service.web.error_handlers import error_response
+from alerts_service.web.requests import Request
+from alerts_service.web.responses import JSONResponse, T, encode
 
 HEADER = b"idempotency-key"
 IF_MATCH = b"if-match"

@@ -9,8 +9,8 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Guard
 
 from alerts_service.errors import TooManyRequests
-from alerts_service.guards import SERVICE_KEY_HEADER
-from alerts_service.requests import Named, Request
+from alerts_service.web.guards import SERVICE_KEY_HEADER
+from alerts_service.web.requests import Named, Request
 
 NANOSECONDS = 10**9
 PERIODS = {"second": NANOSECONDS, "minute": 60 * NANOSECONDS, "hour": 3600 * NANOSECONDS}

@@ -9,9 +9,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
-from alerts_service.complaints import about_parameters
 from alerts_service.errors import SEND_BUFFER_FULL, Crowded, ErrorResponse, Invalid, OutcomeUnknown, Refusal, reason_of
-from alerts_service.responses import JSONResponse, SendBufferFull
+from alerts_service.web.responses import JSONResponse, SendBufferFull
+from alerts_service.web.validation_messages import about_parameters
 
 logger = logging.getLogger(__name__)
 

@@ -33,11 +33,11 @@ from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 from msgspec import Struct
 
-from alerts_service import swagger_ui
 from alerts_service.errors import ErrorResponse
-from alerts_service.guards import SERVICE_KEY_HEADER
-from alerts_service.idempotency import KEY_PATTERN, REPLAYED
-from alerts_service.responses import JSONResponse, encode
+from alerts_service.web import swagger_ui
+from alerts_service.web.guards import SERVICE_KEY_HEADER
+from alerts_service.web.idempotency import KEY_PATTERN, REPLAYED
+from alerts_service.web.responses import JSONResponse, encode
 
 ERRORS = {
     401: "The internal service key is missing or wrong",

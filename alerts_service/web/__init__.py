@@ -1,0 +1,1 @@
+"""Litestar: requests, responses, middleware, guards, errors and the OpenAPI document, shared by all features."""
