@@ -17,7 +17,7 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from alerts_service.errors import ErrorResponse
-from alerts_service.response_cycle import ResponseCycle
+from alerts_service.server.response_cycle import ResponseCycle
 from alerts_service.web.middleware import access_log, request_line
 from alerts_service.web.responses import encode
 

@@ -1,0 +1,1 @@
+"""uvicorn: limits of time and size for connections, and graceful shutdown. Only the command line imports it."""
