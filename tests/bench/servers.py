@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import psutil
 
-from alerts_service import embedded
+from alerts_service.embedded import handle as embedded
 from alerts_service.settings import Settings
 from tests.bench import seed, statements
 from tests.bench.load import BenchError

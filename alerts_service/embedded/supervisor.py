@@ -1,4 +1,4 @@
-"""The process that keeps an embedded PostgreSQL: `python -m alerts_service.keeper FOLDER`.
+"""The process that keeps an embedded PostgreSQL: `python -m alerts_service.embedded.supervisor FOLDER`.
 
 It runs the server as its child for as long as anybody uses it. Two lock files decide all, because the kernel lets go of
 a lock however its holder ends:
@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from alerts_service.data_folder import ELSEWHERE, PORT, Account, Folder, Lock, open_file, open_folder
+from alerts_service.embedded.data_dir import ELSEWHERE, PORT, Account, Folder, Lock, open_file, open_folder
 
 LOG_BYTES = 10_000_000
 

