@@ -15,15 +15,15 @@ import uvicorn
 from msgspec import structs
 
 from alerts_service.app import create_app
+from alerts_service.bootstrap import FAILED, connected, ready_database, server, verify
 from alerts_service.db.migrations import alone, migrate, pending
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import NotYet, StartError
 from alerts_service.logging_config import configure_logging
-from alerts_service.retention import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, Due, KeyBatch, Pruned, prune
+from alerts_service.retention.job import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, Due, KeyBatch, Pruned, prune
 from alerts_service.server.graceful_shutdown import LastingMultiprocess, LastingServer
 from alerts_service.server.http_protocol import protocol
 from alerts_service.settings import Settings, check_published_key, load_settings
-from alerts_service.startup import FAILED, connected, ready_database, server, verify
 from alerts_service.stats.controller import RECOUNT
 
 KEEP_ALIVE_SECONDS = 75  # longer than balancers keep theirs, so that they close first

@@ -10,17 +10,17 @@ from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 
 from alerts_service import allocator
-from alerts_service.alerts.bulk import BulkController, InternalBulkController
+from alerts_service.alerts.bulk_controller import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
+from alerts_service.bootstrap import served_database
 from alerts_service.db.batching import Turns
 from alerts_service.db.database import Database
 from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import EXAMPLE as EVENT_EXAMPLE
 from alerts_service.history.controller import HistoryController
-from alerts_service.retention import pruning
+from alerts_service.retention.job import pruning
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
-from alerts_service.startup import served_database
 from alerts_service.stats.controller import StatsController
 from alerts_service.web import error_handlers, openapi, swagger_ui
 from alerts_service.web.cross_site import CrossSiteProtection

@@ -154,7 +154,7 @@ async def test_an_absent_database_is_awaited(tmp_path: Path, tenant: UUID) -> No
         started = time.monotonic()
         lines = service.stop()
         assert (service.process.returncode, time.monotonic() - started < 1) == (0, True)
-    (waiting,) = [line for line in lines if line["logger"] == "alerts_service.startup"]
+    (waiting,) = [line for line in lines if line["logger"] == "alerts_service.bootstrap"]
     assert "Waiting for the database: DATABASE_URL: no connection to" in waiting["message"]
     reasons = {line["reason"] for line in lines if line.get("status") in {500, 503}}
     assert reasons == {"the database does not answer", "Database connection error"}

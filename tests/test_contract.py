@@ -10,13 +10,13 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
+from alerts_service.bootstrap import ready_database
 from alerts_service.db import schema_check
 from alerts_service.db.database import Statement
 from alerts_service.db.migrations import migrate
 from alerts_service.db.pool import Connection
 from alerts_service.db.queries import Parameter, Query, load_queries
 from alerts_service.errors import StartError
-from alerts_service.startup import ready_database
 from tests.conftest import settings_for
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from alerts_service.alerts.calls import CREATE
+from alerts_service.alerts.statements import CREATE
 from alerts_service.alerts.structs import Recorded
 from alerts_service.db.migrations import migrate
 from alerts_service.errors import OutOfResources

@@ -16,14 +16,14 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from alerts_service.alerts.calls import MOVES
+from alerts_service.alerts.statements import MOVES
 from alerts_service.app import create_app
+from alerts_service.bootstrap import ready_database
 from alerts_service.db.database import Database
 from alerts_service.db.pool import Connections, options
 from alerts_service.db.queries import Query, load_queries
 from alerts_service.errors import DatabaseBusy, Invalid
 from alerts_service.settings import Settings
-from alerts_service.startup import ready_database
 from alerts_service.stats.controller import GET
 from alerts_service.web.middleware import Service
 from tests.calls import assert_error, create

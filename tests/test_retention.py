@@ -15,15 +15,15 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service import retention
 from alerts_service.app import create_app
+from alerts_service.bootstrap import ready_database, verify
 from alerts_service.db.database import Database
 from alerts_service.db.migrations import migrate
 from alerts_service.db.pool import Connection
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import StartError
-from alerts_service.retention import PRUNE, PRUNE_KEYS, Pruned, prune
-from alerts_service.startup import ready_database, verify
+from alerts_service.retention import job as retention
+from alerts_service.retention.job import PRUNE, PRUNE_KEYS, Pruned, prune
 from tests.calls import assert_error, create, move
 from tests.conftest import client_of, not_pooled, open_database, settings_for
 from tests.faults.service import service
@@ -237,7 +237,7 @@ def test_a_command_that_cannot_be(tmp_path: Path, arguments: tuple[str, ...], co
 
 
 def about_pruning(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [line for line in lines if line["logger"] == "alerts_service.retention"]
+    return [line for line in lines if line["logger"] == "alerts_service.retention.job"]
 
 
 async def left(connection: Connection, count: int, table: str = "alerts") -> None:
@@ -312,7 +312,7 @@ async def test_a_database_that_is_away(
 ) -> None:
     """A database that lets nobody in is said to be away once a round, and once it is back pruning goes on."""
     monkeypatch.setattr(retention, "ROUND_SECONDS", 0.3)
-    caplog.set_level(logging.INFO, "alerts_service.retention")
+    caplog.set_level(logging.INFO, "alerts_service.retention.job")
     admin, name = await asyncpg.connect(server_url), urlsplit(empty_database).path[1:]
     async with ready_database(settings_for(database_url=empty_database)) as database:
         connection = await asyncpg.connect(empty_database)
@@ -409,7 +409,7 @@ async def test_expired_keys_are_deleted(
     database: Database, connection: Connection, tenant: UUID, caplog: pytest.LogCaptureFixture, days: int | None
 ) -> None:
     """Expired keys are deleted whether or not keys are used or alerts pruned; valid and locked ones stay."""
-    caplog.set_level(logging.INFO, "alerts_service.retention")
+    caplog.set_level(logging.INFO, "alerts_service.retention.job")
     await connection.execute(KEYS, tenant, 1200)
     async with connection.transaction():
         await connection.execute("SELECT FROM idempotency_keys WHERE key = '7' FOR UPDATE")

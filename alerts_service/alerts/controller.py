@@ -12,7 +12,8 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 from msgspec import Raw
 
-from alerts_service.alerts.calls import (
+from alerts_service.alerts.search_terms import compile_search_terms
+from alerts_service.alerts.statements import (
     CREATE,
     CREATE_DEDUPLICATED,
     GET,
@@ -23,7 +24,6 @@ from alerts_service.alerts.calls import (
     move,
     unmoved,
 )
-from alerts_service.alerts.search_terms import compile_search_terms
 from alerts_service.alerts.structs import (
     MERGED_EXAMPLE,
     NO_NUL,

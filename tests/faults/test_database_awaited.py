@@ -46,7 +46,7 @@ async def healthy(*services: ServiceProcess) -> float:
 
 
 def about_waiting(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(line["level"], line["message"]) for line in lines if line["logger"] == "alerts_service.startup"]
+    return [(line["level"], line["message"]) for line in lines if line["logger"] == "alerts_service.bootstrap"]
 
 
 @WORKERS

@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias
 
+from alerts_service.alerts.bulk_create import Admission, Call, id_of, read_all, record, status
 from alerts_service.alerts.bulk_structs import LineResult, failure
-from alerts_service.alerts.recording import Admission, Call, id_of, read_all, record, status
 from alerts_service.db.database import AT_ONCE
 from alerts_service.errors import LineTooLong, OutcomeUnknown, Refusal, TokenRefused, TooManyRequests, Unfinished
 from alerts_service.web.requests import Request

@@ -11,6 +11,7 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from alerts_service.alerts.bulk_create import Admission, Call, read_list, record, status
 from alerts_service.alerts.bulk_structs import (
     CreateAlerts,
     Filter,
@@ -23,10 +24,9 @@ from alerts_service.alerts.bulk_structs import (
     failure,
     result,
 )
-from alerts_service.alerts.calls import GET, MOVES, created, find_tenant, move, unmoved
 from alerts_service.alerts.controller import Owner
-from alerts_service.alerts.recording import Admission, Call, read_list, record, status
-from alerts_service.alerts.streams import record_lines
+from alerts_service.alerts.ndjson import record_lines
+from alerts_service.alerts.statements import GET, MOVES, created, find_tenant, move, unmoved
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
 from alerts_service.db.database import Statement
 from alerts_service.errors import (

@@ -14,7 +14,7 @@ from alerts_service.db.migrations import migrate
 from alerts_service.db.pool import NO_CONNECTION, Connection, missing, no_start, options
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import NotYet, StartError
-from alerts_service.retention import PRUNE
+from alerts_service.retention.job import PRUNE
 from alerts_service.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import Raw
 
-from alerts_service.alerts.calls import CREATE, CREATE_DEDUPLICATED, creation
+from alerts_service.alerts.statements import CREATE, CREATE_DEDUPLICATED, creation
 from alerts_service.alerts.structs import Alert, CreateAlert, Recorded
 from alerts_service.db.batching import Full, Late
 from alerts_service.errors import Crowded, Forbidden, Invalid, Refusal, TooManyRequests
