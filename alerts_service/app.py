@@ -1,6 +1,5 @@
 """Where routers, guards, lifespan and error handlers meet."""
 
-import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +8,7 @@ from uuid import UUID
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 
-from alerts_service import allocator
+from alerts_service import memory
 from alerts_service.alerts.bulk_controller import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
@@ -17,8 +16,8 @@ from alerts_service.bootstrap import served_database
 from alerts_service.db.batching import Turns
 from alerts_service.db.database import Database
 from alerts_service.health.controller import HealthController
-from alerts_service.history.controller import EXAMPLE as EVENT_EXAMPLE
 from alerts_service.history.controller import HistoryController
+from alerts_service.history.structs import EXAMPLE as EVENT_EXAMPLE
 from alerts_service.retention.job import pruning
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.stats.controller import StatsController
@@ -34,10 +33,6 @@ from alerts_service.web.responses import JSONResponse, SendBuffer
 
 logger = logging.getLogger(__name__)
 
-# How many objects more there are before the collector looks through them. With Python's own 700 it looks so often at
-# what two thousand waiting requests hold, all of it in use, that each of them costs twice as much.
-YOUNG_OBJECTS = 50_000
-
 EXPOSED = ["ETag", REPLAYED, "Link", "Retry-After", "X-Request-ID"]
 
 
@@ -50,10 +45,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         def serve(database: Database) -> None:
             app.state.database = database
-            gc.collect()
-            gc.freeze()  # what the start made stays, so the collector need not look through it again and again
-            gc.set_threshold(YOUNG_OBJECTS)
-            allocator.return_large_blocks()
+            memory.tune_garbage_collector()
+            memory.return_large_blocks()
 
         async with (
             served_database(settings, serve),

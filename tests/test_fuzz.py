@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from alerts_service.alerts.bulk_structs import LineResult, MoveResults, Results
 from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
-from alerts_service.history.controller import Event
+from alerts_service.history.structs import Event
 from alerts_service.stats.controller import Stats
 from alerts_service.web import pagination as cursor
 from alerts_service.web.middleware import Service
