@@ -7,10 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -18,23 +16,14 @@ import httpx
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.db import database
 from alerts_service.embedded import handle as embedded
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import Service
+from tests.support.api import KEY, client_of
+from tests.support.database import POOLER, fresh_database, settings_for
 
-PACKAGE = Path(__file__).parents[1] / "alerts_service"
-KEY = "a-key-for-tests"
-
-# Whether TEST_DATABASE_URL is PgBouncer's: then what the tests connect themselves keeps nothing prepared either.
-POOLER = "TEST_POOLER" in os.environ
 if POOLER:
     pytest.MonkeyPatch().setattr(asyncpg, "connect", partial(asyncpg.connect, statement_cache_size=0))
-not_pooled = pytest.mark.skipif(POOLER, reason="PgBouncer stands between the service and what this is about")
-
-# How a test reaches the database, whether a pooler stands before it or not.
-settings_for = partial(Settings, pooler=POOLER)
-open_database = partial(database.open_database, pooler=POOLER)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -71,17 +60,6 @@ def server_url(data_dir: Path) -> Iterator[str]:
     postgres.stop()
 
 
-@asynccontextmanager
-async def fresh_database(server_url: str) -> AsyncIterator[str]:
-    """Make an empty database, yield its address, and drop it."""
-    name = f"test_{uuid4().hex}"
-    admin = await asyncpg.connect(server_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
-
-
 @pytest.fixture
 async def empty_database(server_url: str) -> AsyncIterator[str]:
     async with fresh_database(server_url) as url:
@@ -105,10 +83,6 @@ async def app(settings: Settings) -> AsyncIterator[Service]:
 async def client(app: Service) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app) as client:
         yield client
-
-
-def client_of(app: Service) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://alerts.test")
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import fresh_database
-from tests.processes import environment, serving
+from tests.support.database import fresh_database
+from tests.support.processes import environment, serving
 
 ROOT = Path(__file__).parent.parent
 BODY = {"tenant_id": "123e4567-e89b-12d3-a456-426614174000", "rule_name": "r", "message": "m"}

@@ -19,7 +19,7 @@ from alerts_service.embedded import handle as embedded
 from alerts_service.settings import Settings
 from tests.bench import seed, statements
 from tests.bench.load import BenchError
-from tests.processes import environment, free_port
+from tests.support.processes import environment, free_port
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "service"

@@ -208,3 +208,11 @@ def _sums(counts: list[Any]) -> Counter[tuple[UUID, str]]:
         for status in ("triggered", "acknowledged", "resolved"):
             sums[row["tenant_id"], status] += row[status]
     return sums
+
+
+def assert_told_at_once(requests: list[Request]) -> None:
+    assert requests
+    assert {(request.status, request.body) for request in requests} == {
+        (500, '{"error":"Database connection error","detail":null}')
+    }
+    assert max(request.latency for request in requests) < 2

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.postgres import USER, Postgres, user
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 README = Path(__file__).parents[2] / "README.md"
 PROGRAM = "/usr/sbin/pgbouncer"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 USER = "postgres"
 SECONDS = 30

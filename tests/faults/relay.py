@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from urllib.parse import urlsplit
 
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 
 class Relay:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.processes import ServiceProcess, serving
+from tests.support.processes import ServiceProcess, serving
 
 GROWTH_BYTES = 32 * 2**20  # more than what the collector leaves for later
 GROWTH_FILES = 16

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import asyncpg
 
 from tests.faults.postgres import USER, Postgres, run, user
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 
 @contextmanager

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from alerts_service.db.migrations import LOCK
-from tests.calls import assert_error, create
 from tests.faults.postgres import Postgres, postgres
-from tests.processes import SERVE, ServiceProcess, run, serving
+from tests.support.api import assert_error, create
+from tests.support.processes import SERVE, ServiceProcess, run, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

@@ -8,13 +8,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.calls import assert_error
 from tests.faults.conftest import Report
-from tests.faults.load import Load
+from tests.faults.load import Load, assert_told_at_once
 from tests.faults.postgres import postgres
 from tests.faults.relay import relay
 from tests.faults.service import Weight, service
-from tests.faults.test_database_killed import assert_told_at_once
+from tests.support.api import assert_error
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Report
-from tests.faults.load import Load, Request
+from tests.faults.load import Load, assert_told_at_once
 from tests.faults.postgres import postgres
 from tests.faults.service import Weight, service
 
@@ -34,14 +34,6 @@ async def test_a_killed_database(tmp_path: Path, report: Report) -> None:
                 assert [request for request in load.since(well) if request.outcome != "answered"] == []
             weight.assert_kept()
         report("PostgreSQL killed (`kill -9`) and started again", TIMES, await load.check(database.dsn))
-
-
-def assert_told_at_once(requests: list[Request]) -> None:
-    assert requests
-    assert {(request.status, request.body) for request in requests} == {
-        (500, '{"error":"Database connection error","detail":null}')
-    }
-    assert max(request.latency for request in requests) < 2
 
 
 async def test_the_account_is_true(tmp_path: Path) -> None:

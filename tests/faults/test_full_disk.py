@@ -15,11 +15,10 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Report
-from tests.faults.load import Load
+from tests.faults.load import Load, assert_told_at_once
 from tests.faults.postgres import Postgres, postgres, user
 from tests.faults.service import service
-from tests.faults.test_database_killed import assert_told_at_once
-from tests.processes import serving
+from tests.support.processes import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

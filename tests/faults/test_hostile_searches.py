@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.faults.postgres import postgres
-from tests.processes import serving
+from tests.support.processes import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from tests.faults.conftest import ReportNeighbour
 from tests.faults.postgres import Postgres, postgres
-from tests.processes import ServiceProcess, serving
+from tests.support.processes import ServiceProcess, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

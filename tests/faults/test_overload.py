@@ -15,7 +15,7 @@ from msgspec import Struct
 from typing_extensions import Self
 
 from tests.faults.postgres import postgres
-from tests.processes import serving
+from tests.support.processes import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

@@ -14,12 +14,12 @@ import asyncpg
 import pytest
 
 from alerts_service.db.migrations import LOCK
-from tests.calls import assert_error
 from tests.faults.conftest import Report
 from tests.faults.load import Load
 from tests.faults.pgbouncer import pgbouncer
 from tests.faults.postgres import Postgres, postgres
-from tests.processes import environment, run, serving
+from tests.support.api import assert_error
+from tests.support.processes import environment, run, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

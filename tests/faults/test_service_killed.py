@@ -8,7 +8,7 @@ from tests.faults.conftest import Report
 from tests.faults.load import Load
 from tests.faults.postgres import postgres
 from tests.faults.service import service
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

@@ -13,7 +13,7 @@ from tests.faults.conftest import Report
 from tests.faults.load import Load
 from tests.faults.postgres import Postgres, postgres
 from tests.faults.standby import both, follows, promote, standby
-from tests.processes import serving
+from tests.support.processes import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

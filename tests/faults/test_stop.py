@@ -16,7 +16,7 @@ import pytest
 from tests.faults.conftest import Report
 from tests.faults.load import Load
 from tests.faults.postgres import postgres
-from tests.processes import ServiceProcess, free_port, serving
+from tests.support.processes import ServiceProcess, free_port, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

@@ -1,0 +1,134 @@
+"""Clients generated from the OpenAPI document work against a real process.
+
+Generating them needs the network or takes long, so these tests run where CLIENT_TESTS=1 asks for them.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import ServiceProcess, serving
+
+pytestmark = pytest.mark.skipif(os.environ.get("CLIENT_TESTS") != "1", reason="CLIENT_TESTS=1 runs generated clients")
+
+PYTHON = """\
+import sys
+from uuid import uuid4
+
+from alerts_client import Client
+from alerts_client.api.alerts import acknowledge_alert, create_alert, get_alert, list_alerts
+from alerts_client.models import Alert, AlertStatus, CreateAlert, ErrorResponse, NoteRequest
+
+client = Client(base_url=sys.argv[1], raise_on_unexpected_status=True)
+tenant = uuid4()
+
+alert = create_alert.sync(client=client, body=CreateAlert(tenant_id=tenant, rule_name="missed_call", message="Call"))
+assert isinstance(alert, Alert), alert
+assert list_alerts.sync(client=client, tenant_id=tenant) == [alert]
+
+done = acknowledge_alert.sync(alert.id, client=client, body=NoteRequest(note="On it"))
+assert isinstance(done, Alert), done
+assert (done.status, done.acknowledgment_note) == (AlertStatus.ACKNOWLEDGED, "On it")
+assert acknowledge_alert.sync(alert.id, client=client) == done
+
+assert get_alert.sync(uuid4(), client=client) == ErrorResponse(error="Alert not found", detail=None)
+"""
+
+TYPESCRIPT = """\
+import createClient from "openapi-fetch";
+import type { components, paths } from "./schema.js";
+
+declare const process: { argv: string[] };
+
+function given<T>(value: T | undefined, error: unknown): T {
+  if (value === undefined) throw new Error(JSON.stringify(error));
+  return value;
+}
+
+const client = createClient<paths>({ baseUrl: process.argv[2] });
+const tenant_id = crypto.randomUUID();
+const body: components["schemas"]["CreateAlert"] = {
+  tenant_id,
+  rule_name: "missed_call",
+  message: "Call back",
+  severity: "high",
+};
+
+const created = await client.POST("/alerts", { body });
+const alert = given(created.data, created.error);
+
+const listed = await client.GET("/alerts", { params: { query: { tenant_id, severity: "high" } } });
+const ids: string[] = given(listed.data, listed.error).map(({ id }) => id);
+if (ids.join() !== alert.id) throw new Error(`listed ${ids}`);
+
+const path = { alert_id: alert.id };
+const done = await client.PUT("/alerts/{alert_id}/acknowledge", { params: { path }, body: { note: "On it" } });
+const status: "triggered" | "acknowledged" | "resolved" = given(done.data, done.error).status;
+if (status !== "acknowledged") throw new Error(status);
+
+const missing = await client.GET("/alerts/{alert_id}", { params: { path: { alert_id: crypto.randomUUID() } } });
+const detail: string | null = given(missing.error, missing.data).detail;
+if (missing.response.status !== 404 || detail !== null) throw new Error(`${missing.response.status} ${detail}`);
+"""
+
+
+@pytest.fixture(scope="module")
+def service(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with serving(tmp_path_factory.mktemp("cwd"), AS_ALERTS_DATA_DIR=str(data_dir / "clients")) as process:
+        yield process
+
+
+@pytest.fixture
+def folder(service: ServiceProcess, tmp_path: Path) -> Path:
+    """A folder that holds the document, for a client to grow in."""
+    (tmp_path / "openapi.json").write_bytes(httpx.get(f"{service.url}/openapi.json").content)
+    return tmp_path
+
+
+def run(folder: Path, *command: str) -> None:
+    """Run a command in a folder, where a tool finds the tools that were installed beside it."""
+    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_python_client(service: ServiceProcess, folder: Path) -> None:
+    """openapi-python-client digests the document without a warning, and its client records, lists, acknowledges."""
+    if find_spec("openapi_python_client") is None:
+        pytest.skip("openapi-python-client is not installed: pip install 'as-alerts-service[dev]'")
+    # It knows no lines of JSON, and takes them for bytes when it is told to.
+    (folder / "config.json").write_text(
+        '{"content_type_overrides": {"application/x-ndjson": "application/octet-stream"}}'
+    )
+    generate = (
+        "generate",
+        "--config=config.json",
+        "--path=openapi.json",
+        "--output-path=alerts_client",
+        "--meta=none",
+        "--fail-on-warning",
+    )
+    run(folder, sys.executable, "-m", "openapi_python_client", *generate)
+    run(folder, sys.executable, "-c", PYTHON, service.url)
+
+
+def test_a_typescript_client(service: ServiceProcess, folder: Path) -> None:
+    """Under tsc --strict a program with openapi-typescript's types checks, and it records, lists, acknowledges."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("there is no node with npm")
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "program.ts").write_text(TYPESCRIPT)
+    run(folder, "npm", "install", "--no-audit", "--no-fund", "openapi-typescript@7", "openapi-fetch@0", "typescript@5")
+    run(folder, "node_modules/.bin/openapi-typescript", "openapi.json", "--output=schema.d.ts")
+    run(folder, "node_modules/.bin/tsc", "--strict", "--module", "nodenext", "--target", "es2022", "program.ts")
+    run(folder, "node", "program.js", service.url)

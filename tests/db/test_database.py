@@ -1,0 +1,57 @@
+"""What the server refuses of one call in a batch fails that call alone."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from alerts_service.alerts.statements import CREATE
+from alerts_service.alerts.structs import Recorded
+from alerts_service.db.migrations import migrate
+from alerts_service.errors import OutOfResources
+from tests.support.database import open_database
+
+pytestmark = pytest.mark.anyio
+
+REFUSING = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.message = 'poison' THEN
+        RAISE 'refused' USING ERRCODE = '{sqlstate}';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER refuse BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
+def creation(message: str) -> dict[str, Any]:
+    texts = {"rule_name": "r", "message": message, "severity": "low", "actor": "anonymous", "request_id": None}
+    return {"id": uuid4(), "tenant_id": uuid4(), **texts}
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "error"),
+    [
+        ("XX000", asyncpg.InternalServerError),
+        ("54001", asyncpg.StatementTooComplexError),
+        ("53200", OutOfResources),
+        ("P0001", asyncpg.RaiseError),
+    ],
+)
+async def test_a_refused_call_fails_alone(empty_database: str, sqlstate: str, error: type[Exception]) -> None:
+    """Whichever error the server reports, every other call of the batch is done, once."""
+    connection = await asyncpg.connect(empty_database)
+    await migrate(connection)
+    await connection.execute(REFUSING.format(sqlstate=sqlstate))
+    messages = ["poison" if number == 20 else str(number) for number in range(60)]
+    async with open_database(empty_database, pool_size=2, pool_timeout=2, statement_timeout=5) as database:
+        creations = [database.one(CREATE, **creation(message)) for message in messages]
+        outcomes = await asyncio.gather(*creations, return_exceptions=True)
+    stored = await connection.fetch("SELECT message FROM alerts")
+    await connection.close()
+    assert [type(outcome) for outcome in outcomes] == [error if it == "poison" else Recorded for it in messages]
+    assert sorted(row["message"] for row in stored) == sorted(set(messages) - {"poison"})

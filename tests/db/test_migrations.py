@@ -1,0 +1,210 @@
+"""Bringing a schema up to date, also one that was there before."""
+
+import asyncio
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from alerts_service.app import create_app
+from alerts_service.db import queries
+from alerts_service.db.migrations import load_migrations, migrate, pending
+from alerts_service.errors import StartError
+from tests.support.api import client_of, create, move
+from tests.support.database import settings_for
+
+pytestmark = pytest.mark.anyio
+
+README = Path(__file__).parents[2] / "README.md"
+
+# As the specification has it.
+SPECIFIED_TABLE = """
+CREATE TABLE alerts (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  tenant_id UUID NOT NULL,
+  rule_name VARCHAR(255),
+  message TEXT NOT NULL,
+  severity VARCHAR(50) DEFAULT 'medium',
+  status VARCHAR(50) DEFAULT 'triggered',
+  created_at TIMESTAMP DEFAULT NOW(),
+  updated_at TIMESTAMP DEFAULT NOW(),
+  acknowledged_at TIMESTAMP NULL,
+  acknowledgment_note TEXT NULL,
+  resolved_at TIMESTAMP NULL,
+  resolution_note TEXT NULL
+);
+
+CREATE INDEX idx_alerts_tenant_id ON alerts(tenant_id);
+CREATE INDEX idx_alerts_status ON alerts(status);
+CREATE INDEX idx_alerts_created_at ON alerts(created_at);
+"""
+TENANT = "123e4567-e89b-12d3-a456-426614174000"
+OTHER_TENANT = "123e4567-e89b-12d3-a456-426614174001"
+
+
+async def test_an_empty_database(empty_database: str) -> None:
+    """An empty database gets the table with the specification's columns and index names; again is nothing to do."""
+    connection = await asyncpg.connect(empty_database)
+    assert [migration.version for migration in await migrate(connection)] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert await migrate(connection) == []
+    indexes = await connection.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'alerts' ORDER BY 1")
+    assert [row["indexname"] for row in indexes] == [
+        "alerts_pkey",
+        "idx_alerts_created_at",
+        "idx_alerts_dedup_key",
+        "idx_alerts_resolved_at",
+        "idx_alerts_rule_name",
+        "idx_alerts_status",
+        "idx_alerts_tenant_id",
+    ]
+    await connection.close()
+
+
+async def set_in_sessions(server_url: str, database_url: str, setting: str, value: str) -> None:
+    """Let every session of a database start with a setting."""
+    admin = await asyncpg.connect(server_url)
+    name = urlsplit(database_url).path[1:]
+    await admin.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+    await admin.execute("SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = $1", name)
+    await admin.close()
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
+async def test_an_existing_table_is_adopted(server_url: str, empty_database: str, zone: str) -> None:
+    """A table of the specification's own SQL keeps its rows; times in the server's zone and nulls come out right."""
+    await set_in_sessions(server_url, empty_database, "timezone", zone)
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(SPECIFIED_TABLE)
+    await connection.execute(f"INSERT INTO alerts (tenant_id, rule_name, message) VALUES ('{TENANT}', 'new', 'm')")
+    await connection.execute(
+        f"""
+        INSERT INTO alerts (tenant_id, rule_name, message, severity, status, created_at, updated_at, acknowledged_at)
+        VALUES ('{TENANT}', NULL, 'old', NULL, NULL, '2024-07-01 12:00', NULL, '2024-07-01 13:00')
+        """
+    )
+    contradictions = (
+        f"INSERT INTO alerts (tenant_id, rule_name, message, status, created_at, resolved_at) VALUES "
+        f"('{OTHER_TENANT}', 'r', 'm', 'acknowledged', '2024-01-03', NULL), "
+        f"('{OTHER_TENANT}', 'r', 'm', 'resolved', '2024-01-02', NULL), "
+        f"('{OTHER_TENANT}', 'r', 'm', 'triggered', '2024-01-01', '2024-07-01 13:00')"
+    )
+    await connection.execute(contradictions)
+    noon = await connection.fetchval("SELECT '2024-07-01 12:00'::timestamptz AT TIME ZONE 'UTC'")
+    now = await connection.fetchval("SELECT now()")
+    await connection.close()
+
+    app = create_app(settings_for(database_url=empty_database, pool_size=1))
+    async with app.lifespan(), client_of(app) as client:
+        counts = (await client.get(f"/stats/{TENANT}")).json()
+        assert counts == {"total": 2, "triggered": 1, "acknowledged": 1, "resolved": 0}
+        new, old = (await client.get("/alerts", params={"tenant_id": TENANT})).json()
+        assert old["created_at"] == noon.isoformat() + "+00:00"
+        assert (old["rule_name"], old["severity"], old["status"]) == ("", "medium", "acknowledged")
+        assert old["updated_at"] == old["acknowledged_at"] > old["created_at"]
+        assert new["created_at"][:16] == now.isoformat()[:16]
+        assert (await client.put(f"/alerts/{old['id']}/resolve")).status_code == 200
+        events = (await client.get(f"/alerts/{old['id']}/history")).json()
+        assert [(event["type"], event["actor"], event["sequence"]) for event in events] == [
+            ("created", "unknown", 1),
+            ("acknowledged", "unknown", 2),
+            ("resolved", "anonymous", 3),
+        ]
+        assert [event["occurred_at"] for event in events[:2]] == [old["created_at"], old["acknowledged_at"]]
+        others = (await client.get("/alerts", params={"tenant_id": OTHER_TENANT})).json()
+        assert [alert["status"] for alert in others] == ["acknowledged", "resolved", "resolved"]
+        assert others[0]["acknowledged_at"] == others[0]["updated_at"]
+        assert others[1]["resolved_at"] == others[1]["updated_at"]
+        log = (await client.get("/history", params={"tenant_id": OTHER_TENANT, "type": "resolved"})).json()
+        assert [(event["sequence"], event["from_status"]) for event in log] == [(2, "triggered")] * 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE alerts SET severity = 'urgent'",
+        "UPDATE alerts SET status = 'open'",
+        "UPDATE alerts SET status = NULL",
+        "UPDATE alerts SET created_at = NULL",
+        "UPDATE alerts SET status = 'resolved'",
+        "UPDATE alerts SET acknowledged_at = now()",
+    ],
+)
+async def test_the_database_keeps_alerts_honest(empty_database: str, change: str) -> None:
+    """A status, a severity or a null that the service does not know cannot get into the table at all."""
+    connection = await asyncpg.connect(empty_database)
+    await migrate(connection)
+    await connection.execute(f"INSERT INTO alerts (tenant_id, rule_name, message) VALUES ('{TENANT}', 'r', 'm')")
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await connection.execute(change)
+    await connection.close()
+
+
+async def test_ten_at_once(empty_database: str) -> None:
+    """Ten processes that start on one empty database at the same instant apply each migration once, and all go on."""
+    connections = [await asyncpg.connect(empty_database) for _ in range(10)]
+    applied = await asyncio.gather(*(migrate(connection) for connection in connections))
+    assert sorted(len(migrations) for migrations in applied) == [0] * 9 + [len(load_migrations())]
+    for connection in connections:
+        await connection.close()
+
+
+@pytest.fixture
+def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of migrations that a test may write in."""
+    monkeypatch.setattr("alerts_service.db.migrations.sql_folder", lambda: tmp_path)
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations" / "0001_first.sql").write_text("CREATE TABLE first (id integer)")
+    return tmp_path / "migrations"
+
+
+async def test_an_edited_file_is_refused(empty_database: str, sql: Path) -> None:
+    """A file that changed after it was applied stops the start, and names itself."""
+    connection = await asyncpg.connect(empty_database)
+    await migrate(connection)
+    (sql / "0001_first.sql").write_text("CREATE TABLE other (id integer)")
+    with pytest.raises(StartError, match=r"0001_first\.sql was applied already and has changed since"):
+        await migrate(connection)
+    await connection.close()
+
+
+async def test_all_or_nothing(empty_database: str, sql: Path) -> None:
+    """When one migration fails, none of those that were pending is applied."""
+    (sql / "0002_second.sql").write_text("CREATE TABLE second (id integer); SELECT 1 / 0")
+    connection = await asyncpg.connect(empty_database)
+    with pytest.raises(StartError, match="division by zero"):
+        await migrate(connection)
+    assert len(await pending(connection)) == 2
+    assert await connection.fetchval("SELECT to_regclass('first')") is None
+    await connection.close()
+
+
+async def test_a_role_that_may_not_change_the_schema(server_url: str, empty_database: str, tenant: UUID) -> None:
+    """Where the schema is up to date, a role with no more than the rights that the README names can start and serve."""
+    grants = re.findall(r"`(GRANT [^`]* TO) …`", README.read_text())
+    connection = await asyncpg.connect(empty_database)
+    await migrate(connection)
+    role = f"role_{tenant.hex}"
+    await connection.execute(f"CREATE ROLE {role}; " + "; ".join(f"{grant} {role}" for grant in grants))
+    await connection.close()
+    await set_in_sessions(server_url, empty_database, "role", role)
+    app = create_app(settings_for(database_url=empty_database))
+    async with app.lifespan(), client_of(app) as client:
+        alert = await create(client, tenant)
+        assert (await move(client, alert, "acknowledge")).status_code == 200
+        key = {"Idempotency-Key": "a"}
+        assert (await client.put(f"/alerts/{alert['id']}/resolve", headers=key)).status_code == 200
+        assert (await client.get(f"/stats/{tenant}")).json()["resolved"] == 1
+        assert (await client.get("/health")).status_code == 200
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute(f"SET ROLE none; DROP OWNED BY {role}; DROP ROLE {role}")
+    await connection.close()
+
+
+def test_a_missing_sql_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An installation without its SQL files does not start, and says which folder is missing."""
+    monkeypatch.setattr(queries, "__file__", str(tmp_path / "package" / "queries.py"))
+    with pytest.raises(StartError, match=str(tmp_path / "package" / "sql")):
+        queries.load_queries()

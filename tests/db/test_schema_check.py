@@ -1,0 +1,157 @@
+"""The start refuses SQL files that do not fit the schema or their Structs."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from msgspec import Struct
+from msgspec.structs import replace
+
+from alerts_service.bootstrap import ready_database
+from alerts_service.db import schema_check
+from alerts_service.db.database import Statement
+from alerts_service.db.migrations import migrate
+from alerts_service.db.pool import Connection
+from alerts_service.db.queries import Parameter, Query, load_queries
+from alerts_service.errors import StartError
+from tests.support.database import settings_for
+
+pytestmark = pytest.mark.anyio
+
+
+class Pair(Struct):
+    id: UUID
+    status: str | None
+
+
+@pytest.fixture
+async def connection(empty_database: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(empty_database)
+    await migrate(connection)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test declare a statement of its own, and nothing else."""
+    monkeypatch.setattr(Statement, "declared", {})
+    Statement("pair", Pair)
+
+
+def query(sql: str, *parameters: Parameter) -> dict[str, Query]:
+    return {"pair": Query(Path("pair.sql"), sql, parameters)}
+
+
+async def test_the_shipped_files_fit(connection: Connection) -> None:
+    """Every shipped SQL file fits the schema that the migrations make, and the Struct of its statement."""
+    assert await schema_check.verify(connection, load_queries()) == len(list(Statement.declared))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("ALTER COLUMN message TYPE bytea USING 'm'", "alerts/get: the column message is bytea, not what Alert holds"),
+        ("DROP COLUMN resolution_note", 'alerts/list: column "resolution_note" does not exist'),
+    ],
+)
+async def test_a_start_on_a_changed_schema(
+    connection: Connection, empty_database: str, change: str, complaint: str
+) -> None:
+    """A schema that somebody changed after it was brought up to date stops the start, which says what does not fit."""
+    await connection.execute(f"ALTER TABLE alerts {change}")
+    with pytest.raises(StartError, match="the SQL files do not fit the database: ") as refused:
+        async with ready_database(settings_for(database_url=empty_database)):
+            pass
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.usefixtures("declared")
+async def test_a_fitting_file(connection: Connection) -> None:
+    """A file whose header, columns and types agree with its Struct is accepted."""
+    sql = "SELECT 1 AS place, id, status FROM alerts WHERE id = ANY ($1)"
+    assert await schema_check.verify(connection, query(sql, Parameter(1, "id", "uuid[]"))) == 1
+
+
+@pytest.mark.usefixtures("declared")
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("SELECT 1 AS place, id, state FROM alerts", 'column "state" does not exist'),
+        (
+            "SELECT 1 AS place, status, id FROM alerts",
+            "returns the columns ['status', 'id'], Pair wants ['id', 'status']",
+        ),
+        ("SELECT 1 AS place, id FROM alerts", "Pair wants ['id', 'status']"),
+        ("SELECT 1 AS place, id, created_at AS status FROM alerts", "status is timestamptz, not what Pair holds"),
+        ("SELECT 1 AS place, id, to_json(status) AS status FROM alerts", "status is json, not what Pair holds"),
+        (
+            "SELECT 1 AS place, id, status FROM alerts WHERE id = $1",
+            "the header documents the parameters [], PostgreSQL sees",
+        ),
+        ("SELECT 1 AS place, id, status FROM alerts; SELECT 1", "cannot insert multiple commands"),
+    ],
+)
+async def test_a_file_that_does_not_fit(connection: Connection, sql: str, problem: str) -> None:
+    """A file that does not fit is refused with its name and what is wrong."""
+    with pytest.raises(StartError, match="pair: ") as refused:
+        await schema_check.verify(connection, query(sql))
+    assert problem in str(refused.value)
+
+
+@pytest.mark.usefixtures("declared")
+async def test_a_role_that_may_not_run_a_file(connection: Connection) -> None:
+    """A role that lacks the rights for a file cannot start the service, instead of failing at each request."""
+    role = f"role_{uuid4().hex}"
+    await connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
+    with pytest.raises(StartError, match="pair: permission denied for table alerts"):
+        await schema_check.verify(connection, query("SELECT 1 AS place, id, status FROM alerts"))
+    await connection.execute(f"RESET ROLE; DROP ROLE {role}")
+
+
+@pytest.mark.usefixtures("declared")
+async def test_a_file_answers_many_calls(connection: Connection) -> None:
+    """A file is refused unless its first column says whose each row is, and its parameters are arrays."""
+    ids = Parameter(1, "id", "uuid[]")
+    sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) JOIN alerts USING (id)"
+    fitting = query(f"SELECT place, id, status {sql}", ids)
+    assert await schema_check.verify(connection, fitting) == 1
+    with pytest.raises(StartError, match="so its first column must be place, not id"):
+        await schema_check.verify(connection, query(f"SELECT id, status {sql}", ids))
+    single = query("SELECT 1 AS place, id, status FROM alerts WHERE id = $1", Parameter(1, "id", "uuid"))
+    with pytest.raises(StartError, match=r"so \$1 must be an array, not uuid"):
+        await schema_check.verify(connection, single)
+
+
+@pytest.mark.usefixtures("declared")
+async def test_a_missing_and_an_idle_file(connection: Connection) -> None:
+    """A statement without a file, and a file that no statement runs, are both refused."""
+    fitting = query("SELECT 1 AS place, id, status FROM alerts")["pair"]
+    with pytest.raises(StartError, match="pair: no such file") as refused:
+        await schema_check.verify(connection, {"idle": replace(fitting)})
+    assert "idle: no statement runs this file" in str(refused.value)
+
+
+def asks_by_tenant(sql: str) -> bool:
+    """Whether a statement compares the tenant in a condition or inserts it; to return it is not enough."""
+    bare = re.sub("--.*", "", sql)
+    conditions = re.findall(
+        r"\b(?:WHERE|ON)\b(.*?)(?=\b(?:SELECT|FROM|RETURNING|GROUP|ORDER|LIMIT)\b|;)", bare, re.DOTALL
+    )
+    inserted = re.findall(r"\bINSERT INTO \w+ \((.*?)\)", bare, re.DOTALL)
+    return any(re.search(r"\btenant_id = ", text) for text in conditions) or any(
+        "tenant_id" in text for text in inserted
+    )
+
+
+def test_every_file_says_what_it_is_for() -> None:
+    """Every SQL file opens with a sentence, and either filters or inserts by tenant or says why it does not."""
+    for name, file in load_queries().items():
+        header = [line for line in file.sql.splitlines() if line.startswith("-- ")]
+        assert header, name
+        assert header[0].rstrip(".").count(" ") > 2, name
+        assert asks_by_tenant(file.sql) != ("No tenant: " in " ".join(header)), name
+        assert "*" not in re.sub(r"count\(\*\)|~\*", "", file.sql), name

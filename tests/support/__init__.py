@@ -1,0 +1,1 @@
+"""Helpers that several test modules use. Fixtures are in `tests/conftest.py`."""

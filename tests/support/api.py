@@ -1,0 +1,80 @@
+"""The calls that many tests make on the way to what they are about."""
+
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from alerts_service.web.middleware import Service
+
+KEY = "a-key-for-tests"
+ALERT_ID = UUID(int=0x0193A7C4D2E87B01A0C1F00D00000001)  # of an alert that nobody has
+ALERT_KEYS = [
+    "id",
+    "tenant_id",
+    "rule_name",
+    "message",
+    "severity",
+    "status",
+    "created_at",
+    "updated_at",
+    "acknowledged_at",
+    "acknowledgment_note",
+    "resolved_at",
+    "resolution_note",
+]
+
+
+async def create(client: httpx.AsyncClient, tenant: UUID, **fields: object) -> dict[str, Any]:
+    body = {"tenant_id": str(tenant), "rule_name": "missed_call", "message": "Call back", **fields}
+    response = await client.post("/alerts", json=body)
+    assert response.status_code == 201, response.text
+    alert: dict[str, Any] = response.json()
+    return alert
+
+
+async def move(client: httpx.AsyncClient, alert: dict[str, Any], verb: str, note: str | None = None) -> httpx.Response:
+    return await client.put(f"/alerts/{alert['id']}/{verb}", json={"note": note})
+
+
+def assert_error(response: httpx.Response, status: int, error: str, detail: str | None = None) -> None:
+    """The answer is an ErrorResponse of this status, whose detail holds `detail`."""
+    body = response.json()
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert body.keys() == {"error", "detail"}
+    assert body["error"] == error
+    assert detail is None or detail in (body["detail"] or ""), body
+
+
+def client_of(app: Service) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://alerts.test")
+
+
+async def history(client: httpx.AsyncClient, alert: dict[str, Any]) -> list[dict[str, Any]]:
+    response = await client.get(f"/alerts/{alert['id']}/history")
+    events: list[dict[str, Any]] = response.json()
+    return events
+
+
+async def pages(client: httpx.AsyncClient, path: str) -> list[list[dict[str, Any]]]:
+    """Follow the links from a page to the last."""
+    found = []
+    while path:
+        response = await client.get(path)
+        assert response.status_code == 200, response.text
+        found.append(response.json())
+        path = response.links.get("next", {}).get("url", "")
+    return found
+
+
+def answers_to_a_lost_database(tenant: UUID) -> list[tuple[str, str, object]]:
+    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+    return [
+        ("POST", "/alerts", body),
+        ("GET", f"/alerts?tenant_id={tenant}", None),
+        ("GET", f"/alerts/{ALERT_ID}", None),
+        ("PUT", f"/alerts/{ALERT_ID}/acknowledge", None),
+        ("PUT", f"/alerts/{ALERT_ID}/resolve", None),
+        ("GET", f"/stats/{tenant}", None),
+    ]
