@@ -38,7 +38,7 @@ RUNTIME = [Requirement(each) for each in (*PROJECT["dependencies"], *PROJECT["op
 # Per class: the module that uses it, and the attributes, also those that the module overrides.
 USED: dict[type[Any], tuple[str, str]] = {
     HttpToolsProtocol: (
-        "protocol.py",
+        "http_protocol.py",
         """
         RequestResponseCycle _unset_keepalive_if_required connection_lost connection_made cycle data_received flow
         headers loop on_headers_complete on_message_begin on_message_complete on_response_complete parser pause_writing
@@ -46,28 +46,28 @@ USED: dict[type[Any], tuple[str, str]] = {
         """,
     ),
     RequestResponseCycle: (
-        "protocol.py response_cycle.py",
+        "http_protocol.py response_cycle.py",
         """
         chunked_encoding default_headers disconnected expected_content_length flow keep_alive message_event on_response
         response_complete response_started scope send transport waiting_for_100_continue
         """,
     ),
-    FlowControl: ("protocol.py", "pause_reading read_paused"),
-    httptools.HttpRequestParser: ("protocol.py", "feed_data get_http_version get_method should_upgrade"),
+    FlowControl: ("http_protocol.py", "pause_reading read_paused"),
+    httptools.HttpRequestParser: ("http_protocol.py", "feed_data get_http_version get_method should_upgrade"),
     uvicorn.Server: (
-        "ending.py",
+        "graceful_shutdown.py",
         "config handle_exit lifespan server_state servers should_exit shutdown started startup",
     ),
-    uvicorn.Config: ("ending.py", "http_protocol_class"),
-    LifespanOn: ("ending.py", "state"),
-    multiprocess.Process: ("ending.py", "_server config exitcode server"),
-    Multiprocess: ("ending.py", "Process processes sockets terminate_all"),  # it finds the class Process by its name
-    asyncpg.Connection: ("connections.py", "get_reset_query"),
-    PoolConnectionProxy: ("connections.py", "is_closed is_in_transaction terminate"),
+    uvicorn.Config: ("graceful_shutdown.py", "http_protocol_class"),
+    LifespanOn: ("graceful_shutdown.py", "state"),
+    multiprocess.Process: ("graceful_shutdown.py", "_server config exitcode server"),
+    Multiprocess: ("graceful_shutdown.py", "Process processes sockets terminate_all"),  # it finds the class Process by its name
+    asyncpg.Connection: ("pool.py", "get_reset_query"),
+    PoolConnectionProxy: ("pool.py", "is_closed is_in_transaction terminate"),
     BaseRouteHandler: ("requests.py", "opt parsed_fn_signature"),
     ParsedSignature: ("requests.py", "parameters return_type"),
     FieldDefinition: ("openapi.py", "annotation has_default inner_types is_subclass_of"),
-    CORSConfig: ("exchange.py", "allow_methods is_origin_allowed"),
+    CORSConfig: ("middleware.py", "allow_methods is_origin_allowed"),
     litestar.Response: ("responses.py", "to_asgi_response"),
 }
 

@@ -205,6 +205,6 @@ async def test_a_role_that_may_not_change_the_schema(server_url: str, empty_data
 
 def test_a_missing_sql_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An installation without its SQL files does not start, and says which folder is missing."""
-    monkeypatch.setattr(queries, "__file__", str(tmp_path / "package" / "queries.py"))
+    monkeypatch.setattr(queries, "__file__", str(tmp_path / "package" / "db" / "queries.py"))
     with pytest.raises(StartError, match=str(tmp_path / "package" / "sql")):
         queries.load_queries()
