@@ -12,8 +12,8 @@ from alerts_service import memory
 from alerts_service.alerts.bulk_controller import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
-from alerts_service.bootstrap import served_database
-from alerts_service.db.batching import Turns
+from alerts_service.bootstrap import database_lifespan
+from alerts_service.db.batching import FairSemaphore
 from alerts_service.db.database import Database
 from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import HistoryController
@@ -27,7 +27,7 @@ from alerts_service.web.guards import requires_service_key, requires_tenant_toke
 from alerts_service.web.idempotency import REPLAYED
 from alerts_service.web.middleware import Service
 from alerts_service.web.query_params import check_query
-from alerts_service.web.rate_limits import limited_requests, limits_service_key
+from alerts_service.web.rate_limits import RateLimit, limits_service_key
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse, SendBuffer
 
@@ -49,7 +49,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
             memory.return_large_blocks()
 
         async with (
-            served_database(settings, serve),
+            database_lifespan(settings, serve),
             pruning(settings.retention_days, lambda: app.state.database),
         ):
             yield
@@ -86,10 +86,13 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         lifespan=[lifespan] if database is None else [],
         logging_config=None,
         openapi_config=openapi.config(tokens=verify is not None),
-        request_class=Request if settings.rate_limit_tenant is None else limited_requests(settings.rate_limit_tenant),
+        request_class=Request,
     )
     app.state.database = database
-    app.state.reading = Turns(flights=1, patience=settings.pool_timeout)
+    app.state.bulk_decoding = FairSemaphore(max_in_flight=1, queue_timeout=settings.pool_timeout)
+    app.state.tenant_rate_limit = (
+        RateLimit("tenant", settings.rate_limit_tenant) if settings.rate_limit_tenant else None
+    )
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
     openapi.correct(app, EXAMPLE, EVENT_EXAMPLE)
     return app

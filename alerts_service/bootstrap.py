@@ -9,11 +9,11 @@ from typing import TypeAlias
 import asyncpg
 
 from alerts_service.db import schema_check
-from alerts_service.db.database import CONNECT_SECONDS, AwaitedDatabase, Database, open_database
+from alerts_service.db.database import CONNECT_SECONDS, Database, UnavailableDatabase, open_database
 from alerts_service.db.migrations import migrate
-from alerts_service.db.pool import NO_CONNECTION, Connection, missing, no_start, options
+from alerts_service.db.pool import UNREACHABLE_ERRORS, Connection, missing, options, startup_error
 from alerts_service.db.queries import load_queries
-from alerts_service.errors import NotYet, StartError
+from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.retention.job import PRUNE
 from alerts_service.settings import Settings
 
@@ -26,18 +26,18 @@ Serve: TypeAlias = Callable[[Database], None]
 
 
 @asynccontextmanager
-async def served_database(settings: Settings, serve: Serve) -> AsyncIterator[None]:
+async def database_lifespan(settings: Settings, serve: Serve) -> AsyncIterator[None]:
     """Hand over the database that is ready, and until it can be reached one that answers DatabaseUnreachable.
 
     Raises:
-        StartError: waiting would not help. Where that shows only later, the process ends.
+        StartupError: waiting would not help. Where that shows only later, the process ends.
     """
     async with AsyncExitStack() as stack:
         try:
             serve(await stack.enter_async_context(ready_database(settings)))
-        except NotYet as reason:
+        except DatabaseNotReady as reason:
             logger.warning("Waiting for the database: %s", reason)
-            serve(AwaitedDatabase())
+            serve(UnavailableDatabase())
             waiting = asyncio.create_task(_await(settings, stack, serve))
             waiting.add_done_callback(_end_if_failed)
             stack.push_async_callback(_stop, waiting)
@@ -47,7 +47,7 @@ async def served_database(settings: Settings, serve: Serve) -> AsyncIterator[Non
 async def _await(settings: Settings, stack: AsyncExitStack, serve: Serve) -> None:
     while True:
         await asyncio.sleep(RETRY_SECONDS)
-        with suppress(NotYet):
+        with suppress(DatabaseNotReady):
             serve(await stack.enter_async_context(ready_database(settings)))
             logger.info("The database is there")
             return
@@ -69,7 +69,8 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
     """Open the database that the settings name, or the embedded one, with its schema up to date.
 
     Raises:
-        StartError: it cannot be reached, which is a NotYet, or started, or its schema is not what the SQL files need.
+        DatabaseNotReady: the database cannot be reached.
+        StartupError: it cannot be started, or its schema is not what the SQL files need.
     """
     async with server(settings) as dsn:
         async with connected(dsn, pooler=settings.pooler) as connection:
@@ -91,7 +92,7 @@ async def verify(connection: Connection, settings: Settings) -> int:
     """Hold every SQL file against the schema, and against our rights unless the settings leave it unused.
 
     Raises:
-        StartError: one does not fit.
+        StartupError: one does not fit.
     """
     unused = (PRUNE.name,) if settings.retention_days is None else ()
     return await schema_check.verify(connection, load_queries(), unused)
@@ -119,18 +120,18 @@ async def connected(dsn: str, *, pooler: bool = False) -> AsyncIterator[Connecti
     """Yield one connection, outside the pool, in the server's own time zone.
 
     Raises:
-        StartError: there is none to be had, or it does not do what it is used for. The message never holds the
+        StartupError: there is none to be had, or it does not do what it is used for. The message never holds the
             address, which holds a password.
     """
     try:
         connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, **options(pooler=pooler))
     except ValueError:
-        raise StartError("DATABASE_URL: not an address of a PostgreSQL database") from None
-    except NO_CONNECTION as error:
-        raise no_start("DATABASE_URL: no connection to the database", error) from None
+        raise StartupError("DATABASE_URL: not an address of a PostgreSQL database") from None
+    except UNREACHABLE_ERRORS as error:
+        raise startup_error("DATABASE_URL: no connection to the database", error) from None
     try:
         yield connection
-    except NO_CONNECTION as error:
-        raise no_start("the database refused", error) from error
+    except UNREACHABLE_ERRORS as error:
+        raise startup_error("the database refused", error) from error
     finally:
         await connection.close()

@@ -18,10 +18,10 @@ from alerts_service.app import create_app
 from alerts_service.bootstrap import FAILED, connected, ready_database, server, verify
 from alerts_service.db.migrations import alone, migrate, pending
 from alerts_service.db.queries import load_queries
-from alerts_service.errors import NotYet, StartError
+from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.logging_config import configure_logging
 from alerts_service.retention.job import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, Due, KeyBatch, Pruned, prune
-from alerts_service.server.graceful_shutdown import LastingMultiprocess, LastingServer
+from alerts_service.server.graceful_shutdown import GracefulServer, GracefulSupervisor
 from alerts_service.server.http_protocol import protocol
 from alerts_service.settings import Settings, check_published_key, load_settings
 from alerts_service.stats.controller import RECOUNT
@@ -59,7 +59,7 @@ def main() -> None:
             asyncio.run(_count_due(settings))
         else:
             asyncio.run(COMMANDS[arguments.command](settings))
-    except StartError as error:
+    except StartupError as error:
         sys.exit(f"alerts-service: {error}")
 
 
@@ -104,13 +104,13 @@ def _serve(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     if settings.workers == 1:
-        server = LastingServer(config)
+        server = GracefulServer(config)
         with suppress(KeyboardInterrupt):
             server.run()
         sys.exit(None if server.started else FAILED)
-    with suppress(NotYet):  # the workers wait
+    with suppress(DatabaseNotReady):  # the workers wait
         asyncio.run(_rehearse(settings))
-    supervisor = LastingMultiprocess(config, [config.bind_socket()])
+    supervisor = GracefulSupervisor(config, [config.bind_socket()])
     supervisor.run()
     if FAILED in [process.exitcode for process in supervisor.processes]:
         sys.exit(FAILED)
@@ -123,7 +123,7 @@ def _try_to_listen(host: str, port: int) -> None:
         socket.create_server(address, family=family).close()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise StartError(f"AS_ALERTS_HOST, AS_ALERTS_PORT: cannot listen on {host}:{port}: {reason}") from None
+        raise StartupError(f"AS_ALERTS_HOST, AS_ALERTS_PORT: cannot listen on {host}:{port}: {reason}") from None
 
 
 async def _rehearse(settings: Settings) -> None:
@@ -145,7 +145,7 @@ async def _check(settings: Settings) -> None:
     async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
         if due := await pending(connection):
             names = ", ".join(migration.name for migration in due)
-            raise StartError(f"the schema lacks {names}: run `alerts-service migrate`, or start the service")
+            raise StartupError(f"the schema lacks {names}: run `alerts-service migrate`, or start the service")
         count = await verify(connection, settings)
     print(f"settings, database, schema and {count} SQL files are in order")
 
@@ -193,7 +193,7 @@ async def _count_due(settings: Settings) -> None:
 
 def _retention(settings: Settings) -> int:
     if settings.retention_days is None:
-        raise StartError("AS_ALERTS_RETENTION_DAYS: must be set to prune, or --older-than be given")
+        raise StartupError("AS_ALERTS_RETENTION_DAYS: must be set to prune, or --older-than be given")
     return settings.retention_days
 
 

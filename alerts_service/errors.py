@@ -1,18 +1,18 @@
 """The exceptions of the service, and the body of an error response.
 
 Exception
-├── StartError                    the process cannot serve; one line for whoever started it
-│   └── NotYet                    its database is not there yet
-└── Refusal                       an answer that is no success: status, error, detail
+├── StartupError                    the process cannot serve; one line for whoever started it
+│   └── DatabaseNotReady                    its database is not there yet
+└── ApiError                       an answer that is no success: status, error, detail
     ├── InvalidHost          400  the Host header is not an allowed name
     ├── Invalid              422  the request breaks the contract
-    ├── NotJSON              415  the body is something else, or compressed
+    ├── UnsupportedMediaType              415  the body is something else, or compressed
     ├── Unauthorized         401  an internal route without the right key
-    │   └── TokenRefused     401  a tenant's route without a good token
+    │   └── InvalidToken     401  a tenant's route without a good token
     ├── Forbidden            403  a change for another tenant than the token's, or sent by a page of another site
     ├── AlertNotFound        404  no such alert, or not this tenant's
     ├── Conflict             409  a move that the workflow does not allow
-    ├── StillRunning         409  a request whose key came with another one that is not done
+    ├── IdempotencyConflict         409  a request whose key came with another one that is not done
     ├── LineTooLong          413  a line of a stream that nobody should hold
     ├── Unfinished           408  the body did not come to its end
     ├── TooManyRequests      429  this tenant or this service key has called too often
@@ -43,15 +43,15 @@ class ErrorResponse(Struct, frozen=True):
     detail: str | None
 
 
-class StartError(Exception):
+class StartupError(Exception):
     """The process cannot serve."""
 
 
-class NotYet(StartError):
+class DatabaseNotReady(StartupError):
     """The database cannot be reached, which may get better by waiting."""
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """An answer that is no success."""
 
     status: ClassVar[HTTPStatus]
@@ -63,21 +63,21 @@ class Refusal(Exception):
         self.detail = detail
 
 
-class InvalidHost(Refusal):
+class InvalidHost(ApiError):
     """The Host header names a host that is not in `AS_ALERTS_ALLOWED_HOSTS`."""
 
     status = HTTPStatus.BAD_REQUEST
     error = "Bad request"
 
 
-class Invalid(Refusal):
+class ValidationFailed(ApiError):
     """The request breaks the contract; the detail names the field and the reason."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     error = "Validation error"
 
 
-class NotJSON(Refusal):
+class UnsupportedMediaType(ApiError):
     """The body is declared to be something else than JSON, or compressed."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
@@ -85,41 +85,41 @@ class NotJSON(Refusal):
     headers: Mapping[str, str] = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
-class Unauthorized(Refusal):
+class Unauthorized(ApiError):
     """An internal route was called without the right key."""
 
     status = HTTPStatus.UNAUTHORIZED
     error = "Unauthorized"
 
 
-class TokenRefused(Unauthorized):
+class InvalidToken(Unauthorized):
     """A tenant's route was called without a token, or with one that is not good (any more)."""
 
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
-class Forbidden(Refusal):
+class Forbidden(ApiError):
     """The token's tenant may not do this for another one, or a page of another site sent the request."""
 
     status = HTTPStatus.FORBIDDEN
     error = "Forbidden"
 
 
-class AlertNotFound(Refusal):
+class AlertNotFound(ApiError):
     """There is no such alert, or it is another tenant's: nobody can tell which."""
 
     status = HTTPStatus.NOT_FOUND
     error = "Alert not found"
 
 
-class Conflict(Refusal):
+class Conflict(ApiError):
     """The workflow does not allow this move."""
 
     status = HTTPStatus.CONFLICT
     error = "Conflict"
 
 
-class StillRunning(Refusal):
+class IdempotencyConflict(ApiError):
     """The first request with this key is not done, so nobody knows its answer yet."""
 
     status = HTTPStatus.CONFLICT
@@ -127,14 +127,14 @@ class StillRunning(Refusal):
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
-class PreconditionFailed(Refusal):
+class PreconditionFailed(ApiError):
     """The alert is no longer as the caller knows it."""
 
     status = HTTPStatus.PRECONDITION_FAILED
     error = "Precondition failed"
 
 
-class TooManyRequests(Refusal):
+class TooManyRequests(ApiError):
     """A tenant or a service key has called too often; the detail names the limit."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
@@ -145,21 +145,21 @@ class TooManyRequests(Refusal):
         self.headers = {"Retry-After": str(seconds)}
 
 
-class LineTooLong(Refusal):
+class LineTooLong(ApiError):
     """A line of a stream is longer than we hold; what comes behind it is not read."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     error = "Line too long"
 
 
-class Unfinished(Refusal):
+class IncompleteBody(ApiError):
     """The body did not come to its end: nobody is there to read this, but it is logged as what it is."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
     error = "Request timeout"
 
 
-class Crowded(Refusal):
+class ServiceOverloaded(ApiError):
     """The process has no room for the body of this request, or for the response to it, beside the others."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -167,14 +167,14 @@ class Crowded(Refusal):
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
-class DatabaseUnreachable(Refusal):
+class DatabaseUnreachable(ApiError):
     """There is no connection to the database, or it was lost on the way."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     error = "Database connection error"
 
 
-class DatabaseBusy(Refusal):
+class DatabaseBusy(ApiError):
     """No connection came free in time, or the statement took too long."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -190,22 +190,22 @@ class OutOfResources(DatabaseBusy):
     """The server lacked memory, disk space or connections, and undid the statement (SQLSTATE class 53)."""
 
 
-class OutcomeUnknown(Refusal):
+class OutcomeUnknown(ApiError):
     """A change took too long, and may have been made all the same: so nobody is asked to repeat it."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
 
 
-class Unhealthy(Refusal):
+class Unhealthy(ApiError):
     """The database does not answer the health check."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
 
 
-def reason_of(error: Exception) -> str | None:
+def failure_reason(error: Exception) -> str | None:
     """Say what failed on our side, if it did."""
-    if not isinstance(error, Refusal):
+    if not isinstance(error, ApiError):
         return "unforeseen"
     return (error.detail or error.error) if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None

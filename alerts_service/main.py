@@ -3,7 +3,7 @@
 import sys
 
 from alerts_service.app import create_app
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 from alerts_service.logging_config import configure_logging
 from alerts_service.settings import load_settings
 
@@ -11,5 +11,5 @@ try:
     settings = load_settings()
     configure_logging(settings.log_level)
     app = create_app(settings)
-except StartError as error:
+except StartupError as error:
     sys.exit(f"alerts-service: {error}")

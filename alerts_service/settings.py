@@ -10,7 +10,7 @@ import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta, Struct, field
 
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 
 PUBLISHED_SERVICE_KEY = "nmc-internal-services-auth-key-phase1"
 
@@ -73,20 +73,20 @@ def load_settings(**options: object) -> Settings:
     An empty value counts as not set.
 
     Raises:
-        StartError: a value is wrong, or production lacks what it must have. The message names the setting,
+        StartupError: a value is wrong, or production lacks what it must have. The message names the setting,
             never its value.
     """
     try:
         sources = (dotenv_values(".env", interpolate=False), os.environ)
     except UnicodeDecodeError:
-        raise StartError(".env: not UTF-8") from None
+        raise StartupError(".env: not UTF-8") from None
     given: dict[str, object] = {name: value for source in sources for name, value in source.items() if value}
     given.update((name, value) for name, value in options.items() if value is not None)
     try:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=lambda type_, value: type_(value))
     except msgspec.ValidationError as error:
         reason, _, name = str(error).partition(" - at `$.")
-        raise StartError(f"{name.rstrip('`')}: {reason}") from None
+        raise StartupError(f"{name.rstrip('`')}: {reason}") from None
     if settings.allowed_hosts is not None:
         _check_hosts(settings.allowed_hosts)
     if settings.environment == "production":
@@ -96,14 +96,14 @@ def load_settings(**options: object) -> Settings:
 
 def _refuse_development_defaults(settings: Settings) -> None:
     if settings.database_url is None:
-        raise StartError("DATABASE_URL: must be set when ENVIRONMENT=production")
+        raise StartupError("DATABASE_URL: must be set when ENVIRONMENT=production")
     if PUBLISHED_SERVICE_KEY in settings.service_keys:
-        raise StartError("INTERNAL_SERVICE_KEY: must be set, and not to its published default, in production")
+        raise StartupError("INTERNAL_SERVICE_KEY: must be set, and not to its published default, in production")
 
 
 def _check_hosts(hosts: str) -> None:
     if not all(HOST.fullmatch(name.strip(" ")) for name in hosts.split(",")):
-        raise StartError(
+        raise StartupError(
             "AS_ALERTS_ALLOWED_HOSTS: must be comma-separated host names such as alerts.example.com or *.example.com, "
             "without scheme, port or path"
         )
@@ -113,12 +113,12 @@ def check_published_key(settings: Settings) -> None:
     """Reject the published service key on an address that is not loopback.
 
     Raises:
-        StartError: the host is not a loopback address, and `AS_ALERTS_ALLOW_PUBLISHED_KEY` is not set.
+        StartupError: the host is not a loopback address, and `AS_ALERTS_ALLOW_PUBLISHED_KEY` is not set.
     """
     if PUBLISHED_SERVICE_KEY not in settings.service_keys or settings.allow_published_key:
         return
     if not _is_loopback(settings.host):
-        raise StartError(
+        raise StartupError(
             "INTERNAL_SERVICE_KEY: the published default is accepted only on a loopback address, and AS_ALERTS_HOST "
             f"is {settings.host}; set a key (`alerts-service key` prints one), or AS_ALERTS_ALLOW_PUBLISHED_KEY=true"
         )

@@ -61,7 +61,10 @@ USED: dict[type[Any], tuple[str, str]] = {
     uvicorn.Config: ("graceful_shutdown.py", "http_protocol_class"),
     LifespanOn: ("graceful_shutdown.py", "state"),
     multiprocess.Process: ("graceful_shutdown.py", "_server config exitcode server"),
-    Multiprocess: ("graceful_shutdown.py", "Process processes sockets terminate_all"),  # it finds the class Process by its name
+    Multiprocess: (
+        "graceful_shutdown.py",
+        "Process processes sockets terminate_all",
+    ),  # it finds the class Process by its name
     asyncpg.Connection: ("pool.py", "get_reset_query"),
     PoolConnectionProxy: ("pool.py", "is_closed is_in_transaction terminate"),
     BaseRouteHandler: ("requests.py", "opt parsed_fn_signature"),

@@ -11,12 +11,12 @@ FEATURES = {"alerts", "history", "stats", "health", "retention"}
 # What each package may import beside itself. Every other module puts the packages together and may import all but
 # `server`, which only the command line imports.
 ALLOWED = {
-    **dict.fromkeys(BASE, {"errors"}),
+    **{name: {"errors"} for name in BASE},
     "db": {"errors"},
     "embedded": {"errors"},
     "web": {"db", *BASE},
     "server": {"web", "errors"},
-    **dict.fromkeys(FEATURES, {"web", "db", *BASE}),
+    **{name: {"web", "db", *BASE} for name in FEATURES},
 }
 COMPOSITION = {"", "__init__", "__main__", "main", "app", "bootstrap", "cli"}
 

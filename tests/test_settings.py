@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings, check_published_key, load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -83,7 +83,7 @@ def test_an_empty_variable_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """A wrong value stops the start with one line that names the setting."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(StartError, match=f"^{name}: .+") as refused:
+    with pytest.raises(StartupError, match=f"^{name}: .+") as refused:
         load_settings()
     assert "\n" not in str(refused.value)
 
@@ -102,14 +102,14 @@ def test_production_takes_no_defaults(monkeypatch: pytest.MonkeyPatch, missing: 
     monkeypatch.setenv("ENVIRONMENT", "production")
     monkeypatch.setenv("DATABASE_URL", "" if missing == "DATABASE_URL" else "postgresql://h/d")
     monkeypatch.setenv("INTERNAL_SERVICE_KEY", key)
-    with pytest.raises(StartError, match=f"^{missing}: "):
+    with pytest.raises(StartupError, match=f"^{missing}: "):
         load_settings()
 
 
 @pytest.mark.parametrize("key", [PUBLISHED_SERVICE_KEY, f"new,{PUBLISHED_SERVICE_KEY}"])
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "alerts.example.com", "localhost.example.com"])
 def test_the_published_key_needs_a_loopback_address(host: str, key: str) -> None:
-    with pytest.raises(StartError, match=f"^INTERNAL_SERVICE_KEY: .* AS_ALERTS_HOST is {re.escape(host)};"):
+    with pytest.raises(StartupError, match=f"^INTERNAL_SERVICE_KEY: .* AS_ALERTS_HOST is {re.escape(host)};"):
         check_published_key(Settings(host=host, internal_service_key=key))
     check_published_key(Settings(host=host, internal_service_key=key, allow_published_key=True))
     check_published_key(Settings(host=host, internal_service_key="own"))

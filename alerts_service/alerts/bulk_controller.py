@@ -1,6 +1,7 @@
 """Many alerts in one request, each judged by itself: recording them, and moving them on."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -13,12 +14,12 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from alerts_service.alerts.bulk_create import Admission, Call, read_list, record, status
 from alerts_service.alerts.bulk_structs import (
-    CreateAlerts,
+    BulkCreate,
+    BulkResults,
+    BulkTransition,
+    BulkTransitionResults,
     Filter,
-    MoveAlerts,
-    MoveResults,
     Result,
-    Results,
     WholeAlerts,
     encode_results,
     failure,
@@ -26,21 +27,22 @@ from alerts_service.alerts.bulk_structs import (
 )
 from alerts_service.alerts.controller import Owner
 from alerts_service.alerts.ndjson import record_lines
-from alerts_service.alerts.statements import GET, MOVES, created, find_tenant, move, unmoved
-from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
+from alerts_service.alerts.statements import GET, TRANSITIONS, created, ensure_in_state, find_tenant, move
+from alerts_service.alerts.structs import Alert, CreateAlert, Created, Status
 from alerts_service.db.database import Statement
 from alerts_service.errors import (
     SEND_BUFFER_FULL,
     AlertNotFound,
+    ApiError,
     Conflict,
-    Crowded,
-    Invalid,
-    Refusal,
+    ServiceOverloaded,
     TooManyRequests,
+    ValidationFailed,
 )
 from alerts_service.web.idempotency import HEADER as IDEMPOTENCY_KEY
-from alerts_service.web.idempotency import once
+from alerts_service.web.idempotency import idempotent
 from alerts_service.web.openapi import errors
+from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request, decoder_for
 from alerts_service.web.responses import JSONResponse, LinesResponse
 
@@ -48,7 +50,7 @@ from alerts_service.web.responses import JSONResponse, LinesResponse
 LOOKED_UP_AT_ONCE = 50
 
 TAKES_LINES = {"takes_lines": CreateAlert}
-STREAM = CreateAlerts(alerts=[])
+STREAM = BulkCreate(alerts=[])
 
 
 class Found(Struct, frozen=True):
@@ -76,7 +78,7 @@ class BulkController(Controller):
         responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
         opt=TAKES_LINES,
     )
-    async def create_alerts(self, request: Request, data: JSONBody[CreateAlerts] = STREAM) -> Response[Results]:
+    async def create_alerts(self, request: Request, data: JSONBody[BulkCreate] = STREAM) -> Response[BulkResults]:
         """Up to 1,000, each judged by itself and answered in their order; an alert with 201 is committed.
 
         The first 4 MiB of results contain complete alerts. Later results contain `id` in place of `alert`.
@@ -95,14 +97,16 @@ class BulkController(Controller):
         responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
     )
     async def acknowledge_alerts(
-        self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
-    ) -> Response[MoveResults]:
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: Owner = None
+    ) -> Response[BulkTransitionResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are still triggered.
 
         An id that comes several times is changed once, and each of its results is the same. The first
         4 MiB of results contain complete alerts. Later results contain `id` in place of `alert`.
         """
-        tenant = request.admit(_named(request, data, tenant_id))
+        named = _named(request, data, tenant_id)
+        rate_limit(request, named)
+        tenant = request.authorize_tenant(named)
         return await _move_once(request, "acknowledged", data, tenant_id, tenant)
 
     @post(
@@ -113,14 +117,16 @@ class BulkController(Controller):
         responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
     )
     async def resolve_alerts(
-        self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
-    ) -> Response[MoveResults]:
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: Owner = None
+    ) -> Response[BulkTransitionResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are not resolved yet.
 
         An id that comes several times is changed once, and each of its results is the same. The first
         4 MiB of results contain complete alerts. Later results contain `id` in place of `alert`.
         """
-        tenant = request.admit(_named(request, data, tenant_id))
+        named = _named(request, data, tenant_id)
+        rate_limit(request, named)
+        tenant = request.authorize_tenant(named)
         return await _move_once(request, "resolved", data, tenant_id, tenant)
 
 
@@ -138,8 +144,8 @@ class InternalBulkController(Controller):
         opt=TAKES_LINES,
     )
     async def create_internal_alerts(
-        self, request: Request, data: JSONBody[CreateAlerts] = STREAM
-    ) -> Response[Results]:
+        self, request: Request, data: JSONBody[BulkCreate] = STREAM
+    ) -> Response[BulkResults]:
         """As `POST /alerts/bulk`, for callers that hold the internal service key."""
         return await _create(request, data, None)
 
@@ -151,8 +157,8 @@ class InternalBulkController(Controller):
         responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
     )
     async def acknowledge_internal_alerts(
-        self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
-    ) -> Response[MoveResults]:
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: Owner = None
+    ) -> Response[BulkTransitionResults]:
         """As `POST /alerts/bulk/acknowledge`, for callers that hold the internal service key."""
         tenant = _named(request, data, tenant_id)
         return await _move_once(request, "acknowledged", data, tenant_id, tenant)
@@ -165,20 +171,20 @@ class InternalBulkController(Controller):
         responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
     )
     async def resolve_internal_alerts(
-        self, request: Request, data: JSONBody[MoveAlerts], tenant_id: Owner = None
-    ) -> Response[MoveResults]:
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: Owner = None
+    ) -> Response[BulkTransitionResults]:
         """As `POST /alerts/bulk/resolve`, for callers that hold the internal service key."""
         tenant = _named(request, data, tenant_id)
         return await _move_once(request, "resolved", data, tenant_id, tenant)
 
 
-async def _create(request: Request, data: CreateAlerts, admission: Admission | None) -> Response[Results]:
+async def _create(request: Request, data: BulkCreate, admission: Admission | None) -> Response[BulkResults]:
     if not data.alerts and not request.streams:
-        raise Invalid("body: must not be empty")
+        raise ValidationFailed("body: must not be empty")
     if admission is not None:
         admission.begin()
     if not data.alerts:
-        return await once(request, None, _stream(request, admission))
+        return await idempotent(request, None, partial(_stream, request, admission))
     _check_send_buffer(request)
     # Before a key takes a connection to the database: the list may have to wait for others.
     calls = await read_list(request, data.alerts, admission)
@@ -186,20 +192,20 @@ async def _create(request: Request, data: CreateAlerts, admission: Admission | N
         for call in calls:
             if isinstance(call, TooManyRequests):
                 raise call  # a first answer is kept: what only has to wait must not become one
-    return await once(request, None, _record(request, calls), find_tenant=lambda: _first_tenant(calls))
+    return await idempotent(request, None, partial(_record, request, calls), find_tenant=lambda: _first_tenant(calls))
 
 
-async def _stream(request: Request, admission: Admission | None) -> Response[Results]:
+async def _stream(request: Request, admission: Admission | None) -> Response[BulkResults]:
     return LinesResponse(record_lines(request, admission))
 
 
-async def _record(request: Request, calls: Sequence[Call | Refusal]) -> Response[Results]:
+async def _record(request: Request, calls: Sequence[Call | ApiError]) -> Response[BulkResults]:
     outcomes = await record(request, calls, WholeAlerts())
-    request.explain(outcomes)
-    return JSONResponse(Results(await encode_results(map(_recorded, outcomes))))
+    request.log_failure_reason(outcomes)
+    return JSONResponse(BulkResults(await encode_results(map(_recorded, outcomes))))
 
 
-async def _first_tenant(calls: Sequence[Call | Refusal]) -> UUID | None:
+async def _first_tenant(calls: Sequence[Call | ApiError]) -> UUID | None:
     return next((call["tenant_id"] for call in calls if not isinstance(call, Exception)), None)
 
 
@@ -207,48 +213,48 @@ def _check_send_buffer(request: Request) -> None:
     """Refuse a request whose response may be large before anything is changed.
 
     Raises:
-        Crowded: there is no room for its response.
+        ServiceOverloaded: there is no room for its response.
     """
     if not request.app.state.send_buffer.has_room():
-        raise Crowded(SEND_BUFFER_FULL)
+        raise ServiceOverloaded(SEND_BUFFER_FULL)
 
 
 def _recorded(outcome: tuple[Call, Any] | Exception) -> Result:
     if isinstance(outcome, Exception):
         return Result(**failure(outcome))
     call, row = outcome
-    if isinstance(row, Recorded):
+    if isinstance(row, Created):
         return Result(status=HTTPStatus.CREATED, alert=created(call, row))
     return result(status(call, row), row)
 
 
-def _named(request: Request, data: MoveAlerts, tenant_id: UUID | None) -> UUID | None:
+def _named(request: Request, data: BulkTransition, tenant_id: UUID | None) -> UUID | None:
     """Name the tenant that is asked for, if any.
 
     Raises:
-        Invalid: the request has a condition, which only one alert can meet.
+        ValidationFailed: the request has a condition, which only one alert can meet.
     """
     if request.values(b"if-match"):
-        raise Invalid("If-Match: not where many alerts are moved")
+        raise ValidationFailed("If-Match: not where many alerts are moved")
     return tenant_id if data.filter is UNSET else data.filter.tenant_id
 
 
 async def _move_once(
-    request: Request, to: Status, data: MoveAlerts, named: UUID | None, tenant_id: UUID | None
-) -> Response[MoveResults]:
+    request: Request, to: Status, data: BulkTransition, named: UUID | None, tenant_id: UUID | None
+) -> Response[BulkTransitionResults]:
     """Apply a bulk transition idempotently, to alerts of the authorized tenant."""
 
     def find() -> Awaitable[UUID | None]:
         ids = [] if data.ids is UNSET else [_read_id(item) for item in data.ids]
         return find_tenant(request, [id_ for id_ in ids if not isinstance(id_, Exception)])
 
-    work = _move(request, to, data, named, tenant_id)
-    return await once(request, tenant_id, work, find_tenant=find, dry_run=data.dry_run)
+    work = partial(_move, request, to, data, named, tenant_id)
+    return await idempotent(request, tenant_id, work, find_tenant=find, dry_run=data.dry_run)
 
 
 async def _move(
-    request: Request, to: Status, data: MoveAlerts, named: UUID | None, tenant_id: UUID | None
-) -> Response[MoveResults]:
+    request: Request, to: Status, data: BulkTransition, named: UUID | None, tenant_id: UUID | None
+) -> Response[BulkTransitionResults]:
     """Apply a bulk transition to alerts of the authorized tenant."""
     _check_send_buffer(request)
     outcomes: list[Any] = []
@@ -266,15 +272,15 @@ async def _move(
         else:
             outcomes = await _change_found(request, to, found, tenant_id, data.note)
             more = more or len(outcomes) < len(found)
-    request.explain(outcomes)
-    return JSONResponse(MoveResults(await encode_results(map(_moved, outcomes)), more))
+    request.log_failure_reason(outcomes)
+    return JSONResponse(BulkTransitionResults(await encode_results(map(_moved, outcomes)), more))
 
 
-def _read_id(item: Raw) -> UUID | Refusal:
+def _read_id(item: Raw) -> UUID | ApiError:
     try:
         id_: UUID = ID.decode(item)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Invalid("id: Invalid UUID")
+        return ValidationFailed("id: Invalid UUID")
     return id_
 
 
@@ -332,7 +338,7 @@ async def _change(
         return UNSET if to == "acknowledged" and alert.status == "triggered" else _stand(alert, to, note)
 
     calls = [move(request, id_, tenant_id, note=note) for id_ in ids]
-    changed = await request.database.many(MOVES[to], calls, WholeAlerts())
+    changed = await request.database.many(TRANSITIONS[to], calls, WholeAlerts())
     left = [id_ for id_, alert in zip(ids, changed, strict=True) if alert is None]
     looked = dict(zip(left, await _look(request, left, tenant_id, judge), strict=True))
     again = [id_ for id_, outcome in looked.items() if outcome is UNSET]
@@ -346,13 +352,13 @@ async def _change_found(
 ) -> list[Alert | UUID | Exception]:
     """Move on what is still as it was found; of what has changed meanwhile the filter may no longer be true."""
     calls = [move(request, id_, tenant_id, note=note, if_match=f'"{changed_at}"') for id_, changed_at in found]
-    changed = await request.database.many(MOVES[to], calls, WholeAlerts())
+    changed = await request.database.many(TRANSITIONS[to], calls, WholeAlerts())
     return [alert for alert in changed if alert is not None]
 
 
 def _stand(alert: Alert, to: Status, note: str | None) -> Alert | Exception:
     try:
-        return unmoved(alert, to, note)
+        return ensure_in_state(alert, to, note)
     except Conflict as refusal:
         return refusal.with_traceback(None)  # which would hold on to the alert
 

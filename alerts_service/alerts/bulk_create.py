@@ -8,10 +8,11 @@ from uuid import UUID
 
 from msgspec import Raw
 
-from alerts_service.alerts.statements import CREATE, CREATE_DEDUPLICATED, creation
-from alerts_service.alerts.structs import Alert, CreateAlert, Recorded
-from alerts_service.db.batching import Full, Late
-from alerts_service.errors import Crowded, Forbidden, Invalid, Refusal, TooManyRequests
+from alerts_service.alerts.statements import CREATE, CREATE_DEDUPLICATED, create_parameters
+from alerts_service.alerts.structs import Alert, CreateAlert, Created
+from alerts_service.db.batching import QueueFull, QueueTimeout
+from alerts_service.errors import ApiError, Forbidden, ServiceOverloaded, TooManyRequests, ValidationFailed
+from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request, decode_item
 
 Call: TypeAlias = dict[str, Any]
@@ -24,22 +25,22 @@ class Admission:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._refusals: dict[UUID, Refusal | None] = {}
+        self._refusals: dict[UUID, ApiError | None] = {}
 
     def begin(self) -> None:
         """Count anew, and admit the token's tenant, if there is one.
 
         Raises:
-            TokenRefused: the token has expired.
+            InvalidToken: the token has expired.
             TooManyRequests: it has called too often.
         """
         self._request.check_token()
         self._refusals.clear()
-        own = self._request.admit(None)
-        if own is not None:
-            self._refusals[own] = None
+        rate_limit(self._request, None)
+        if self._request.tenant is not None:
+            self._refusals[self._request.tenant] = None
 
-    def refusal(self, tenant_id: UUID) -> Refusal | None:
+    def refusal(self, tenant_id: UUID) -> ApiError | None:
         """Count a call of a tenant that an item names, once, and return the error that rejects it, or None.
 
         That is Forbidden where the token is another's, and TooManyRequests where the tenant has called too often.
@@ -48,44 +49,46 @@ class Admission:
             self._refusals[tenant_id] = self._refusal(tenant_id)
         return self._refusals[tenant_id]
 
-    def _refusal(self, tenant_id: UUID) -> Refusal | None:
+    def _refusal(self, tenant_id: UUID) -> ApiError | None:
         if self._request.tenant is not None:
             return Forbidden("tenant_id: must be the token's own tenant")
         try:
-            self._request.admit(tenant_id)
+            rate_limit(self._request, tenant_id)
         except TooManyRequests as refusal:
             return refusal.with_traceback(None)  # see `decode_item`
         return None
 
 
-def read(request: Request, item: bytes | Raw, admission: Admission | None) -> Call | Refusal:
+def read(request: Request, item: bytes | Raw, admission: Admission | None) -> Call | ApiError:
     """Make the call that records an item, or tell why there is none."""
-    alert: CreateAlert | Invalid = decode_item(CreateAlert, item)
-    if isinstance(alert, Invalid):
+    alert: CreateAlert | ValidationFailed = decode_item(CreateAlert, item)
+    if isinstance(alert, ValidationFailed):
         return alert
     if admission is not None and (refusal := admission.refusal(alert.tenant_id)):
         return refusal
-    return creation(request, alert)
+    return create_parameters(request, alert)
 
 
-async def read_list(request: Request, items: Sequence[Raw], admission: Admission | None) -> list[Call | Refusal]:
+async def read_list(request: Request, items: Sequence[Raw], admission: Admission | None) -> list[Call | ApiError]:
     """Decode a list. Lists are decoded one at a time, in turn by tenant, so that other requests wait for one only.
 
     Raises:
-        Crowded: too many lists wait.
+        ServiceOverloaded: too many lists wait.
     """
     first = decode_item(CreateAlert, items[0])
-    tenant = request.tenant or (None if isinstance(first, Invalid) else first.tenant_id)
+    tenant = request.tenant or (None if isinstance(first, ValidationFailed) else first.tenant_id)
     try:
-        async with request.holding_body(), request.app.state.reading.turn(tenant):
+        async with request.holding_body(), request.app.state.bulk_decoding.slot(tenant):
             return await read_all(request, items, admission)
-    except (Full, Late):
-        raise Crowded("too many bulk lists wait") from None
+    except (QueueFull, QueueTimeout):
+        raise ServiceOverloaded("too many bulk lists wait") from None
 
 
-async def read_all(request: Request, items: Sequence[bytes | Raw], admission: Admission | None) -> list[Call | Refusal]:
+async def read_all(
+    request: Request, items: Sequence[bytes | Raw], admission: Admission | None
+) -> list[Call | ApiError]:
     """Decode items in chunks, with other requests served between them."""
-    calls: list[Call | Refusal] = []
+    calls: list[Call | ApiError] = []
     for start in range(0, len(items), READ_AT_ONCE):
         if start:
             await asyncio.sleep(0)
@@ -94,8 +97,8 @@ async def read_all(request: Request, items: Sequence[bytes | Raw], admission: Ad
 
 
 async def record(
-    request: Request, calls: Sequence[Call | Refusal], keep: Callable[[Alert], Alert | UUID]
-) -> list[tuple[Call, Recorded | Alert | UUID] | Exception]:
+    request: Request, calls: Sequence[Call | ApiError], keep: Callable[[Alert], Alert | UUID]
+) -> list[tuple[Call, Created | Alert | UUID] | Exception]:
     """Record what can be, and return of each call what the database made of it, or what is wrong.
 
     Of an alert with a `dedup_key`, which may be an older and larger one, that is what `keep` returns.
@@ -114,18 +117,18 @@ async def record(
     return outcomes
 
 
-def status(call: Call, row: Recorded | Alert | UUID) -> HTTPStatus:
+def status(call: Call, row: Created | Alert | UUID) -> HTTPStatus:
     """Tell a new alert from one that this was a repeat of."""
     return HTTPStatus.CREATED if id_of(call, row) == call["id"] else HTTPStatus.OK
 
 
-def id_of(call: Call, row: Recorded | Alert | UUID) -> UUID:
+def id_of(call: Call, row: Created | Alert | UUID) -> UUID:
     """Return the id of the alert that a call has recorded or repeated."""
-    if isinstance(row, Recorded):
+    if isinstance(row, Created):
         id_: UUID = call["id"]
         return id_
     return row.id if isinstance(row, Alert) else row
 
 
-def _whole(row: Recorded) -> Recorded:
+def _whole(row: Created) -> Created:
     return row

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from alerts_service.alerts.structs import NO_NUL, Alert, Note, Severity, Status
-from alerts_service.errors import ErrorResponse, Refusal
+from alerts_service.errors import ApiError, ErrorResponse
 from alerts_service.web.responses import PIECE_BYTES, encode
 
 MOST = 1000
@@ -26,7 +26,7 @@ Moment = Annotated[datetime, Meta(tz=True)]
 ENCODED_AT_ONCE = 10
 
 
-class CreateAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class BulkCreate(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Alerts to be recorded, each the body of a `POST /alerts`."""
 
     alerts: Annotated[list[Raw], Meta(min_length=1, max_length=MOST)]
@@ -62,7 +62,7 @@ class Filter(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     created_before: Annotated[Moment | None, Meta(description="Recorded before this time.")] = None
 
 
-class MoveAlerts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class BulkTransition(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Alerts to be moved on, by their ids or by what they have in common, with one note for all."""
 
     ids: Annotated[list[Raw], Meta(min_length=1, max_length=MOST)] | UnsetType = UNSET
@@ -100,16 +100,16 @@ class Result(Struct, frozen=True, kw_only=True):
     ) = UNSET
 
 
-class Results(Struct, frozen=True):
+class BulkResults(Struct, frozen=True):
     """What became of each item, in their order."""
 
     results: list[Result]
 
-    def without_alerts(self) -> "Results":
+    def without_alerts(self) -> "BulkResults":
         """Name each alert by its `id` alone."""
         return replace(self, results=[_without_alert(result) for result in self._decoded()])
 
-    def without_details(self) -> "Results":
+    def without_details(self) -> "BulkResults":
         """Leave out the details of errors too: they may quote what the client sent."""
         return replace(self, results=[_without_detail(_without_alert(result)) for result in self._decoded()])
 
@@ -117,7 +117,7 @@ class Results(Struct, frozen=True):
         return msgspec.json.decode(encode(self.results), type=list[Result])  # which may be Raw
 
 
-class MoveResults(Results, frozen=True):
+class BulkTransitionResults(BulkResults, frozen=True):
     """What became of each item, in their order; with a filter, of the oldest that it found."""
 
     more: Annotated[
@@ -184,7 +184,7 @@ async def encode_results(results: Iterable[Result]) -> Any:
 
 def failure(error: Exception) -> dict[str, Any]:
     """Say of one item what its own request would have been answered."""
-    if not isinstance(error, Refusal):
+    if not isinstance(error, ApiError):
         return {"status": HTTPStatus.INTERNAL_SERVER_ERROR, "error": ErrorResponse("Internal server error", None)}
     said: dict[str, Any] = {"status": error.status, "error": ErrorResponse(error.error, error.detail)}
     if seconds := error.headers.get("Retry-After"):

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,12 +18,12 @@ from alerts_service.alerts.statements import (
     CREATE,
     CREATE_DEDUPLICATED,
     GET,
-    MOVES,
+    TRANSITIONS,
+    create_parameters,
     created,
-    creation,
+    ensure_in_state,
     find_tenant,
     move,
-    unmoved,
 )
 from alerts_service.alerts.structs import (
     MERGED_EXAMPLE,
@@ -37,9 +38,10 @@ from alerts_service.alerts.structs import (
 from alerts_service.db.database import Statement
 from alerts_service.errors import AlertNotFound, Forbidden, PreconditionFailed
 from alerts_service.web import pagination as cursors
-from alerts_service.web.idempotency import once
+from alerts_service.web.idempotency import idempotent
 from alerts_service.web.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, NEXT_PAGE, UNCHANGED, errors, several
 from alerts_service.web.query_params import check_zones, choices
+from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse, encode
 
@@ -85,9 +87,10 @@ class AlertsController(Controller):
         While the tenant has an open alert with the same `dedup_key`, that one is answered with 200, with an occurrence
         more and a severity that at most rises. If it does, an acknowledgment is undone. A resolved alert frees its key.
         """
-        if request.admit(data.tenant_id) != data.tenant_id:
+        rate_limit(request, data.tenant_id)
+        if request.authorize_tenant(data.tenant_id) != data.tenant_id:
             raise Forbidden("tenant_id: must be the token's own tenant")
-        return await once(request, data.tenant_id, _create(request, data))
+        return await idempotent(request, data.tenant_id, partial(_create, request, data))
 
     @get(
         summary="List a tenant's alerts",
@@ -149,6 +152,7 @@ class AlertsController(Controller):
         check_zones(created_after=created_after, created_before=created_before)
         created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)
         parameters: dict[str, object] = {
+            "tenant_id": request.authorize_tenant(tenant_id),
             "status": choices("status", status, Status),
             "severity": choices("severity", severity, Severity),
             "created_after": created_after,
@@ -156,8 +160,8 @@ class AlertsController(Controller):
             "before_created_at": created_at,
             "before_id": id_,
             "rule_name": rule_name,
-            "tenant_id": request.admit(tenant_id),  # who is refused for one of these has not called
         }
+        rate_limit(request, tenant_id)
         page = await _page(request, parameters, q)
         alerts = Raw(page.alerts or b"[]")
         if page.last_created_at is None or page.last_id is None:
@@ -180,7 +184,8 @@ class AlertsController(Controller):
         tenant_id: Owner = None,
     ) -> Response[Alert]:
         """The alert as it stands now. Its `ETag` is another after every change."""
-        alert = await _get(request, alert_id, request.admit(tenant_id))
+        rate_limit(request, tenant_id)
+        alert = await _get(request, alert_id, request.authorize_tenant(tenant_id))
         tags = _tags(request, b"if-none-match")
         if tags == "*" or _tag(alert) in tags:
             return Response[Any](None, status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": _tag(alert), **REVALIDATED})
@@ -202,9 +207,10 @@ class AlertsController(Controller):
         tenant_id: Owner = None,
     ) -> Response[Alert]:
         """From `triggered`. The same call again changes nothing and answers 200; with another note it is a conflict."""
-        own = request.admit(tenant_id)
-        move = _move(request, "acknowledged", alert_id, own, note=data.note)
-        return await once(request, tenant_id, move, find_tenant=lambda: find_tenant(request, [alert_id]))
+        rate_limit(request, tenant_id)
+        own = request.authorize_tenant(tenant_id)
+        transition = partial(_move, request, "acknowledged", alert_id, own, note=data.note)
+        return await idempotent(request, tenant_id, transition, find_tenant=lambda: find_tenant(request, [alert_id]))
 
     @put(
         "/{alert_id:str}/resolve",
@@ -222,9 +228,10 @@ class AlertsController(Controller):
         tenant_id: Owner = None,
     ) -> Response[Alert]:
         """From `triggered` or `acknowledged`. The same call again answers 200; with another note it is a conflict."""
-        own = request.admit(tenant_id)
-        move = _move(request, "resolved", alert_id, own, note=data.note)
-        return await once(request, tenant_id, move, find_tenant=lambda: find_tenant(request, [alert_id]))
+        rate_limit(request, tenant_id)
+        own = request.authorize_tenant(tenant_id)
+        transition = partial(_move, request, "resolved", alert_id, own, note=data.note)
+        return await idempotent(request, tenant_id, transition, find_tenant=lambda: find_tenant(request, [alert_id]))
 
 
 class InternalAlertsController(Controller):
@@ -241,7 +248,7 @@ class InternalAlertsController(Controller):
     )
     async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
         """As `POST /alerts`, for callers that hold the internal service key."""
-        return await once(request, data.tenant_id, _create(request, data))
+        return await idempotent(request, data.tenant_id, partial(_create, request, data))
 
 
 async def _page(request: Request, parameters: dict[str, object], q: str | None) -> Page:
@@ -257,7 +264,7 @@ async def _page(request: Request, parameters: dict[str, object], q: str | None) 
 
 
 async def _create(request: Request, alert: CreateAlert) -> JSONResponse[Alert]:
-    call = creation(request, alert)
+    call = create_parameters(request, alert)
     if alert.dedup_key is None:
         return _answer(created(call, await request.database.one(CREATE, **call)))
     merged = await request.database.one(CREATE_DEDUPLICATED, **call)
@@ -277,7 +284,7 @@ async def _move(
     tags = _tags(request, b"if-match")
     if_match = None if tags in {"", "*"} else WEAK_TAG.sub("", tags)
     call = move(request, alert_id, tenant_id, note=note, if_match=if_match)
-    changed = await request.database.one_or_none(MOVES[to], **call)
+    changed = await request.database.one_or_none(TRANSITIONS[to], **call)
     if changed is not None:
         return _answer(changed)
     alert = await _get(request, alert_id, tenant_id)
@@ -285,7 +292,7 @@ async def _move(
         raise PreconditionFailed(f"the alert has none of these tags, but {_tag(alert)}")
     if to == "acknowledged" and alert.status == "triggered":  # again, by a repeat that came in between
         return await _move(request, to, alert_id, tenant_id, note=note)
-    return _answer(unmoved(alert, to, note))
+    return _answer(ensure_in_state(alert, to, note))
 
 
 def _answer(alert: Alert, status_code: int | None = None) -> JSONResponse[Alert]:

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 from alerts_service.alerts.bulk_create import Admission, Call, id_of, read_all, record, status
 from alerts_service.alerts.bulk_structs import LineResult, failure
 from alerts_service.db.database import AT_ONCE
-from alerts_service.errors import LineTooLong, OutcomeUnknown, Refusal, TokenRefused, TooManyRequests, Unfinished
+from alerts_service.errors import ApiError, IncompleteBody, InvalidToken, LineTooLong, OutcomeUnknown, TooManyRequests
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import encode_lines
 
 # What was read of some lines, or how the stream ended: None in good order.
-Read: TypeAlias = list[Call | Refusal] | Exception | None
+Read: TypeAlias = list[Call | ApiError] | Exception | None
 
 
 async def record_lines(request: Request, admission: Admission | None) -> AsyncGenerator[bytes, None]:
@@ -26,11 +26,11 @@ async def record_lines(request: Request, admission: Admission | None) -> AsyncGe
     try:
         while isinstance(part := await request.next_turn(parts.get()), list):
             outcomes = await record(request, part, attrgetter("id"))
-            request.explain(outcomes)
+            request.log_failure_reason(outcomes)
             yield encode_lines([_answer(outcome) for outcome in outcomes])
-        if isinstance(part, (LineTooLong, TokenRefused)):
+        if isinstance(part, (LineTooLong, InvalidToken)):
             yield encode_lines([LineResult(**failure(part))])
-        elif part is not None and not isinstance(part, Unfinished):
+        elif part is not None and not isinstance(part, IncompleteBody):
             raise part
     except asyncio.CancelledError:
         stopped = OutcomeUnknown("the service stops; a change may still have been made")
@@ -55,7 +55,7 @@ async def _read_ahead(request: Request, admission: Admission | None, parts: "asy
 
 async def _read(
     request: Request, lines: Sequence[bytes], admission: Admission | None, *, first: bool
-) -> list[Call | Refusal]:
+) -> list[Call | ApiError]:
     try:
         if admission is not None and not first:
             admission.begin()

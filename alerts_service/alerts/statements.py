@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 from uuid_utils.compat import uuid7
 
-from alerts_service.alerts.structs import Alert, CreateAlert, Recorded, Status
+from alerts_service.alerts.structs import Alert, CreateAlert, Created, Status
 from alerts_service.db.database import Statement
 from alerts_service.errors import Conflict
 from alerts_service.web.requests import Request
@@ -20,17 +20,17 @@ class Tenant(Struct, frozen=True):
     tenant_id: UUID
 
 
-CREATE = Statement("alerts/create", Recorded)
+CREATE = Statement("alerts/create", Created)
 CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert)
 GET = Statement("alerts/get", Alert)
 GET_TENANT = Statement("alerts/get_tenant", Tenant)
-MOVES: dict[Status, Statement[Alert]] = {
+TRANSITIONS: dict[Status, Statement[Alert]] = {
     "acknowledged": Statement("alerts/acknowledge", Alert),
     "resolved": Statement("alerts/resolve", Alert),
 }
 
 
-def creation(request: Request, alert: CreateAlert) -> dict[str, Any]:
+def create_parameters(request: Request, alert: CreateAlert) -> dict[str, Any]:
     """Make the call that records an alert for this request."""
     call = {
         "id": uuid7(),
@@ -44,7 +44,7 @@ def creation(request: Request, alert: CreateAlert) -> dict[str, Any]:
     return call if alert.dedup_key is None else {**call, "dedup_key": alert.dedup_key}
 
 
-def created(call: dict[str, Any], recorded: Recorded) -> Alert:
+def created(call: dict[str, Any], recorded: Created) -> Alert:
     """Put together the alert that a call has recorded."""
     return Alert(
         id=call["id"],
@@ -94,7 +94,7 @@ async def find_tenant(request: Request, ids: Sequence[UUID]) -> UUID | None:
     return None
 
 
-def unmoved(alert: Alert, to: Status, note: str | None) -> Alert:
+def ensure_in_state(alert: Alert, to: Status, note: str | None) -> Alert:
     """Return an alert that did not move if it stands where it was to go.
 
     Raises:

@@ -43,7 +43,7 @@ class NoteRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     note: Note | None = None
 
 
-class Recorded(Struct, frozen=True):
+class Created(Struct, frozen=True):
     """What the database decides of a new alert."""
 
     created_at: Time

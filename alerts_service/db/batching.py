@@ -16,18 +16,18 @@ from typing import Generic, TypeVar
 from msgspec import Struct, structs
 
 # A failed group is cut into so many parts: one bad call among 64 costs 1 + 8 + 8 statements.
-PARTS = 8
+SPLIT_INTO = 8
 RETRY_PATIENCE = 5
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
 
-class Full(Exception):
+class QueueFull(Exception):
     """As many calls wait already as may."""
 
 
-class Late(Exception):
+class QueueTimeout(Exception):
     """No group had a seat in time, or none that came through; nothing was done."""
 
 
@@ -44,7 +44,7 @@ class Call(Struct, Generic[Ask, Answer]):
     retried: bool = False
 
 
-class Group(Generic[Ask, Answer]):
+class Batcher(Generic[Ask, Answer]):
     """Collects calls and hands them to `send`, which answers them in their order.
 
     At most `flights` groups are on their way at a time, of at most `seats` calls each, and at most `waiting` calls
@@ -57,12 +57,12 @@ class Group(Generic[Ask, Answer]):
         self,
         send: Callable[[Sequence[Ask]], Awaitable[Sequence[Answer]]],
         *,
-        flights: int = 2,
-        seats: int = 64,
-        waiting: int = 4000,
-        patience: float = 2.0,
-        alone: tuple[type[Exception], ...] = (),
-        retry: tuple[type[Exception], ...] = (),
+        max_in_flight: int = 2,
+        max_batch_size: int = 64,
+        max_queue_size: int = 4000,
+        queue_timeout: float = 2.0,
+        split_on: tuple[type[Exception], ...] = (),
+        retry_on: tuple[type[Exception], ...] = (),
     ) -> None:
         """Say what happens to a group of several calls when `send` raises.
 
@@ -71,8 +71,14 @@ class Group(Generic[Ask, Answer]):
         be sent by itself. After any other exception all calls fail.
         """
         self._send = send
-        self._free, self._seats, self._room, self._alone, self._retry = flights, seats, waiting, alone, retry
-        self._patience = patience
+        self._free, self._seats, self._room, self._alone, self._retry = (
+            max_in_flight,
+            max_batch_size,
+            max_queue_size,
+            split_on,
+            retry_on,
+        )
+        self._queue_timeout = queue_timeout
         self._queues: OrderedDict[Hashable, deque[Call[Ask, Answer]]] = OrderedDict()
         self._most = 0  # no key has more calls waiting
         self._clock: asyncio.TimerHandle | None = None
@@ -82,8 +88,8 @@ class Group(Generic[Ask, Answer]):
         """Wait for the answer to `ask`.
 
         Raises:
-            Full: when there is no more room to wait.
-            Late: when it has waited for so long.
+            QueueFull: when there is no more room to wait.
+            QueueTimeout: when it has waited for so long.
         """
         if self._free and not self._queues:
             self._free -= 1
@@ -93,9 +99,9 @@ class Group(Generic[Ask, Answer]):
                 self._land()
             return answer
         if self._room <= 0 and not self._make_room(key):
-            raise Full
+            raise QueueFull
         loop = asyncio.get_running_loop()
-        call: Call[Ask, Answer] = Call(key, ask, loop.create_future(), loop.time() + self._patience)
+        call: Call[Ask, Answer] = Call(key, ask, loop.create_future(), loop.time() + self._queue_timeout)
         self._queue(call)
         return await call.future
 
@@ -116,7 +122,7 @@ class Group(Generic[Ask, Answer]):
         self._most = len(self._queues[longest])
         if longest is None or self._most <= enough:
             return False
-        _fail([self._queues[longest].pop()], Full())
+        _fail([self._queues[longest].pop()], QueueFull())
         self._room += 1
         return True
 
@@ -155,7 +161,7 @@ class Group(Generic[Ask, Answer]):
         for key, queue in list(self._queues.items()):
             # A queue is in the order of its deadlines.
             while queue and (queue[0].future.done() or queue[0].deadline <= loop.time()):
-                _fail([queue.popleft()], Late())
+                _fail([queue.popleft()], QueueTimeout())
                 self._room += 1
             if not queue:
                 del self._queues[key]
@@ -184,14 +190,14 @@ class Group(Generic[Ask, Answer]):
                     call.future.set_result(answer)
 
     async def _answer_in_parts(self, group: "list[Call[Ask, Answer]]") -> None:
-        size = math.ceil(len(group) / PARTS)
+        size = math.ceil(len(group) / SPLIT_INTO)
         for start in range(0, len(group), size):
             if part := _in_time(group[start : start + size]):
                 await self._answer(part)
 
     def _queue_again(self, group: "list[Call[Ask, Answer]]") -> None:
         # Longer than the first time: a slow call before them may take its whole timeout again.
-        deadline = asyncio.get_running_loop().time() + RETRY_PATIENCE * self._patience
+        deadline = asyncio.get_running_loop().time() + RETRY_PATIENCE * self._queue_timeout
         for call in group:
             if not call.future.done():
                 self._queue(structs.replace(call, deadline=deadline, retried=True))
@@ -204,18 +210,20 @@ class Turn(Struct):
     over: "asyncio.Future[None]"
 
 
-class Turns:
+class FairSemaphore:
     """Lets `flights` blocks at a time go on, while others wait as the calls of a Group do, and as fairly."""
 
-    def __init__(self, *, flights: int, patience: float) -> None:
-        self._group: Group[Turn, None] = Group(_hold, flights=flights, seats=1, patience=patience)
+    def __init__(self, *, max_in_flight: int, queue_timeout: float) -> None:
+        self._group: Batcher[Turn, None] = Batcher(
+            _hold, max_in_flight=max_in_flight, max_batch_size=1, queue_timeout=queue_timeout
+        )
 
     @asynccontextmanager
-    async def turn(self, key: Hashable) -> AsyncIterator[None]:
+    async def slot(self, key: Hashable) -> AsyncIterator[None]:
         """Wait until the block may go on.
 
         Raises:
-            Full, Late: as a Group does.
+            QueueFull, QueueTimeout: as a Group does.
         """
         loop = asyncio.get_running_loop()
         turn = Turn(loop.create_future(), loop.create_future())
@@ -241,7 +249,7 @@ async def _hold(turns: Sequence[Turn]) -> list[None]:
 def _in_time(group: "list[Call[Ask, Answer]]") -> "list[Call[Ask, Answer]]":
     """Fail the calls whose deadline has passed, and return those that are still pending."""
     now = asyncio.get_running_loop().time()
-    _fail([call for call in group if call.deadline < now], Late())
+    _fail([call for call in group if call.deadline < now], QueueTimeout())
     return [call for call in group if not call.future.done()]
 
 

@@ -10,51 +10,51 @@ from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.db.batching import Full, Group, Late, Turns
+from alerts_service.db.batching import Batcher, FairSemaphore, QueueFull, QueueTimeout
 from alerts_service.db.pool import (
-    APART,
-    CUT,
-    LOST,
-    NO_CONNECTION,
+    CONNECTION_ERRORS,
+    HEALTH_SESSION,
     SESSION,
-    Borrowed,
+    TIMEOUT_ERRORS,
+    UNREACHABLE_ERRORS,
     Connections,
     PlainConnection,
     Pool,
-    no_room,
-    no_start,
+    PooledConnection,
     options,
+    out_of_resources,
     session,
+    startup_error,
     unreachable,
 )
 from alerts_service.db.queries import Query, load_queries
 from alerts_service.errors import (
+    ApiError,
     DatabaseBusy,
     DatabaseUnreachable,
-    Invalid,
     OutcomeUnknown,
     OutOfResources,
-    Refusal,
     StatementTimeout,
+    ValidationFailed,
 )
 
 logger = logging.getLogger(__name__)
 
 # Errors that the server reports of a statement, by which it has undone the statement. A batch that failed so is sent
 # again in parts: what one call causes fails no other. (Errors of the connection have become other exceptions by then.)
-UNDONE = (Invalid, OutOfResources, asyncpg.PostgresError)
-FAILED = (Full, Late, Refusal, asyncpg.PostgresError)
+ROLLED_BACK_ERRORS = (ValidationFailed, OutOfResources, asyncpg.PostgresError)
+FAILED = (QueueFull, QueueTimeout, ApiError, asyncpg.PostgresError)
 NO_DATABASE = (DatabaseBusy, DatabaseUnreachable, OutcomeUnknown)
 
 # How many calls of one caller leave as one statement, and how many such statements of all callers at a time: so nobody
 # who asks for little waits long behind those who ask for much. One that fails is cut into so many parts.
 AT_ONCE = 250
-BULK_FLIGHTS = 2
-PARTS = 16
+MAX_BULK_STATEMENTS = 2
+SPLIT_INTO = 16
 
 # What a call meets that does not get as far as others, and what a connection meets.
-HELD_UP = (Full, Late, asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
-FAULTS = (asyncio.TimeoutError, asyncpg.DataError, asyncpg.InsufficientResourcesError, *LOST)
+CONTENTION_ERRORS = (QueueFull, QueueTimeout, asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
+FAULTS = (asyncio.TimeoutError, asyncpg.DataError, asyncpg.InsufficientResourcesError, *CONNECTION_ERRORS)
 
 # A process that vanished from the network within a transaction does not hold up others for long.
 BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
@@ -91,7 +91,7 @@ class Statement(Generic[Row]):
 class Database:
     """Runs statements.
 
-    A file answers many calls at once: its parameters are arrays, and its first column, `place`, says whose each row is.
+    Each SQL file serves a batch of calls: its parameters are arrays, and its column `batch_index` numbers the calls.
     So calls that come together leave as one statement, equal ones as one where nothing is changed.
 
     A method raises, and `many` returns for a call, DatabaseBusy when too many calls wait, no connection comes free or
@@ -100,19 +100,25 @@ class Database:
     """
 
     def __init__(
-        self, queries: Mapping[str, Query], connections: Connections, patience: float, apart: Connections | None = None
+        self,
+        queries: Mapping[str, Query],
+        connections: Connections,
+        queue_timeout: float,
+        apart: Connections | None = None,
     ) -> None:
         """A call waits `patience` seconds at most until it leaves."""
         self.connections = connections
         self._apart = apart or connections
-        self._patience = patience
+        self._queue_timeout = queue_timeout
         self._queries = queries
         self._groups = {name: self._group(name, query) for name, query in queries.items() if name in Statement.declared}
         # Transactions take long, so they leave a connection to all others.
-        self._turns = Turns(flights=max(1, connections.limit - 1), patience=patience)
-        self._bulk = Group(self._send_bulk, flights=BULK_FLIGHTS, seats=1, patience=patience)
+        self._turns = FairSemaphore(max_in_flight=max(1, connections.limit - 1), queue_timeout=queue_timeout)
+        self._bulk = Batcher(
+            self._send_bulk, max_in_flight=MAX_BULK_STATEMENTS, max_batch_size=1, queue_timeout=queue_timeout
+        )
 
-    def _group(self, name: str, query: Query) -> Group[Ask, Found]:
+    def _group(self, name: str, query: Query) -> Batcher[Ask, Found]:
         statement = Statement.declared[name]
         connections = self._apart if statement.apart else self.connections
 
@@ -126,13 +132,13 @@ class Database:
             answers = dict(zip(distinct, await send(distinct), strict=True))
             return [answers[ask] for ask in asks]
 
-        return Group(
+        return Batcher(
             send_once if query.shared else send,
-            flights=statement.max_in_flight,
-            seats=statement.max_batch_size,
-            patience=self._patience,
-            alone=UNDONE,
-            retry=(StatementTimeout,),
+            max_in_flight=statement.max_in_flight,
+            max_batch_size=statement.max_batch_size,
+            queue_timeout=self._queue_timeout,
+            split_on=ROLLED_BACK_ERRORS,
+            retry_on=(StatementTimeout,),
         )
 
     async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
@@ -140,7 +146,7 @@ class Database:
         values = self._queries[statement.name].values(arguments)
         try:
             record = await self._groups[statement.name](arguments.get("tenant_id"), values)
-        except HELD_UP as error:
+        except CONTENTION_ERRORS as error:
             raise _held_up(error) from None
         return None if record is None else statement.row(*record[1:])
 
@@ -159,12 +165,12 @@ class Database:
         """
         committing = False
         try:
-            async with self._turns.turn(key), self.connections.one() as connection:
+            async with self._turns.slot(key), self.connections.one() as connection:
                 await connection.execute(BEGIN)
                 yield Transaction(self._queries, connection)
                 committing = True
                 await connection.execute("COMMIT")
-        except HELD_UP as error:
+        except CONTENTION_ERRORS as error:
             raise _held_up(error) from None
         except FAULTS as error:
             raise _fault(error, changes=committing) from error
@@ -190,13 +196,13 @@ class Database:
         key = calls[0].get("tenant_id") if calls else None
         outcomes: list[Kept | Exception | None] = []
         for start in range(0, len(asks), at_once):
-            deadline = asyncio.get_running_loop().time() + self._patience
+            deadline = asyncio.get_running_loop().time() + self._queue_timeout
             part = await self._settle(key, query, asks[start : start + at_once], deadline)
             outcomes += [_kept(outcome, statement, keep) for outcome in part]
             unforeseen = [outcome for outcome in part if isinstance(outcome, Exception) and not _foreseen(outcome)]
             if unforeseen:
                 logger.error("Unforeseen error in %s", statement.name, exc_info=unforeseen[0])
-            if all(isinstance(outcome, (*NO_DATABASE, Full)) for outcome in part):
+            if all(isinstance(outcome, (*NO_DATABASE, QueueFull)) for outcome in part):
                 untried = DatabaseBusy("not tried, as the database failed on what came before it")
                 outcomes += [untried] * (len(asks) - len(outcomes))
                 break
@@ -211,11 +217,11 @@ class Database:
         """
         try:
             if asyncio.get_running_loop().time() > deadline:
-                raise Late
+                raise QueueTimeout
             return await self._bulk(key, (query, asks))
-        except UNDONE as error:
+        except ROLLED_BACK_ERRORS as error:
             if len(asks) > 1:
-                size = math.ceil(len(asks) / PARTS)
+                size = math.ceil(len(asks) / SPLIT_INTO)
                 parts = [asks[start : start + size] for start in range(0, len(asks), size)]
                 return [outcome for part in parts for outcome in await self._settle(key, query, part, deadline)]
             failure: Exception = error
@@ -241,14 +247,14 @@ def _placed(records: Sequence[asyncpg.Record], count: int) -> list[Found]:
     """Give each call its row, or None."""
     answers: list[Found] = [None] * count
     for record in records:
-        answers[record["place"] - 1] = record
+        answers[record["batch_index"] - 1] = record
     return answers
 
 
 class Transaction(Database):
     """Runs statements one after the other on one connection. What they meet is told at the end of the transaction."""
 
-    def __init__(self, queries: Mapping[str, Query], connection: Borrowed) -> None:
+    def __init__(self, queries: Mapping[str, Query], connection: PooledConnection) -> None:
         self._queries, self._connection = queries, connection
 
     async def one_or_none(self, statement: Statement[Row], /, **arguments: object) -> Row | None:
@@ -281,7 +287,7 @@ class Transaction(Database):
         return kept
 
 
-class AwaitedDatabase(Database):
+class UnavailableDatabase(Database):
     """Stands in for a database that is not there yet."""
 
     def __init__(self) -> None:
@@ -311,34 +317,34 @@ class AwaitedDatabase(Database):
 def _kept(outcome: Outcome, statement: Statement[Row], keep: Callable[[Row], Kept]) -> Kept | Exception | None:
     if isinstance(outcome, asyncpg.Record):
         return keep(statement.row(*outcome[1:]))
-    return _held_up(outcome) if isinstance(outcome, HELD_UP) else outcome
+    return _held_up(outcome) if isinstance(outcome, CONTENTION_ERRORS) else outcome
 
 
 def _foreseen(error: Exception) -> bool:
-    return isinstance(error, (Refusal, *HELD_UP))
+    return isinstance(error, (ApiError, *CONTENTION_ERRORS))
 
 
 def _held_up(error: Exception) -> DatabaseBusy:
     """Say why a call did not get as far as others."""
-    if isinstance(error, Full):
+    if isinstance(error, QueueFull):
         return DatabaseBusy("too many requests wait for the database")
-    if isinstance(error, Late):
+    if isinstance(error, QueueTimeout):
         return DatabaseBusy("the database did not get round to this in time")
     return DatabaseBusy("somebody holds on to what this waited for")
 
 
-def _fault(error: Exception, *, changes: bool) -> Refusal:
+def _fault(error: Exception, *, changes: bool) -> ApiError:
     """Say what became of a statement, which may have changed something where it `changes` anything."""
-    if not changes and isinstance(error, CUT):
+    if not changes and isinstance(error, TIMEOUT_ERRORS):
         return StatementTimeout("the statement was not done in time")
     if isinstance(error, asyncpg.QueryCanceledError):
         return DatabaseBusy("the statement was not done in time")
     if isinstance(error, asyncio.TimeoutError):
         return OutcomeUnknown("the change was not done in time; it may still have been made")
     if isinstance(error, asyncpg.DataError):
-        return Invalid("the database cannot hold a value of this request")
+        return ValidationFailed("the database cannot hold a value of this request")
     if isinstance(error, asyncpg.InsufficientResourcesError):
-        return no_room(error)
+        return out_of_resources(error)
     return unreachable(error)
 
 
@@ -354,7 +360,7 @@ async def open_database(
     Who still holds one after `pool_timeout`, or a server that is silent, does not keep the end from coming.
 
     Raises:
-        StartError: the server does not give so many connections.
+        StartupError: the server does not give so many connections.
     """
 
     def pool(size: int, session: Mapping[str, str]) -> Pool:
@@ -370,13 +376,13 @@ async def open_database(
         )
 
     many = pool(pool_size, session(pooler=pooler))
-    apart = pool(1, {"application_name": SESSION["application_name"]} if pooler else APART)
+    apart = pool(1, {"application_name": SESSION["application_name"]} if pooler else HEALTH_SESSION)
     for outcome in await asyncio.gather(many, apart, return_exceptions=True):
         if isinstance(outcome, BaseException):
             many.terminate()
             apart.terminate()
-            if isinstance(outcome, NO_CONNECTION):
-                raise no_start(f"no {pool_size + 1} connections to the database", outcome) from None
+            if isinstance(outcome, UNREACHABLE_ERRORS):
+                raise startup_error(f"no {pool_size + 1} connections to the database", outcome) from None
             raise outcome
     connections = [Connections(each, pool_timeout) for each in (many, apart)]
     try:
@@ -384,6 +390,6 @@ async def open_database(
     finally:
         try:
             await asyncio.wait_for(asyncio.gather(*(each.close() for each in connections)), pool_timeout)
-        except (asyncio.TimeoutError, *LOST):
+        except (asyncio.TimeoutError, *CONNECTION_ERRORS):
             many.terminate()
             apart.terminate()

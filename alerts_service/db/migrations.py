@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.db.pool import Connection, no_start
+from alerts_service.db.pool import Connection, startup_error
 from alerts_service.db.queries import sql_folder
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ async def migrate(connection: Connection) -> list[Migration]:
     The connection must keep the server's own time zone: the second migration reads old times in it.
 
     Raises:
-        StartError: a file that was applied has changed since, or a migration fails; then nothing was applied.
+        StartupError: a file that was applied has changed since, or a migration fails; then nothing was applied.
     """
     if not await pending(connection):
         return []
@@ -68,7 +68,7 @@ async def migrate(connection: Connection) -> list[Migration]:
             for migration in due:
                 await _apply(connection, migration)
     except asyncpg.PostgresError as error:
-        raise no_start("the schema could not be brought up to date", error) from error
+        raise startup_error("the schema could not be brought up to date", error) from error
     return due
 
 
@@ -85,13 +85,13 @@ async def pending(connection: Connection) -> list[Migration]:
     """List what the database has not seen yet.
 
     Raises:
-        StartError: a file that was applied has changed since.
+        StartupError: a file that was applied has changed since.
     """
     applied = await _applied(connection)
     migrations = load_migrations()
     for migration in migrations:
         if applied.get(migration.version, migration.sha256) != migration.sha256:
-            raise StartError(f"sql/migrations/{migration.name}.sql was applied already and has changed since")
+            raise StartupError(f"sql/migrations/{migration.name}.sql was applied already and has changed since")
     return [migration for migration in migrations if migration.version not in applied]
 
 

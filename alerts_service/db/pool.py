@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, NotYet, OutOfResources, StartError
+from alerts_service.errors import DatabaseBusy, DatabaseNotReady, DatabaseUnreachable, OutOfResources, StartupError
 
 logger = logging.getLogger(__name__)
 
 # A server that became read-only is lost too: another may be the primary by now. The last one is what asyncpg says when
 # the server ended the connection at the very moment of a call, or when none of several is the one that is wanted.
-LOST = (
+CONNECTION_ERRORS = (
     OSError,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
@@ -26,7 +26,7 @@ LOST = (
 )
 
 # What may get better by waiting, when a connection is made; the last one is a server that is no primary yet.
-NOT_YET = (
+RETRYABLE_CONNECT_ERRORS = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -34,10 +34,10 @@ NOT_YET = (
     asyncpg.InternalClientError,
 )
 # What tells that there is none to be had.
-NO_CONNECTION = (*NOT_YET, asyncpg.PostgresError, asyncpg.InterfaceError)
+UNREACHABLE_ERRORS = (*RETRYABLE_CONNECT_ERRORS, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 # Of these, what ended the statement alone.
-CUT = (asyncio.TimeoutError, asyncpg.QueryCanceledError)
+TIMEOUT_ERRORS = (asyncio.TimeoutError, asyncpg.QueryCanceledError)
 
 # What every connection is told. A lock that does not come soon is one that somebody holds on to. Every
 # statement has an index that fits: it is planned once, for any values, and never reads a whole table because there was
@@ -54,14 +54,14 @@ SESSION = {
 }
 
 # The one for health waits for a lock as long as health does.
-APART = {name: SESSION[name] for name in ("application_name", "tcp_keepalives_idle")}
+HEALTH_SESSION = {name: SESSION[name] for name in ("application_name", "tcp_keepalives_idle")}
 
 # Of these, what PgBouncer takes from a client; the others it must tell its servers by itself.
 POOLED = ("application_name", "timezone")
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
-Borrowed: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+PooledConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 
 class PlainConnection(asyncpg.Connection):
@@ -100,7 +100,7 @@ class Connections:
     def __init__(self, pool: Pool, timeout: float) -> None:
         """Who finds none waits for `timeout` seconds at most."""
         self._pool, self._timeout = pool, timeout
-        self._spare: list[Borrowed] = []
+        self._spare: list[PooledConnection] = []
         self._returning: set[asyncio.Task[None]] = set()
         self._wanted = 0
 
@@ -120,7 +120,7 @@ class Connections:
         return self._pool.get_max_size()
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[Borrowed]:
+    async def one(self) -> AsyncIterator[PooledConnection]:
         """Borrow one. It is closed when what is done with it shows that it is lost.
 
         Raises:
@@ -130,11 +130,11 @@ class Connections:
         connection = await self._take()
         try:
             yield connection
-        except CUT:
+        except TIMEOUT_ERRORS:
             self._give_back_later(connection)
             raise
         except BaseException as error:
-            if isinstance(error, LOST):
+            if isinstance(error, CONNECTION_ERRORS):
                 with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
                     connection.terminate()
             await self._give_back(connection)
@@ -151,7 +151,7 @@ class Connections:
             await self._give_back(self._spare.pop())
         await self._pool.close()
 
-    async def _take(self) -> Borrowed:
+    async def _take(self) -> PooledConnection:
         while self._spare:
             connection = self._spare.pop()
             if _usable(connection):
@@ -164,41 +164,45 @@ class Connections:
             if self.open < self.limit:
                 raise unreachable(error) from error
             raise DatabaseBusy("no connection to the database came free in time") from None
-        except NO_CONNECTION as error:
+        except UNREACHABLE_ERRORS as error:
             raise unreachable(error) from error
         finally:
             self._wanted -= 1
 
-    def _give_back_later(self, connection: Borrowed) -> None:
+    def _give_back_later(self, connection: PooledConnection) -> None:
         """Let nobody wait until a silent database has taken back what it was asked."""
         task = asyncio.create_task(self._give_back(connection))
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
 
-    async def _give_back(self, connection: Borrowed) -> None:
+    async def _give_back(self, connection: PooledConnection) -> None:
         # By now the statement has its outcome, which a fault on the way back to the pool does not change.
-        with suppress(*NO_CONNECTION):
+        with suppress(*UNREACHABLE_ERRORS):
             try:
                 if connection.is_in_transaction():  # which the pool would end too, but with a complaint
                     await connection.execute("ROLLBACK")
-            except NO_CONNECTION:
+            except UNREACHABLE_ERRORS:
                 connection.terminate()
             finally:
                 await self._pool.release(connection)
 
 
-def _usable(connection: Borrowed) -> bool:
+def _usable(connection: PooledConnection) -> bool:
     try:
         return not connection.is_closed()
     except asyncpg.InterfaceError:  # the pool has noticed that it was closed, and taken it back
         return False
 
 
-def no_start(what: str, error: Exception) -> StartError:
+def startup_error(what: str, error: Exception) -> StartupError:
     """Say why there is no start, and whether there may be one later."""
     if isinstance(error, asyncpg.DuplicatePreparedStatementError) or "startup parameter" in str(error):
-        return StartError(f"{what}: a pooler stands before the database: set AS_ALERTS_POOLER=true")
-    kind = NotYet if isinstance(error, NOT_YET) and not isinstance(error, ssl.SSLError) else StartError
+        return StartupError(f"{what}: a pooler stands before the database: set AS_ALERTS_POOLER=true")
+    kind = (
+        DatabaseNotReady
+        if isinstance(error, RETRYABLE_CONNECT_ERRORS) and not isinstance(error, ssl.SSLError)
+        else StartupError
+    )
     return kind(f"{what}: {str(error) or 'no answer in time'}")
 
 
@@ -208,7 +212,7 @@ def unreachable(error: Exception) -> DatabaseUnreachable:
     return DatabaseUnreachable()
 
 
-def no_room(error: Exception) -> OutOfResources:
+def out_of_resources(error: Exception) -> OutOfResources:
     """Log what there is too little of, which the caller need not know."""
     logger.error("The database has no room: %s", error)
     return OutOfResources("the database has no room")

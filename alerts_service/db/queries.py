@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 
 CHANGES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
 PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+)\??$", re.MULTILINE)
@@ -47,13 +47,13 @@ def sql_folder() -> Path:
     """Find `sql/`: inside the installed package, or beside it in a checkout.
 
     Raises:
-        StartError: it is in neither place.
+        StartupError: it is in neither place.
     """
     package = Path(__file__).parent.parent
     for folder in (package / "sql", package.parent / "sql"):
         if folder.is_dir():
             return folder
-    raise StartError(f"the SQL files are missing: no folder {package / 'sql'}")
+    raise StartupError(f"the SQL files are missing: no folder {package / 'sql'}")
 
 
 def load_queries() -> dict[str, Query]:

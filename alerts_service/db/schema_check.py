@@ -11,9 +11,9 @@ import asyncpg
 from msgspec import inspect, structs
 
 from alerts_service.db.database import Statement
-from alerts_service.db.pool import LOST, Connection
+from alerts_service.db.pool import CONNECTION_ERRORS, Connection
 from alerts_service.db.queries import Query
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 
 COLUMN_TYPES: dict[str, type[inspect.Type]] = {
     "bool": inspect.BoolType,
@@ -36,11 +36,11 @@ async def verify(connection: Connection, queries: Mapping[str, Query], unused: C
     Those that are `unused` need no rights.
 
     Raises:
-        StartError: with every difference that was found.
+        StartupError: with every difference that was found.
     """
     found = [problem async for problem in _problems(connection, queries, unused)]
     if found:
-        raise StartError("the SQL files do not fit the database: " + "; ".join(found))
+        raise StartupError("the SQL files do not fit the database: " + "; ".join(found))
     return len(queries)
 
 
@@ -56,14 +56,14 @@ async def _problems(
             )  # a name would stay behind in a pooler's session
             if name not in unused:
                 await prepared.explain(*[None] * len(prepared.get_parameters()))  # which asks for the rights to run it
-        except LOST:
+        except CONNECTION_ERRORS:
             raise
         except asyncpg.PostgresError as error:
             yield f"{name}: {error}"
             continue
         columns = prepared.get_attributes()
-        if (first := columns[0].name) != "place":
-            yield f"{name}: it answers many calls at once, so its first column must be place, not {first}"
+        if (first := columns[0].name) != "batch_index":
+            yield f"{name}: it answers many calls at once, so its first column must be batch_index, not {first}"
             continue
         rows = _columns(columns[1:], Statement.declared[name])
         for problem in (*_parameters(prepared, queries[name]), *rows):

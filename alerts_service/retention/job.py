@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct, structs
 
 from alerts_service.db.database import Database, Statement
-from alerts_service.errors import DatabaseUnreachable, Refusal
+from alerts_service.errors import ApiError, DatabaseUnreachable
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ async def _prune_once(message: str, database: Database, statement: Statement[Any
         await prune(lambda since: database.one(statement, since=since, **arguments), pruned, rests=RESTS)
     except DatabaseUnreachable:
         pass  # which has been logged
-    except Refusal as refusal:
+    except ApiError as refusal:
         logger.warning("Pruning is put off: %s", refusal.detail)
     except Exception:
         logger.exception("Pruning is put off")

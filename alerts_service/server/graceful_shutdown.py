@@ -15,7 +15,7 @@ from uvicorn import Server
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 
-class LastingServer(Server):
+class GracefulServer(Server):
     """Serves whoever was connected when it was told to stop, and stops also while it still starts."""
 
     _starting: "asyncio.Task[Any] | None" = None
@@ -56,21 +56,21 @@ class LastingServer(Server):
         return protocol
 
 
-class LastingProcess(multiprocess.Process):
+class GracefulWorker(multiprocess.Process):
     """A worker that serves so, also one that takes the place of another."""
 
     @property
     def server(self) -> Server:
         """The server of this process."""
         if self._server is None:
-            self._server = LastingServer(self.config)
+            self._server = GracefulServer(self.config)
         return self._server
 
 
-multiprocess.Process = LastingProcess  # type: ignore[misc] # Multiprocess has no option for its worker class
+multiprocess.Process = GracefulWorker  # type: ignore[misc] # Multiprocess has no option for its worker class
 
 
-class LastingMultiprocess(Multiprocess):
+class GracefulSupervisor(Multiprocess):
     """Workers, the last of which to stop accepts whoever is left to wait."""
 
     def terminate_all(self) -> None:

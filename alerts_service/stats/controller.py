@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from alerts_service.db.database import Statement
 from alerts_service.web.openapi import errors
+from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 
 
@@ -49,4 +50,5 @@ class StatsController(Controller):
         tenant_id: Annotated[UUID, PathParameter(description="The tenant whose alerts to count.")],
     ) -> Stats:
         """A tenant that has no alerts, known or not, counts zero."""
-        return await request.database.one(GET, tenant_id=request.admit(tenant_id))
+        rate_limit(request, tenant_id)
+        return await request.database.one(GET, tenant_id=request.authorize_tenant(tenant_id))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from alerts_service.errors import Forbidden, InvalidHost, Refusal
+from alerts_service.errors import ApiError, Forbidden, InvalidHost
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
@@ -25,7 +25,7 @@ class CrossSiteProtection:
         self._origins = frozenset(_names(origins))
         self._hosts = None if hosts is None else _host_pattern(_names(hosts))
 
-    def rejection(self, scope: Any) -> Refusal | None:
+    def rejection(self, scope: Any) -> ApiError | None:
         """Return the error that answers a request, or None where it may pass."""
         if self._hosts is None and scope["method"] in SAFE_METHODS:
             return None

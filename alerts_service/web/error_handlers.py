@@ -1,4 +1,4 @@
-"""Turns exceptions into error responses."""
+"""FairSemaphore exceptions into error responses."""
 
 import logging
 from collections.abc import Mapping
@@ -9,9 +9,17 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
-from alerts_service.errors import SEND_BUFFER_FULL, Crowded, ErrorResponse, Invalid, OutcomeUnknown, Refusal, reason_of
+from alerts_service.errors import (
+    SEND_BUFFER_FULL,
+    ApiError,
+    ErrorResponse,
+    OutcomeUnknown,
+    ServiceOverloaded,
+    ValidationFailed,
+    failure_reason,
+)
 from alerts_service.web.responses import JSONResponse, SendBufferFull
-from alerts_service.web.validation_messages import about_parameters
+from alerts_service.web.validation_messages import describe_parameter_errors
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +30,10 @@ WORDS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
 DETAILS = {413: "a body may have 1 MiB"}
 
 
-def error_response(request: AnyRequest, refusal: Refusal) -> Response[ErrorResponse]:
+def error_response(request: AnyRequest, refusal: ApiError) -> Response[ErrorResponse]:
     """Answer with a refusal."""
     line: Any = request.scope.get("line")
-    if line is not None and (reason := reason_of(refusal)):
+    if line is not None and (reason := failure_reason(refusal)):
         line.reason = reason
     return _response(refusal.status, refusal.error, refusal.detail, refusal.headers)
 
@@ -35,7 +43,8 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResp
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.BAD_REQUEST:
         handler = request.scope.get("route_handler")  # none has been found yet where a header is refused
-        return _response(Invalid.status, Invalid.error, about_parameters(error, handler) if handler else error.detail)
+        detail = describe_parameter_errors(error, handler) if handler else error.detail
+        return _response(ValidationFailed.status, ValidationFailed.error, detail)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unforeseen(request, error)
     headers = {"Allow": _allowed(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
@@ -45,7 +54,7 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResp
 def _send_buffer_full(request: AnyRequest, _: SendBufferFull) -> Response[ErrorResponse]:
     """Return 503 for a response that does not fit in the send buffer. Only a GET gets `Retry-After`."""
     if request.method == "GET":
-        return error_response(request, Crowded(SEND_BUFFER_FULL))
+        return error_response(request, ServiceOverloaded(SEND_BUFFER_FULL))
     return error_response(request, OutcomeUnknown(f"the request was processed, but {SEND_BUFFER_FULL}"))
 
 
@@ -68,7 +77,7 @@ def _allowed(error: HTTPException) -> str:
 
 
 HANDLERS: ExceptionHandlersMap = {
-    Refusal: error_response,
+    ApiError: error_response,
     SendBufferFull: _send_buffer_full,
     HTTPException: _http_error,
     Exception: _unforeseen,

@@ -9,7 +9,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Guard
 
-from alerts_service.errors import TokenRefused, Unauthorized
+from alerts_service.errors import InvalidToken, Unauthorized
 
 SERVICE_KEY_HEADER = "x-service-key"
 
@@ -32,7 +32,7 @@ def requires_service_key(keys: Sequence[str]) -> Guard:
 
 
 def requires_tenant_token(verify: Callable[[str], tuple[UUID, str, float]]) -> Guard:
-    """Make a guard that raises TokenRefused unless `verify` finds a tenant and a subject in the request's bearer token.
+    """Make a guard that raises InvalidToken unless `verify` finds a tenant and a subject in the request's bearer token.
 
     These are then the request's `tenant` and `actor`. The expiry is kept for `Request.check_token`.
     """
@@ -40,7 +40,7 @@ def requires_tenant_token(verify: Callable[[str], tuple[UUID, str, float]]) -> G
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         scheme, _blank, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            raise TokenRefused("the header authorization must hold Bearer and a tenant's token")
+            raise InvalidToken("the header authorization must hold Bearer and a tenant's token")
         scope: Any = connection.scope
         scope["auth"], subject, scope["token_expires_at"] = verify(token)
         scope["user"] = f"token:{subject}" if subject else "token"

@@ -5,8 +5,7 @@ process is asked and whatever happened to the one that was.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import closing
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Protocol, runtime_checkable
@@ -16,7 +15,7 @@ from litestar import Response
 from msgspec import Raw, Struct, msgpack, structs
 
 from alerts_service.db.database import Database, Statement
-from alerts_service.errors import AlertNotFound, Conflict, Invalid, PreconditionFailed, StillRunning
+from alerts_service.errors import AlertNotFound, Conflict, IdempotencyConflict, PreconditionFailed, ValidationFailed
 from alerts_service.web.error_handlers import error_response
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse, T, encode
@@ -70,10 +69,10 @@ FIND = Statement("idempotency/find", Answer)
 KEEP = Statement("idempotency/keep", Kept)
 
 
-async def once(
+async def idempotent(
     request: Request,
     tenant_id: UUID | None,
-    work: Coroutine[Any, Any, Response[T]],
+    work: Callable[[], Awaitable[Response[T]]],
     *,
     find_tenant: Callable[[], Awaitable[UUID | None]] | None = None,
     dry_run: bool = False,
@@ -84,33 +83,32 @@ async def once(
     `find_tenant` returns, and to the method and the path. The key of a dry run is checked and has no effect.
 
     Raises:
-        Invalid: it is no key, or one that came with another request.
-        StillRunning: the first request with this key is not done.
+        ValidationFailed: it is no key, or one that came with another request.
+        IdempotencyConflict: the first request with this key is not done.
     """
     given = request.values(HEADER)
     if not given:
-        return await work
-    with closing(work):  # which may never begin
-        if request.streams:
-            raise Invalid("Idempotency-Key: not with a stream")
-        key = _key(given)
-        if dry_run:
-            return await work
-        given_tenant = request.tenant or tenant_id
-        found_tenant = await find_tenant() if given_tenant is None and find_tenant is not None else None
-        route = f"{request.scope['method']} {request.scope['path']}"
-        named = {"tenant_id": given_tenant or found_tenant or NOBODY, "route": route, "key": key}
-        return await _once(request, named, work, found=found_tenant is not None)
+        return await work()
+    if request.streams:
+        raise ValidationFailed("Idempotency-Key: not with a stream")
+    key = _key(given)
+    if dry_run:
+        return await work()
+    given_tenant = request.tenant or tenant_id
+    found_tenant = await find_tenant() if given_tenant is None and find_tenant is not None else None
+    route = f"{request.scope['method']} {request.scope['path']}"
+    named = {"tenant_id": given_tenant or found_tenant or NOBODY, "route": route, "key": key}
+    return await _run_with_key(request, named, work, found=found_tenant is not None)
 
 
-async def _once(
-    request: Request, named: dict[str, Any], work: Coroutine[Any, Any, Response[T]], *, found: bool
+async def _run_with_key(
+    request: Request, named: dict[str, Any], work: Callable[[], Awaitable[Response[T]]], *, found: bool
 ) -> Response[T]:
     """Do the work of a request with a key, whose tenant was `found` and not named by the request."""
     fingerprint = await _fingerprint(request)
     async with request.transaction(named["tenant_id"]) as database:
         if not (await database.one(LOCK, **named)).held:
-            raise StillRunning("Idempotency-Key: the first request with this key is still running")
+            raise IdempotencyConflict("Idempotency-Key: the first request with this key is still running")
         known = await database.one_or_none(FIND, **named)
         if known is None and found:
             known = await _found_without_tenant(database, named, fingerprint)
@@ -119,7 +117,7 @@ async def _once(
             await database.one(KEEP, **named, **structs.asdict(stored))
             return _response(first)
         if known.fingerprint != fingerprint:
-            raise Invalid("Idempotency-Key: came with another request before")
+            raise ValidationFailed("Idempotency-Key: came with another request before")
         return _response(known, replayed=True)
 
 
@@ -130,14 +128,14 @@ async def _found_without_tenant(database: Database, named: dict[str, Any], finge
 
 
 async def _first(
-    request: Request, fingerprint: bytes, work: Coroutine[Any, Any, Response[Any]]
+    request: Request, fingerprint: bytes, work: Callable[[], Awaitable[Response[Any]]]
 ) -> tuple[Answer, Answer]:
     """Do the work, and return the answer and what is stored of it.
 
     That an alert is not there, or not as it should be, is an answer too.
     """
     try:
-        response = await work
+        response = await work()
     except (AlertNotFound, Conflict, PreconditionFailed) as refusal:
         response = error_response(request, refusal)
     status = response.status_code or request.route_handler.status_code
@@ -166,7 +164,9 @@ def _response(answer: Answer, *, replayed: bool = False) -> Response[Any]:
 
 def _key(values: list[bytes]) -> str:
     if len(values) != 1 or not KEY.fullmatch(values[0]):
-        raise Invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters, with or without quotes around them")
+        raise ValidationFailed(
+            "Idempotency-Key: must be 1 to 255 visible ASCII characters, with or without quotes around them"
+        )
     (value,) = values
     key = ESCAPED.sub(rb"\1", value[1:-1]) if value.startswith(b'"') else value
     return key.decode("ascii")

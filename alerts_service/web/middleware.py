@@ -16,7 +16,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from uuid_utils import uuid4
 
-from alerts_service.errors import ErrorResponse, OutcomeUnknown, Refusal, StartError
+from alerts_service.errors import ApiError, ErrorResponse, OutcomeUnknown, StartupError
 from alerts_service.logging_config import request_id
 from alerts_service.web.access_log import AccessLog, RequestLine
 from alerts_service.web.cross_site import CrossSiteProtection
@@ -95,7 +95,7 @@ class Service(Litestar):
         return complete
 
 
-def _error_response(rejection: Refusal) -> Any:
+def _error_response(rejection: ApiError) -> Any:
     """Return an ASGI application that answers with an error."""
     body = ErrorResponse(rejection.error, rejection.detail)
     return JSONResponse(body, status_code=rejection.status, headers=rejection.headers).to_asgi_response()
@@ -156,7 +156,7 @@ def _first_the_log(send: Any) -> Any:
         if message["type"].startswith("lifespan.shutdown"):
             await access_log.close()
         if message["type"] in {"lifespan.startup.failed", "lifespan.shutdown.failed"}:
-            _, known, reason = message["message"].rpartition(f"{StartError.__name__}: ")
+            _, known, reason = message["message"].rpartition(f"{StartupError.__name__}: ")
             message["message"] = reason.splitlines()[0] if known else message["message"]
         await send(message)
 

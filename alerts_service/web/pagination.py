@@ -6,7 +6,7 @@ from struct import Struct, error
 from typing import Any
 from uuid import UUID
 
-from alerts_service.errors import Invalid
+from alerts_service.errors import ValidationFailed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
@@ -23,7 +23,7 @@ def decode(cursor: str) -> tuple[datetime, UUID]:
     """Read an alert's place back.
 
     Raises:
-        Invalid: it is none of ours.
+        ValidationFailed: it is none of ours.
     """
     created_at, id_ = _decode(ALERT, cursor)
     return created_at, id_
@@ -38,7 +38,7 @@ def decode_event(cursor: str) -> tuple[datetime, UUID, int]:
     """Read an event's place back.
 
     Raises:
-        Invalid: it is none of ours.
+        ValidationFailed: it is none of ours.
     """
     occurred_at, alert_id, sequence = _decode(EVENT, cursor)
     return occurred_at, alert_id, sequence
@@ -53,4 +53,4 @@ def _decode(place: Struct, cursor: str) -> tuple[Any, ...]:
         microseconds, id_, *more = place.unpack(b64decode(cursor, altchars=b"-_", validate=True))
         return EPOCH + microseconds * MICROSECOND, UUID(bytes=id_), *more
     except (ValueError, OverflowError, error):
-        raise Invalid("cursor: not a cursor of this list") from None
+        raise ValidationFailed("cursor: not a cursor of this list") from None

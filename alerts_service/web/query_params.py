@@ -8,7 +8,7 @@ import litestar
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
-from alerts_service.errors import Invalid
+from alerts_service.errors import ValidationFailed
 
 
 async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
@@ -17,7 +17,7 @@ async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
     That is one that the route does not know, one that comes again, and `null`, which Litestar takes for one left out.
 
     Raises:
-        Invalid: there is one.
+        ValidationFailed: there is one.
     """
     if not request.scope["query_string"]:
         return
@@ -25,11 +25,11 @@ async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
     seen: set[str] = set()
     for name, value in request.query_params.multi_items():
         if name not in known:
-            raise Invalid(f"{name}: not a parameter of this route")
+            raise ValidationFailed(f"{name}: not a parameter of this route")
         if name in seen:
-            raise Invalid(f"{name}: given more than once")
+            raise ValidationFailed(f"{name}: given more than once")
         if value.lower() == "null":
-            raise Invalid(f"{name}: must not be null")
+            raise ValidationFailed(f"{name}: must not be null")
         seen.add(name)
 
 
@@ -37,30 +37,30 @@ def check_zones(**moments: datetime | None) -> None:
     """Refuse a time that does not say in which zone it is, or that has no name in UTC.
 
     Raises:
-        Invalid: there is one.
+        ValidationFailed: there is one.
     """
     for name, moment in moments.items():
         if moment is None:
             continue
         if moment.tzinfo is None:
-            raise Invalid(f"{name}: must end in Z or an offset from UTC")
+            raise ValidationFailed(f"{name}: must end in Z or an offset from UTC")
         try:
             moment.astimezone(timezone.utc)
         except OverflowError:
-            raise Invalid(f"{name}: before the year 1 or after 9999 in UTC") from None
+            raise ValidationFailed(f"{name}: before the year 1 or after 9999 in UTC") from None
 
 
 def choices(name: str, given: str | None, known: Any) -> str | None:
     """Put those of a Literal's texts that a parameter names in one order, each once; all of them are no choice.
 
     Raises:
-        Invalid: one is not known.
+        ValidationFailed: one is not known.
     """
     if given is None:
         return None
     values, possible = {*given.split(",")}, sorted(get_args(known))
     for value in sorted(values.difference(possible)):
-        raise Invalid(f"{name}: Invalid enum value '{value}', must be one of {', '.join(possible)}")
+        raise ValidationFailed(f"{name}: Invalid enum value '{value}', must be one of {', '.join(possible)}")
     return None if len(values) == len(possible) else ",".join(sorted(values))
 
 

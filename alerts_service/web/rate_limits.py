@@ -3,6 +3,7 @@
 import math
 import time
 from typing import Any
+from uuid import UUID
 
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
@@ -10,7 +11,7 @@ from litestar.types import Guard
 
 from alerts_service.errors import TooManyRequests
 from alerts_service.web.guards import SERVICE_KEY_HEADER
-from alerts_service.web.requests import Named, Request
+from alerts_service.web.requests import Request
 
 NANOSECONDS = 10**9
 PERIODS = {"second": NANOSECONDS, "minute": 60 * NANOSECONDS, "hour": 3600 * NANOSECONDS}
@@ -60,22 +61,18 @@ def _evict(shard: dict[str | bytes, int]) -> None:
         del shard[name]
 
 
-def limited_requests(rate: str) -> type[Request]:
-    """Make a request class whose requests count as calls of their tenants.
+def rate_limit(request: Request, tenant_id: UUID | None) -> None:
+    """Count a call against the limit of `AS_ALERTS_RATE_LIMIT_TENANT`, if it is set.
 
-    That is the token's, whomever the request names, and without tokens the one that it names, if any.
+    The call counts for the tenant of the token, or without a token for the tenant that the request names, if any.
+
+    Raises:
+        TooManyRequests: the tenant has reached its limit.
     """
-    limit = RateLimit("tenant", rate)
-
-    class LimitedRequest(Request):
-        def admit(self, tenant_id: Named) -> Named:
-            """Count a call of the tenant, if it may call."""
-            caller = self.tenant or tenant_id
-            if caller is not None:
-                limit.count(caller.bytes)
-            return super().admit(tenant_id)
-
-    return LimitedRequest
+    limit: RateLimit | None = request.app.state.tenant_rate_limit
+    caller = request.tenant or tenant_id
+    if limit is not None and caller is not None:
+        limit.count(caller.bytes)
 
 
 def limits_service_key(rate: str) -> Guard:

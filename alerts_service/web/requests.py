@@ -18,10 +18,18 @@ from msgspec import UNSET, Raw
 from uuid_utils.compat import uuid4
 
 from alerts_service.db.database import Database
-from alerts_service.errors import Crowded, Invalid, LineTooLong, NotJSON, TokenRefused, Unfinished, reason_of
+from alerts_service.errors import (
+    IncompleteBody,
+    InvalidToken,
+    LineTooLong,
+    ServiceOverloaded,
+    UnsupportedMediaType,
+    ValidationFailed,
+    failure_reason,
+)
 from alerts_service.logging_config import request_id
 from alerts_service.web.cross_site import sent_by_browser
-from alerts_service.web.validation_messages import about_body
+from alerts_service.web.validation_messages import describe_body_error
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_GATHERED_BYTES = 64 * 1024 * 1024
@@ -76,18 +84,18 @@ class Request(litestar.Request[Any, Any, Any]):
         """Check that the token, if there is one, is still valid: a stream may outlast it.
 
         Raises:
-            TokenRefused: it has expired since the request began.
+            InvalidToken: it has expired since the request began.
         """
         scope: Any = self.scope
         if scope.get("token_expires_at", math.inf) <= time.time():
-            raise TokenRefused("the token has expired")
+            raise InvalidToken("the token has expired")
 
     @property
     def id(self) -> str | None:
         """The request's id, which its log lines carry."""
         return request_id.get()
 
-    def admit(self, tenant_id: Named) -> Named:
+    def authorize_tenant(self, tenant_id: Named) -> Named:
         """Turn the tenant that a request names into the one that a statement may look at.
 
         With a token that is the token's own, named or not. Any other becomes a tenant that nobody is, so that it is
@@ -116,13 +124,13 @@ class Request(litestar.Request[Any, Any, Any]):
 
         Raises:
             LineTooLong: behind the lines before it.
-            Unfinished: the caller has gone, or was too slow.
+            IncompleteBody: the caller has gone, or was too slow.
         """
         rest, more = b"", True
         while more:
             message: Any = await self.receive()
             if message["type"] == "http.disconnect":
-                raise Unfinished
+                raise IncompleteBody
             more = message.get("more_body", False)
             *lines, rest = b"".join((rest, message.get("body", b""))).split(b"\n")
             if rest and not more:
@@ -155,9 +163,9 @@ class Request(litestar.Request[Any, Any, Any]):
 
         Raises:
             RequestEntityTooLarge: it has more bytes than we take, or says that it will.
-            NotJSON: its sender calls it something else.
-            Unfinished: the caller has gone, or was too slow.
-            Crowded: so much of other bodies is coming in that there is no room for this one.
+            UnsupportedMediaType: its sender calls it something else.
+            IncompleteBody: the caller has gone, or was too slow.
+            ServiceOverloaded: so much of other bodies is coming in that there is no room for this one.
         """
         if self.streams:
             _check_plain(self.scope["headers"])
@@ -171,9 +179,9 @@ class Request(litestar.Request[Any, Any, Any]):
             if len(body) > MAX_BODY_BYTES:
                 raise RequestEntityTooLarge
             if message["type"] == "http.disconnect":
-                raise Unfinished
+                raise IncompleteBody
             if body and not declared and sent_by_browser(self.scope["headers"]):
-                raise NotJSON("Content-Type: missing; a browser must send application/json")
+                raise UnsupportedMediaType("Content-Type: missing; a browser must send application/json")
             self._read = body
         return self._read
 
@@ -187,7 +195,7 @@ class Request(litestar.Request[Any, Any, Any]):
                 if not message.get("more_body") or len(body) > MAX_BODY_BYTES:
                     return message, bytes(body)
                 if Request.gathered > MAX_GATHERED_BYTES:
-                    raise Crowded("too many bodies are coming in")
+                    raise ServiceOverloaded("too many bodies are coming in")
                 message = await self.receive()
         finally:
             Request.gathered -= len(body)
@@ -197,11 +205,11 @@ class Request(litestar.Request[Any, Any, Any]):
         """Count the body among those that are coming in while the block waits.
 
         Raises:
-            Crowded: there is no room for it beside the others.
+            ServiceOverloaded: there is no room for it beside the others.
         """
         size = len(await self.body())
         if Request.gathered + size > MAX_GATHERED_BYTES:
-            raise Crowded("too many bodies are coming in")
+            raise ServiceOverloaded("too many bodies are coming in")
         Request.gathered += size
         try:
             yield
@@ -212,15 +220,15 @@ class Request(litestar.Request[Any, Any, Any]):
         """Decode the body into the type of the handler's `data`.
 
         Raises:
-            Invalid: it is no JSON, not UTF-8, or not of that type.
+            ValidationFailed: it is no JSON, not UTF-8, or not of that type.
         """
         type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         return decode(type_, await self.body())
 
-    def explain(self, outcomes: Iterable[object]) -> None:
+    def log_failure_reason(self, outcomes: Iterable[object]) -> None:
         """Tell the log line of a request that is answered with success what failed of it on our side first."""
         for outcome in outcomes:
-            if isinstance(outcome, Exception) and (reason := reason_of(outcome)):
+            if isinstance(outcome, Exception) and (reason := failure_reason(outcome)):
                 line: Any = self.scope.get("line")
                 if line is not None and line.reason is UNSET:
                     line.reason = reason
@@ -231,16 +239,16 @@ def decode(type_: Any, body: bytes | Raw) -> Any:
     """Decode a body.
 
     Raises:
-        Invalid: it is no JSON, not UTF-8, or not of that type.
+        ValidationFailed: it is no JSON, not UTF-8, or not of that type.
     """
     decoded = decode_item(type_, body)
-    if isinstance(decoded, Invalid):
+    if isinstance(decoded, ValidationFailed):
         raise decoded
     return decoded
 
 
 def decode_item(type_: Any, body: bytes | Raw) -> Any:
-    """Decode an item of a body, or return Invalid.
+    """Decode an item of a body, or return ValidationFailed.
 
     It is not raised: a traceback refers to the frame of the caller, and so to the list where the caller keeps the
     exception. Only the garbage collector frees such a cycle: 400,000 objects after bulk lists of invalid items, which
@@ -249,9 +257,9 @@ def decode_item(type_: Any, body: bytes | Raw) -> Any:
     try:
         return decoder_for(type_).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Invalid(about_body(error, type_) if bytes(body).strip() else "body: must not be empty")
+        return ValidationFailed(describe_body_error(error, type_) if bytes(body).strip() else "body: must not be empty")
     except RecursionError:
-        return Invalid("body: nested too deeply")
+        return ValidationFailed("body: nested too deeply")
 
 
 def _fitting(lines: list[bytes]) -> int:
@@ -273,7 +281,7 @@ def _check_announced(headers: Iterable[tuple[bytes, bytes]]) -> bool:
             raise RequestEntityTooLarge
         if name == b"content-type":
             if not JSON.match(value):
-                raise NotJSON("Content-Type: must be application/json")
+                raise UnsupportedMediaType("Content-Type: must be application/json")
             declared = True
     _check_plain(headers)
     return declared
@@ -282,4 +290,4 @@ def _check_announced(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 def _check_plain(headers: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
         if name == b"content-encoding" and value.lower() != b"identity":
-            raise NotJSON("Content-Encoding: must not be compressed")
+            raise UnsupportedMediaType("Content-Encoding: must not be compressed")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from msgspec import Meta, Struct
 
-from alerts_service.errors import StartError, TokenRefused
+from alerts_service.errors import InvalidToken, StartupError
 
 SECRET, PUBLIC_KEY = "TENANT_JWT_SECRET", "TENANT_JWT_PUBLIC_KEY"
 SECRET_BYTES, RSA_BITS = 32, 2048
@@ -37,16 +37,16 @@ Verify = Callable[[str], tuple[UUID, str, float]]
 
 
 def verifier(secret: str | None, public_key: str | None) -> Verify | None:
-    """Make what tells a token's tenant, subject and expiry (seconds since 1970), or raises TokenRefused.
+    """Make what tells a token's tenant, subject and expiry (seconds since 1970), or raises InvalidToken.
 
     Without a secret or a key there is nothing to verify.
     The algorithm is the key's own and never the token's choice. A good token is remembered until it expires.
 
     Raises:
-        StartError: the secret or the key will not do. The message never holds it.
+        StartupError: the secret or the key will not do. The message never holds it.
     """
     if secret is not None and public_key is not None:
-        raise StartError(f"{SECRET}, {PUBLIC_KEY}: only one of them may be set")
+        raise StartupError(f"{SECRET}, {PUBLIC_KEY}: only one of them may be set")
     if secret is not None:
         return _verify_with(_checked_secret(secret), "HS256")
     return _verify_with(*_read_key(public_key)) if public_key is not None else None
@@ -66,7 +66,7 @@ def _verify_with(key: PublicKey | bytes, algorithm: str) -> Verify:
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             claims = None
         if claims is None or claims.exp <= time.time():
-            raise TokenRefused(
+            raise InvalidToken(
                 "the token is not signed with the right key, has expired, names no tenant, or has an aud claim"
             )
         return claims.tenant_id, claims.sub, claims.exp
@@ -78,11 +78,11 @@ def _checked_secret(secret: str) -> bytes:
     key = secret.encode()
     algorithm = jwt.get_algorithm_by_name("HS256")
     if len(key) < SECRET_BYTES:
-        raise StartError(f"{SECRET}: must have {SECRET_BYTES} bytes at least")
+        raise StartupError(f"{SECRET}: must have {SECRET_BYTES} bytes at least")
     try:
         algorithm.prepare_key(key)
     except jwt.InvalidKeyError:
-        raise StartError(f"{SECRET}: is a public key or a certificate, which is no secret") from None
+        raise StartupError(f"{SECRET}: is a public key or a certificate, which is no secret") from None
     return key
 
 
@@ -91,11 +91,11 @@ def _read_key(pem: str) -> tuple[PublicKey, str]:
     try:
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
     except (ValueError, UnsupportedAlgorithm):
-        raise StartError(f"{PUBLIC_KEY}: cannot be read as a public key in PEM") from None
+        raise StartupError(f"{PUBLIC_KEY}: cannot be read as a public key in PEM") from None
     if isinstance(key, RSAPublicKey) and key.key_size >= RSA_BITS:
         return key, "RS256"
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return key, "ES256"
     if isinstance(key, Ed25519PublicKey):
         return key, "EdDSA"
-    raise StartError(f"{PUBLIC_KEY}: must be RSA of {RSA_BITS} bits at least, EC on P-256, or Ed25519")
+    raise StartupError(f"{PUBLIC_KEY}: must be RSA of {RSA_BITS} bits at least, EC on P-256, or Ed25519")

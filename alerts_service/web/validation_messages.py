@@ -16,7 +16,7 @@ NUL_REASON = r"Expected `str` matching regex '^[^\\x00]*$'"
 TIME_REASON = "Invalid RFC3339 encoded datetime"
 
 
-def about_body(error: Exception, type_: Any) -> str:
+def describe_body_error(error: Exception, type_: Any) -> str:
     """Name the field of a body that should have been of this type and what is wrong with it, as `field: reason`."""
     if isinstance(error, UnicodeDecodeError):
         return "body: not UTF-8"
@@ -28,7 +28,7 @@ def about_body(error: Exception, type_: Any) -> str:
     return f"{found['field']}: " + _plainly(found["reason"], _field_types(type_).get(found["field"]))
 
 
-def about_parameters(error: HTTPException, handler: BaseRouteHandler) -> str:
+def describe_parameter_errors(error: HTTPException, handler: BaseRouteHandler) -> str:
     """Name each parameter that Litestar refuses and what is wrong with it, which it keeps apart from its own detail."""
     if missing := MISSING.match(error.detail):
         return f"{missing['name']}: required"

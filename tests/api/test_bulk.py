@@ -103,7 +103,7 @@ async def test_a_bad_one_spoils_no_other(client: httpx.AsyncClient, tenant: UUID
 
 
 ROUTES = [f"{prefix}/alerts/bulk{verb}" for prefix in ("", "/internal") for verb in ("", "/acknowledge", "/resolve")]
-MOVES = [route for route in ROUTES if not route.endswith("bulk")]
+TRANSITIONS = [route for route in ROUTES if not route.endswith("bulk")]
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -146,7 +146,7 @@ async def test_limits_of_a_body(client: httpx.AsyncClient, route: str) -> None:
     assert_error(await client.post(route, content=b"x", headers=key | packed), 415, "Unsupported media type")
 
 
-@pytest.mark.parametrize("route", ["/alerts", *MOVES])
+@pytest.mark.parametrize("route", ["/alerts", *TRANSITIONS])
 async def test_only_recording_takes_a_stream(client: httpx.AsyncClient, route: str) -> None:
     """Lines of JSON are 415 wherever they mean nothing."""
     headers = {"content-type": "application/x-ndjson", "x-service-key": KEY}
@@ -225,7 +225,7 @@ async def test_an_id_that_comes_several_times_is_changed_once(
     assert [event["type"] for event in events] == ["created", "resolved"]
 
 
-@pytest.mark.parametrize("route", MOVES)
+@pytest.mark.parametrize("route", TRANSITIONS)
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize("keyed", [True, False])
 async def test_results_of_ids_hold_whole_alerts_up_to_4_mib(
@@ -418,7 +418,7 @@ async def test_more_than_a_call_moves(client: httpx.AsyncClient, tenant: UUID) -
     assert answer["more"] is False
 
 
-@pytest.mark.parametrize("route", MOVES)
+@pytest.mark.parametrize("route", TRANSITIONS)
 @pytest.mark.parametrize(
     ("said", "detail"),
     [
@@ -568,7 +568,7 @@ async def test_those_who_ask_for_little_do_not_wait_for_those_who_ask_for_much(
         await asyncio.sleep(0.001)
         least = min(least, connections.idle)
     assert [statuses(call.result()) for call in calls] == [[201] * 1000] * 12
-    assert least >= connections.limit - database.BULK_FLIGHTS
+    assert least >= connections.limit - database.MAX_BULK_STATEMENTS
 
 
 async def test_a_kept_answer_does_not_only_have_to_wait(app: Service, settings: Settings, tenant: UUID) -> None:

@@ -163,7 +163,7 @@ async def test_one_statement_with_many_of_a_key(settings: Settings, client: http
         *(ids, owners, ["r"] * 12, notes, said, ["k"] * 12, ["anonymous"] * 12, [None] * 12),
     )
     await connection.close()
-    assert sorted(row["place"] for row in answers) == list(range(1, 13))
+    assert sorted(row["batch_index"] for row in answers) == list(range(1, 13))
     for owner, occurrences in ((tenant, 6), (other, 7)):
         (alert,) = await assert_consistent(client, owner)
         mine = [tuple(row.values())[1:] for row in answers if row["tenant_id"] == owner]

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts_service.alerts.bulk_structs import LineResult, MoveResults, Results
+from alerts_service.alerts.bulk_structs import BulkResults, BulkTransitionResults, LineResult
 from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.history.structs import Event
@@ -38,11 +38,11 @@ METHODS = ("GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH")
 SUCCESSES: dict[tuple[str, str], Any] = {
     ("POST", "/alerts"): Alert,
     ("POST", "/internal/alerts"): Alert,
-    ("POST", "/alerts/bulk"): Results,
-    ("POST", "/alerts/bulk/acknowledge"): MoveResults,
-    ("POST", "/alerts/bulk/resolve"): MoveResults,
-    ("POST", "/internal/alerts/bulk"): Results,
-    ("POST", "/internal/alerts/bulk/resolve"): MoveResults,
+    ("POST", "/alerts/bulk"): BulkResults,
+    ("POST", "/alerts/bulk/acknowledge"): BulkTransitionResults,
+    ("POST", "/alerts/bulk/resolve"): BulkTransitionResults,
+    ("POST", "/internal/alerts/bulk"): BulkResults,
+    ("POST", "/internal/alerts/bulk/resolve"): BulkTransitionResults,
     ("GET", "/alerts"): list[Alert],
     ("GET", "/alerts/{alert_id}"): Alert,
     ("PUT", "/alerts/{alert_id}/acknowledge"): Alert,

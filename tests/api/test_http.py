@@ -16,13 +16,13 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from alerts_service.alerts.statements import MOVES
+from alerts_service.alerts.statements import TRANSITIONS
 from alerts_service.app import create_app
 from alerts_service.bootstrap import ready_database
 from alerts_service.db.database import Database
 from alerts_service.db.pool import Connections, options
 from alerts_service.db.queries import Query, load_queries
-from alerts_service.errors import DatabaseBusy, Invalid
+from alerts_service.errors import DatabaseBusy, ValidationFailed
 from alerts_service.settings import Settings
 from alerts_service.stats.controller import GET
 from alerts_service.web.middleware import Service
@@ -155,9 +155,9 @@ async def test_a_bug_shows_nothing(client: httpx.AsyncClient, monkeypatch: pytes
 async def test_a_value_that_only_the_database_refuses(settings: Settings) -> None:
     """What slips through the contract and the database cannot hold is the caller's mistake, not a 500."""
     async with open_database(str(settings.database_url), pool_size=1, pool_timeout=1, statement_timeout=1) as database:
-        with pytest.raises(Invalid):
+        with pytest.raises(ValidationFailed):
             await database.one_or_none(
-                MOVES["resolved"],
+                TRANSITIONS["resolved"],
                 id=ALERT_ID,
                 tenant_id=None,
                 note="nul \0 inside",

@@ -21,7 +21,7 @@ from alerts_service.db.database import Database
 from alerts_service.db.migrations import migrate
 from alerts_service.db.pool import Connection
 from alerts_service.db.queries import load_queries
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 from alerts_service.retention import job as retention
 from alerts_service.retention.job import PRUNE, PRUNE_KEYS, Pruned, prune
 from tests.faults.service import service
@@ -375,7 +375,7 @@ async def test_a_role_that_may_not_delete(connection: Connection) -> None:
     await connection.execute(f"GRANT DELETE ON idempotency_keys TO {role}")
     await connection.execute(f"SET ROLE {role}")
     await verify(connection, settings_for())
-    with pytest.raises(StartError, match="retention/prune: permission denied for table alert"):
+    with pytest.raises(StartupError, match="retention/prune: permission denied for table alert"):
         await verify(connection, settings_for(retention_days=7))
     await connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
 

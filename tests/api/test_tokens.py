@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
 from alerts_service.app import create_app
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import Service
 from tests.support.api import assert_error, client_of
@@ -208,7 +208,7 @@ def test_the_document_asks_for_tokens_where_the_service_does() -> None:
 )
 def test_settings_that_cannot_be(settings: dict[str, str], complaint: str) -> None:
     """A secret or key that will not do is refused in one line that names the setting and not its value."""
-    with pytest.raises(StartError, match=f"^{complaint}") as refused:
+    with pytest.raises(StartupError, match=f"^{complaint}") as refused:
         create_app(replace(Settings(), **settings))
     assert len(str(refused.value).splitlines()) == 1
     assert not any(value[:20] in str(refused.value) for value in settings.values())
@@ -244,7 +244,7 @@ def test_a_weak_secret_is_nothing_to_a_command_that_serves_nobody(
 )
 def test_a_key_that_is_too_weak_or_of_another_kind(private: Any) -> None:
     """An RSA key below 2048 bits, or a key of a kind that no algorithm here has, stops the start."""
-    with pytest.raises(StartError, match=r"^TENANT_JWT_PUBLIC_KEY: must be "):
+    with pytest.raises(StartupError, match=r"^TENANT_JWT_PUBLIC_KEY: must be "):
         create_app(Settings(tenant_jwt_public_key=pem(private)))
 
 

@@ -1,4 +1,4 @@
-"""Turns samples into Markdown."""
+"""FairSemaphore samples into Markdown."""
 
 import os
 import platform

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from alerts_service.db.batching import Full, Group, Late, Turns
+from alerts_service.db.batching import Batcher, FairSemaphore, QueueFull, QueueTimeout
 from alerts_service.logging_config import RequestIdFilter, request_id
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def calling(group: Group[int, int], *asks: int, key: str | None = "a") -> "list[asyncio.Task[int]]":
+async def calling(group: Batcher[int, int], *asks: int, key: str | None = "a") -> "list[asyncio.Task[int]]":
     """Let as many callers call as there are asks, in their order, and wait no longer than until all of them wait."""
     callers = [asyncio.create_task(group(key, ask)) for ask in asks]
     await settle()
@@ -43,7 +43,7 @@ async def test_a_lone_call_leaves_at_once() -> None:
     """A call that finds a free flight waits for no company."""
     line = Line()
     line.open.set()
-    assert await Group(line.send)("a", 1) == 10
+    assert await Batcher(line.send)("a", 1) == 10
     assert line.groups == [[1]]
 
 
@@ -58,7 +58,7 @@ async def test_a_group_is_nobodys_request() -> None:
         await asyncio.sleep(0)
         return asks
 
-    group = Group(send, flights=1, seats=1)
+    group = Batcher(send, max_in_flight=1, max_batch_size=1)
     token = request_id.set("somebody")
     await asyncio.gather(*(group("a", ask) for ask in range(3)))
     request_id.reset(token)
@@ -68,7 +68,7 @@ async def test_a_group_is_nobodys_request() -> None:
 async def test_calls_that_wait_leave_together() -> None:
     """A call that has left takes nobody in; while two are on their way the others wait, and then leave together."""
     line = Line()
-    calls = await calling(Group(line.send), 0, 1, 2, 3, 4, 5)
+    calls = await calling(Batcher(line.send), 0, 1, 2, 3, 4, 5)
     assert line.groups == [[0], [1]]
     line.open.set()
     assert await asyncio.gather(*calls) == [0, 10, 20, 30, 40, 50]
@@ -78,7 +78,7 @@ async def test_calls_that_wait_leave_together() -> None:
 async def test_a_group_has_so_many_seats() -> None:
     """A group takes no more calls than it has seats; the rest follow."""
     line = Line()
-    calls = await calling(Group(line.send, seats=3), *range(9))
+    calls = await calling(Batcher(line.send, max_batch_size=3), *range(9))
     line.open.set()
     await asyncio.gather(*calls)
     assert [len(asks) for asks in line.groups] == [1, 1, 3, 3, 1]
@@ -87,7 +87,7 @@ async def test_a_group_has_so_many_seats() -> None:
 async def test_keys_take_turns() -> None:
     """A key that asks a lot does not hold up one that asks a little."""
     line = Line()
-    group = Group(line.send, flights=1, seats=2)
+    group = Batcher(line.send, max_in_flight=1, max_batch_size=2)
     calls = await calling(group, *range(6)) + await calling(group, 100, key="b")
     line.open.set()
     await asyncio.gather(*calls)
@@ -97,7 +97,7 @@ async def test_keys_take_turns() -> None:
 async def test_a_bad_call_fails_alone() -> None:
     """Where nothing was done, each call of a failed group is sent by itself, and only the bad one fails."""
     line = Line()
-    calls = await calling(Group(line.send, flights=1, alone=(ValueError,)), 0, 1, 13, 2)
+    calls = await calling(Batcher(line.send, max_in_flight=1, split_on=(ValueError,)), 0, 1, 13, 2)
     line.open.set()
     _, first, bad, last = await asyncio.gather(*calls, return_exceptions=True)
     assert (first, last) == (10, 20)
@@ -108,7 +108,9 @@ async def test_a_bad_call_fails_alone() -> None:
 async def test_a_bad_call_costs_few_statements() -> None:
     """A failed group is cut into eight parts at a time, so that one bad call among 64 costs 17 sendings and not 65."""
     line = Line()
-    calls = await calling(Group(line.send, flights=1, alone=(ValueError,)), 0, *range(100, 140), 13, *range(140, 163))
+    calls = await calling(
+        Batcher(line.send, max_in_flight=1, split_on=(ValueError,)), 0, *range(100, 140), 13, *range(140, 163)
+    )
     line.open.set()
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [answer for answer in answers if not isinstance(answer, int)] == [answers[41]]
@@ -118,7 +120,7 @@ async def test_a_bad_call_costs_few_statements() -> None:
 async def test_after_a_timeout_each_call_is_sent_once_more_by_itself() -> None:
     """A slow call fails alone, after its second timeout, and whoever waits behind it is not sent with it again."""
     line = Line()
-    calls = await calling(Group(line.send, flights=1, seats=3, retry=(ValueError,)), 0, 1, 13, 2, 3)
+    calls = await calling(Batcher(line.send, max_in_flight=1, max_batch_size=3, retry_on=(ValueError,)), 0, 1, 13, 2, 3)
     line.open.set()
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [answer if isinstance(answer, int) else type(answer) for answer in answers] == [0, 10, ValueError, 20, 30]
@@ -128,7 +130,7 @@ async def test_after_a_timeout_each_call_is_sent_once_more_by_itself() -> None:
 async def test_what_may_have_been_done_is_not_done_again() -> None:
     """Where it is not known what was done, nothing is sent again: the whole group fails."""
     line = Line()
-    calls = await calling(Group(line.send, flights=1), 0, 1, 13)
+    calls = await calling(Batcher(line.send, max_in_flight=1), 0, 1, 13)
     line.open.set()
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(answer) for answer in answers] == [int, ValueError, ValueError]
@@ -138,9 +140,9 @@ async def test_what_may_have_been_done_is_not_done_again() -> None:
 async def test_so_many_may_wait() -> None:
     """When there is no more room to wait a call is refused at once, and there is room again when a group leaves."""
     line = Line()
-    group = Group(line.send, flights=1, waiting=2)
+    group = Batcher(line.send, max_in_flight=1, max_queue_size=2)
     calls = await calling(group, 0, 1, 2)
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
         await group("a", 3)
     line.open.set()
     await asyncio.gather(*calls)
@@ -150,22 +152,22 @@ async def test_so_many_may_wait() -> None:
 async def test_who_asks_a_lot_leaves_room() -> None:
     """Where there is no more room, the key that has most of it loses its last call to one that has less."""
     line = Line()
-    group = Group(line.send, flights=1, waiting=5)
+    group = Batcher(line.send, max_in_flight=1, max_queue_size=5)
     calls = await calling(group, 0, 1, 2, 3, 4, 5) + await calling(group, 100, 101, key="b")
     for key in ("b", "a"):  # which have two and three now, so that one more would only change their places
-        with pytest.raises(Full):
+        with pytest.raises(QueueFull):
             await group(key, 6)
     line.open.set()
     answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert [a if isinstance(a, int) else type(a) for a in answers] == [0, 10, 20, 30, Full, Full, 1000, 1010]
+    assert [a if isinstance(a, int) else type(a) for a in answers] == [0, 10, 20, 30, QueueFull, QueueFull, 1000, 1010]
 
 
 async def test_nobodys_calls_are_kept() -> None:
     """Calls without a key are many callers', so none of them is sent away for a key that asks little."""
     line = Line()
-    group = Group(line.send, flights=1, waiting=3)
+    group = Batcher(line.send, max_in_flight=1, max_queue_size=3)
     calls = await calling(group, 0, 1, 2, 3, key=None)
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
         await group("a", 4)
     line.open.set()
     assert await asyncio.gather(*calls) == [0, 10, 20, 30]
@@ -185,7 +187,7 @@ async def test_nobody_is_asked_for_again_who_has_gone() -> None:
             raise ValueError
         return [ask * 10 for ask in asks]
 
-    calls = await calling(Group(send, flights=1, alone=(ValueError,)), 0, 1, 2, 3)
+    calls = await calling(Batcher(send, max_in_flight=1, split_on=(ValueError,)), 0, 1, 2, 3)
     called.set()
     first, gone, *rest = await asyncio.gather(*calls, return_exceptions=True)
     assert (first, type(gone), rest) == (0, asyncio.CancelledError, [20, 30])
@@ -195,7 +197,7 @@ async def test_nobody_is_asked_for_again_who_has_gone() -> None:
 async def test_whoever_gives_up_disturbs_nobody() -> None:
     """A caller that gives up, before its group leaves or after, neither ends nor delays the others' calls."""
     line = Line()
-    group = Group(line.send, flights=1)
+    group = Batcher(line.send, max_in_flight=1)
     flying, early, stays, late, last = await calling(group, 0, 1, 2, 3, 4)
     early.cancel()
     flying.cancel()
@@ -209,9 +211,9 @@ async def test_whoever_gives_up_disturbs_nobody() -> None:
 async def test_nobody_waits_for_ever() -> None:
     """A call that finds no seat in time is told so, was not sent, and leaves the others alone."""
     line = Line()
-    group = Group(line.send, flights=1, patience=0.05)
+    group = Batcher(line.send, max_in_flight=1, queue_timeout=0.05)
     (flying,) = await calling(group, 1)
-    with pytest.raises(Late):
+    with pytest.raises(QueueTimeout):
         await group("a", 2)
     line.open.set()
     assert await flying == 10
@@ -220,10 +222,10 @@ async def test_nobody_waits_for_ever() -> None:
 
 async def test_turns_are_taken() -> None:
     """As many blocks go on at once as may, and then the keys take turns; who gives up or waits too long is left out."""
-    turns, order, over = Turns(flights=2, patience=0.05), list[str](), asyncio.Event()
+    turns, order, over = FairSemaphore(max_in_flight=2, queue_timeout=0.05), list[str](), asyncio.Event()
 
     async def block(key: str) -> None:
-        async with turns.turn(key):
+        async with turns.slot(key):
             order.append(key)
             await over.wait()
 
@@ -238,7 +240,7 @@ async def test_turns_are_taken() -> None:
     over.clear()
     stuck = [asyncio.create_task(block("e")) for _ in range(2)]
     await settle()
-    with pytest.raises(Late):
+    with pytest.raises(QueueTimeout):
         await block("f")
     over.set()
     await asyncio.gather(*stuck, block("g"))
@@ -247,8 +249,8 @@ async def test_turns_are_taken() -> None:
 
 async def test_a_block_that_raises_gives_its_turn_back() -> None:
     """Whatever ends a block, the next one goes on."""
-    turns = Turns(flights=1, patience=0.05)
+    turns = FairSemaphore(max_in_flight=1, queue_timeout=0.05)
     for _ in range(3):
         with pytest.raises(ValueError, match="over"):
-            async with turns.turn("a"):
+            async with turns.slot("a"):
                 raise ValueError("over")

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from alerts_service.alerts.statements import CREATE
-from alerts_service.alerts.structs import Recorded
+from alerts_service.alerts.structs import Created
 from alerts_service.db.migrations import migrate
 from alerts_service.errors import OutOfResources
 from tests.support.database import open_database
@@ -28,7 +28,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION refu
 """
 
 
-def creation(message: str) -> dict[str, Any]:
+def create_parameters(message: str) -> dict[str, Any]:
     texts = {"rule_name": "r", "message": message, "severity": "low", "actor": "anonymous", "request_id": None}
     return {"id": uuid4(), "tenant_id": uuid4(), **texts}
 
@@ -49,9 +49,9 @@ async def test_a_refused_call_fails_alone(empty_database: str, sqlstate: str, er
     await connection.execute(REFUSING.format(sqlstate=sqlstate))
     messages = ["poison" if number == 20 else str(number) for number in range(60)]
     async with open_database(empty_database, pool_size=2, pool_timeout=2, statement_timeout=5) as database:
-        creations = [database.one(CREATE, **creation(message)) for message in messages]
+        creations = [database.one(CREATE, **create_parameters(message)) for message in messages]
         outcomes = await asyncio.gather(*creations, return_exceptions=True)
     stored = await connection.fetch("SELECT message FROM alerts")
     await connection.close()
-    assert [type(outcome) for outcome in outcomes] == [error if it == "poison" else Recorded for it in messages]
+    assert [type(outcome) for outcome in outcomes] == [error if it == "poison" else Created for it in messages]
     assert sorted(row["message"] for row in stored) == sorted(set(messages) - {"poison"})

@@ -12,7 +12,7 @@ import pytest
 from alerts_service.app import create_app
 from alerts_service.db import queries
 from alerts_service.db.migrations import load_migrations, migrate, pending
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 from tests.support.api import client_of, create, move
 from tests.support.database import settings_for
 
@@ -165,7 +165,7 @@ async def test_an_edited_file_is_refused(empty_database: str, sql: Path) -> None
     connection = await asyncpg.connect(empty_database)
     await migrate(connection)
     (sql / "0001_first.sql").write_text("CREATE TABLE other (id integer)")
-    with pytest.raises(StartError, match=r"0001_first\.sql was applied already and has changed since"):
+    with pytest.raises(StartupError, match=r"0001_first\.sql was applied already and has changed since"):
         await migrate(connection)
     await connection.close()
 
@@ -174,7 +174,7 @@ async def test_all_or_nothing(empty_database: str, sql: Path) -> None:
     """When one migration fails, none of those that were pending is applied."""
     (sql / "0002_second.sql").write_text("CREATE TABLE second (id integer); SELECT 1 / 0")
     connection = await asyncpg.connect(empty_database)
-    with pytest.raises(StartError, match="division by zero"):
+    with pytest.raises(StartupError, match="division by zero"):
         await migrate(connection)
     assert len(await pending(connection)) == 2
     assert await connection.fetchval("SELECT to_regclass('first')") is None
@@ -206,5 +206,5 @@ async def test_a_role_that_may_not_change_the_schema(server_url: str, empty_data
 def test_a_missing_sql_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An installation without its SQL files does not start, and says which folder is missing."""
     monkeypatch.setattr(queries, "__file__", str(tmp_path / "package" / "db" / "queries.py"))
-    with pytest.raises(StartError, match=str(tmp_path / "package" / "sql")):
+    with pytest.raises(StartupError, match=str(tmp_path / "package" / "sql")):
         queries.load_queries()

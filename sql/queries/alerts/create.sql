@@ -7,9 +7,9 @@
 -- $6 actor text[]
 -- $7 request_id text[]?
 
-WITH asked AS MATERIALIZED (
+WITH input AS MATERIALIZED (
     SELECT
-        place,
+        batch_index,
         id,
         tenant_id,
         rule_name,
@@ -18,7 +18,7 @@ WITH asked AS MATERIALIZED (
         actor,
         request_id
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-        WITH ORDINALITY AS asked (id, tenant_id, rule_name, message, severity, actor, request_id, place)
+        WITH ORDINALITY AS input (id, tenant_id, rule_name, message, severity, actor, request_id, batch_index)
 ),
 recorded AS (
     INSERT INTO alerts (
@@ -40,7 +40,7 @@ recorded AS (
         'triggered',
         now(),
         now()
-    FROM asked
+    FROM input
 ),
 logged AS (
     INSERT INTO alert_events (
@@ -62,7 +62,7 @@ logged AS (
         actor,
         request_id,
         now()
-    FROM asked
+    FROM input
 ),
 counted AS (
     INSERT INTO alert_counts (
@@ -74,13 +74,13 @@ counted AS (
         tenant_id,
         count_lane(),
         count(*)
-    FROM asked
+    FROM input
     GROUP BY tenant_id
     ORDER BY tenant_id
     ON CONFLICT (tenant_id, lane) DO UPDATE
     SET triggered = alert_counts.triggered + excluded.triggered
 )
 SELECT
-    place,
+    batch_index,
     rfc3339(now()) AS created_at
-FROM asked;
+FROM input;

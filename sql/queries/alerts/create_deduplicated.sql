@@ -13,9 +13,9 @@
 -- $7 actor text[]
 -- $8 request_id text[]?
 
-WITH asked AS MATERIALIZED (
+WITH input AS MATERIALIZED (
     SELECT
-        place,
+        batch_index,
         id,
         tenant_id,
         rule_name,
@@ -29,8 +29,8 @@ WITH asked AS MATERIALIZED (
         first_value(severity) OVER (whole_key ORDER BY severity_rank(severity) DESC) AS highest_severity,
         max(severity_rank(severity)) OVER (key ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS rank_before
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-        WITH ORDINALITY AS asked (id, tenant_id, rule_name, message, severity, dedup_key, actor, request_id, place)
-    WINDOW whole_key AS (PARTITION BY tenant_id, dedup_key), key AS (whole_key ORDER BY place)
+        WITH ORDINALITY AS input (id, tenant_id, rule_name, message, severity, dedup_key, actor, request_id, batch_index)
+    WINDOW whole_key AS (PARTITION BY tenant_id, dedup_key), key AS (whole_key ORDER BY batch_index)
 ),
 merged AS (
     INSERT INTO alerts (
@@ -70,14 +70,14 @@ merged AS (
             size,
             dedup_key,
             clock_timestamp() AS seen_at
-        FROM asked
+        FROM input
         WHERE number = 1
         ORDER BY
             (
                 SELECT alerts.id
                 FROM alerts
-                WHERE alerts.tenant_id = asked.tenant_id
-                    AND alerts.dedup_key = asked.dedup_key
+                WHERE alerts.tenant_id = input.tenant_id
+                    AND alerts.dedup_key = input.dedup_key
                     AND alerts.status <> 'resolved'
             ),
             tenant_id,
@@ -127,19 +127,19 @@ merged AS (
 told AS (
     SELECT
         merged.id,
-        merged.version - asked.size + asked.number AS sequence,
+        merged.version - input.size + input.number AS sequence,
         merged.tenant_id,
         CASE
-            WHEN asked.rank_before > coalesce(severity_rank(merged.previous_severity), 0) THEN 'triggered'
+            WHEN input.rank_before > coalesce(severity_rank(merged.previous_severity), 0) THEN 'triggered'
             ELSE merged.previous_status
         END AS from_status,
-        severity_rank(asked.severity)
-            > greatest(asked.rank_before, severity_rank(merged.previous_severity), 0) AS rises,
-        asked.message,
-        asked.actor,
-        asked.request_id,
+        severity_rank(input.severity)
+            > greatest(input.rank_before, severity_rank(merged.previous_severity), 0) AS rises,
+        input.message,
+        input.actor,
+        input.request_id,
         merged.updated_at
-    FROM asked
+    FROM input
     JOIN merged USING (tenant_id, dedup_key)
 ),
 logged AS (
@@ -193,7 +193,7 @@ counted AS (
         acknowledged = alert_counts.acknowledged + excluded.acknowledged
 )
 SELECT
-    asked.place,
+    input.batch_index,
     merged.id,
     merged.tenant_id,
     merged.rule_name,
@@ -210,5 +210,5 @@ SELECT
     merged.occurrences,
     rfc3339(merged.created_at) AS first_seen_at,
     rfc3339(merged.last_seen_at) AS last_seen_at
-FROM asked
+FROM input
 JOIN merged USING (tenant_id, dedup_key);

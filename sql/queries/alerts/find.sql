@@ -10,12 +10,12 @@
 -- $7 created_before timestamptz[]?
 
 SELECT
-    asked.place,
+    input.batch_index,
     page.alerts,
     page.more
 FROM (
     SELECT
-        place,
+        batch_index,
         tenant_id,
         move,
         status,
@@ -25,8 +25,8 @@ FROM (
         coalesce(created_before, 'infinity') AS created_before
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[])
         WITH ORDINALITY
-        AS asked (tenant_id, move, status, severity, rule_name, created_after, created_before, place)
-) AS asked
+        AS input (tenant_id, move, status, severity, rule_name, created_after, created_before, batch_index)
+) AS input
 CROSS JOIN LATERAL (
     SELECT
         coalesce(array_to_json((array_agg(json_build_array(found.id, rfc3339(found.updated_at))))[:1000])::text, '[]')
@@ -37,7 +37,7 @@ CROSS JOIN LATERAL (
             piece.id,
             piece.updated_at
         FROM unnest(
-            CASE asked.move
+            CASE input.move
                 WHEN 'acknowledged' THEN ARRAY['triggered']
                 ELSE ARRAY['triggered', 'acknowledged']
             END
@@ -50,12 +50,12 @@ CROSS JOIN LATERAL (
                     created_at,
                     updated_at
                 FROM alerts
-                WHERE asked.rule_name IS NULL
-                    AND tenant_id = asked.tenant_id
+                WHERE input.rule_name IS NULL
+                    AND tenant_id = input.tenant_id
                     AND status = one.status
                     AND severity = other.severity
-                    AND created_at >= asked.created_after
-                    AND created_at < asked.created_before
+                    AND created_at >= input.created_after
+                    AND created_at < input.created_before
                     AND status >= ''
                 ORDER BY created_at, id
                 LIMIT 1001
@@ -67,19 +67,19 @@ CROSS JOIN LATERAL (
                     created_at,
                     updated_at
                 FROM alerts
-                WHERE tenant_id = asked.tenant_id
-                    AND rule_name = asked.rule_name
+                WHERE tenant_id = input.tenant_id
+                    AND rule_name = input.rule_name
                     AND status = one.status
                     AND severity = other.severity
-                    AND created_at >= asked.created_after
-                    AND created_at < asked.created_before
+                    AND created_at >= input.created_after
+                    AND created_at < input.created_before
                     AND rule_name >= ''
                 ORDER BY created_at, id
                 LIMIT 1001
             )
         ) AS piece
-        WHERE (asked.status IS NULL OR one.status = asked.status)
-            AND (asked.severity IS NULL OR other.severity = asked.severity)
+        WHERE (input.status IS NULL OR one.status = input.status)
+            AND (input.severity IS NULL OR other.severity = input.severity)
         ORDER BY
             piece.created_at,
             piece.id

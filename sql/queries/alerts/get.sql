@@ -3,7 +3,7 @@
 -- $2 tenant_id uuid[]?
 
 SELECT
-    asked.place,
+    input.batch_index,
     alerts.id,
     alerts.tenant_id,
     alerts.rule_name,
@@ -20,6 +20,6 @@ SELECT
     alerts.occurrences,
     CASE WHEN alerts.dedup_key IS NOT NULL THEN rfc3339(alerts.created_at) END AS first_seen_at,
     rfc3339(alerts.last_seen_at) AS last_seen_at
-FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (id, tenant_id, place)
-JOIN alerts ON alerts.id = asked.id
-WHERE asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id;
+FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS input (id, tenant_id, batch_index)
+JOIN alerts ON alerts.id = input.id
+WHERE input.tenant_id IS NULL OR alerts.tenant_id = input.tenant_id;

@@ -2,7 +2,7 @@
 -- $1 id uuid[]
 
 SELECT
-    asked.place,
+    input.batch_index,
     alerts.tenant_id
-FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place)
-JOIN alerts ON alerts.id = asked.id;
+FROM unnest($1::uuid[]) WITH ORDINALITY AS input (id, batch_index)
+JOIN alerts ON alerts.id = input.id;

@@ -16,13 +16,13 @@
 -- $8 rule_name text[]?
 
 SELECT
-    asked.place,
+    input.batch_index,
     page.alerts,
     page.last_created_at,
     page.last_id
 FROM (
     SELECT
-        place,
+        batch_index,
         tenant_id,
         status,
         severity,
@@ -42,7 +42,7 @@ FROM (
         $6::timestamptz[],
         $7::uuid[],
         $8::text[]
-    ) WITH ORDINALITY AS asked (
+    ) WITH ORDINALITY AS input (
         tenant_id,
         status,
         severity,
@@ -51,9 +51,9 @@ FROM (
         before_created_at,
         before_id,
         rule_name,
-        place
+        batch_index
     )
-) AS asked
+) AS input
 CROSS JOIN LATERAL (
     SELECT
         convert_to(
@@ -85,12 +85,12 @@ CROSS JOIN LATERAL (
                 octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
                     + coalesce(octet_length(resolution_note), 0) AS octets
             FROM alerts
-            WHERE asked.status IS NULL
-                AND asked.severity IS NULL
-                AND asked.rule_name IS NULL
-                AND tenant_id = asked.tenant_id
-                AND created_at >= asked.created_after
-                AND (created_at, id) < (asked.before_created_at, asked.before_id)
+            WHERE input.status IS NULL
+                AND input.severity IS NULL
+                AND input.rule_name IS NULL
+                AND tenant_id = input.tenant_id
+                AND created_at >= input.created_after
+                AND (created_at, id) < (input.before_created_at, input.before_id)
                 AND severity >= ''
             ORDER BY created_at DESC, id DESC
             LIMIT 51
@@ -113,14 +113,14 @@ CROSS JOIN LATERAL (
             piece.octets
         FROM unnest(
             CASE
-                WHEN asked.status IS NOT NULL THEN string_to_array(asked.status, ',')
-                WHEN asked.severity IS NOT NULL OR asked.rule_name IS NOT NULL
+                WHEN input.status IS NOT NULL THEN string_to_array(input.status, ',')
+                WHEN input.severity IS NOT NULL OR input.rule_name IS NOT NULL
                     THEN ARRAY['triggered', 'acknowledged', 'resolved']
             END
         ) AS one (status)
         CROSS JOIN unnest(
             CASE
-                WHEN asked.severity IS NOT NULL THEN string_to_array(asked.severity, ',')
+                WHEN input.severity IS NOT NULL THEN string_to_array(input.severity, ',')
                 ELSE ARRAY['low', 'medium', 'high', 'critical']
             END
         ) AS other (severity)
@@ -143,12 +143,12 @@ CROSS JOIN LATERAL (
                     octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
                         + coalesce(octet_length(resolution_note), 0) AS octets
                 FROM alerts
-                WHERE asked.rule_name IS NULL
-                    AND tenant_id = asked.tenant_id
+                WHERE input.rule_name IS NULL
+                    AND tenant_id = input.tenant_id
                     AND status = one.status
                     AND severity = other.severity
-                    AND created_at >= asked.created_after
-                    AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                    AND created_at >= input.created_after
+                    AND (created_at, id) < (input.before_created_at, input.before_id)
                     AND status >= ''
                 ORDER BY created_at DESC, id DESC
                 LIMIT 51
@@ -172,12 +172,12 @@ CROSS JOIN LATERAL (
                     octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
                         + coalesce(octet_length(resolution_note), 0) AS octets
                 FROM alerts
-                WHERE tenant_id = asked.tenant_id
-                    AND rule_name = asked.rule_name
+                WHERE tenant_id = input.tenant_id
+                    AND rule_name = input.rule_name
                     AND status = one.status
                     AND severity = other.severity
-                    AND created_at >= asked.created_after
-                    AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                    AND created_at >= input.created_after
+                    AND (created_at, id) < (input.before_created_at, input.before_id)
                     AND rule_name >= ''
                 ORDER BY created_at DESC, id DESC
                 LIMIT 51

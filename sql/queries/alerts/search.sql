@@ -16,9 +16,9 @@
 -- $9 pattern text[]?
 -- $10 terms int4[]?
 
-WITH asked AS MATERIALIZED (
+WITH input AS MATERIALIZED (
     SELECT
-        place,
+        batch_index,
         tenant_id,
         status IS NULL AND severity IS NULL AS whole,
         string_to_array(coalesce(status, 'triggered,acknowledged,resolved'), ',') AS statuses,
@@ -44,7 +44,7 @@ WITH asked AS MATERIALIZED (
         $8::text[],
         $9::text[],
         $10::integer[]
-    ) WITH ORDINALITY AS asked (
+    ) WITH ORDINALITY AS input (
         tenant_id,
         status,
         severity,
@@ -55,15 +55,15 @@ WITH asked AS MATERIALIZED (
         rule_name,
         pattern,
         terms,
-        place
+        batch_index
     )
 )
 SELECT
-    asked.place,
+    input.batch_index,
     page.alerts,
     page.last_created_at,
     page.last_id
-FROM asked
+FROM input
 CROSS JOIN LATERAL (
     WITH listed AS (
         (
@@ -71,37 +71,37 @@ CROSS JOIN LATERAL (
                 created_at,
                 id
             FROM alerts
-            WHERE asked.whole
-                AND asked.rule_name IS NULL
-                AND tenant_id = asked.tenant_id
-                AND created_at >= asked.created_after
-                AND (created_at, id) < (asked.before_created_at, asked.before_id)
+            WHERE input.whole
+                AND input.rule_name IS NULL
+                AND tenant_id = input.tenant_id
+                AND created_at >= input.created_after
+                AND (created_at, id) < (input.before_created_at, input.before_id)
                 AND severity >= ''
             ORDER BY created_at DESC, id DESC
-            LIMIT asked.depth
+            LIMIT input.depth
         )
         UNION ALL
         SELECT
             piece.created_at,
             piece.id
-        FROM unnest(asked.statuses) AS one (status)
-        CROSS JOIN unnest(asked.severities) AS other (severity)
+        FROM unnest(input.statuses) AS one (status)
+        CROSS JOIN unnest(input.severities) AS other (severity)
         CROSS JOIN LATERAL (
             (
                 SELECT
                     created_at,
                     id
                 FROM alerts
-                WHERE NOT asked.whole
-                    AND asked.rule_name IS NULL
-                    AND tenant_id = asked.tenant_id
+                WHERE NOT input.whole
+                    AND input.rule_name IS NULL
+                    AND tenant_id = input.tenant_id
                     AND status = one.status
                     AND severity = other.severity
-                    AND created_at >= asked.created_after
-                    AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                    AND created_at >= input.created_after
+                    AND (created_at, id) < (input.before_created_at, input.before_id)
                     AND status >= ''
                 ORDER BY created_at DESC, id DESC
-                LIMIT asked.depth
+                LIMIT input.depth
             )
             UNION ALL
             (
@@ -109,19 +109,19 @@ CROSS JOIN LATERAL (
                     created_at,
                     id
                 FROM alerts
-                WHERE tenant_id = asked.tenant_id
-                    AND rule_name = asked.rule_name
+                WHERE tenant_id = input.tenant_id
+                    AND rule_name = input.rule_name
                     AND status = one.status
                     AND severity = other.severity
-                    AND created_at >= asked.created_after
-                    AND (created_at, id) < (asked.before_created_at, asked.before_id)
+                    AND created_at >= input.created_after
+                    AND (created_at, id) < (input.before_created_at, input.before_id)
                     AND rule_name >= ''
                 ORDER BY created_at DESC, id DESC
-                LIMIT asked.depth
+                LIMIT input.depth
             )
         ) AS piece
         ORDER BY created_at DESC, id DESC
-        LIMIT asked.depth
+        LIMIT input.depth
     ),
     examined AS MATERIALIZED (
         SELECT
@@ -138,8 +138,8 @@ CROSS JOIN LATERAL (
                 rule_name,
                 message
             FROM alerts
-            WHERE asked.pattern IS NOT NULL
-                AND tenant_id = asked.tenant_id
+            WHERE input.pattern IS NOT NULL
+                AND tenant_id = input.tenant_id
                 AND id = listed.id
             LIMIT 1
         ) AS text ON true
@@ -153,8 +153,8 @@ CROSS JOIN LATERAL (
             message,
             number
         FROM examined
-        WHERE number < asked.depth
-            AND (asked.pattern IS NULL OR number = 1 OR octets_before < asked.octets)
+        WHERE number < input.depth
+            AND (input.pattern IS NULL OR number = 1 OR octets_before < input.octets)
     ),
     reached AS (
         SELECT
@@ -170,8 +170,8 @@ CROSS JOIN LATERAL (
             id,
             number
         FROM near
-        WHERE asked.pattern IS NULL
-            OR (rule_name || ' ' || left(message, 10000)) ~* asked.pattern
+        WHERE input.pattern IS NULL
+            OR (rule_name || ' ' || left(message, 10000)) ~* input.pattern
         ORDER BY number
         LIMIT 51
     ),
@@ -186,7 +186,7 @@ CROSS JOIN LATERAL (
                 octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
                     + coalesce(octet_length(resolution_note), 0) AS octets
             FROM alerts
-            WHERE tenant_id = asked.tenant_id
+            WHERE tenant_id = input.tenant_id
                 AND id = matching.id
             LIMIT 1
         ) AS size
@@ -222,7 +222,7 @@ CROSS JOIN LATERAL (
             alerts AS entry,
             repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
         FROM alerts
-        WHERE tenant_id = asked.tenant_id
+        WHERE tenant_id = input.tenant_id
             AND id = found.id
         LIMIT 1
     ) AS shown

@@ -9,14 +9,14 @@
 -- $7 after_sequence int4[]?
 
 SELECT
-    asked.place,
+    input.batch_index,
     page.events,
     page.last_occurred_at,
     page.last_alert_id,
     page.last_sequence
 FROM (
     SELECT
-        place,
+        batch_index,
         tenant_id,
         type,
         coalesce(until, 'infinity') AS until,
@@ -25,9 +25,9 @@ FROM (
         CASE WHEN after_occurred_at >= coalesce(since, '-infinity') THEN after_sequence ELSE 0 END AS after_sequence
     FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::integer[])
         WITH ORDINALITY
-        AS asked (tenant_id, type, since, until, after_occurred_at, after_alert_id, after_sequence, place)
+        AS input (tenant_id, type, since, until, after_occurred_at, after_alert_id, after_sequence, batch_index)
     CROSS JOIN (SELECT '00000000-0000-0000-0000-000000000000'::uuid AS uuid_min) AS least
-) AS asked
+) AS input
 CROSS JOIN LATERAL (
     SELECT
         coalesce(array_to_json((array_agg(found))[:50])::text, '[]') AS events,
@@ -49,7 +49,7 @@ CROSS JOIN LATERAL (
             piece.occurred_at
         FROM unnest(
             CASE
-                WHEN asked.type IS NOT NULL THEN ARRAY[asked.type]
+                WHEN input.type IS NOT NULL THEN ARRAY[input.type]
                 ELSE ARRAY['created', 'acknowledged', 'resolved', 'repeated', 'escalated']
             END
         ) AS one (type)
@@ -67,11 +67,11 @@ CROSS JOIN LATERAL (
                 request_id,
                 occurred_at
             FROM alert_events
-            WHERE tenant_id = asked.tenant_id
+            WHERE tenant_id = input.tenant_id
                 AND type = one.type
                 AND (occurred_at, alert_id, sequence)
-                    > (asked.after_occurred_at, asked.after_alert_id, asked.after_sequence)
-                AND occurred_at < asked.until
+                    > (input.after_occurred_at, input.after_alert_id, input.after_sequence)
+                AND occurred_at < input.until
             ORDER BY occurred_at, alert_id, sequence
             LIMIT 51
         ) AS piece

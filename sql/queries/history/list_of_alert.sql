@@ -5,14 +5,14 @@
 -- $3 after_sequence int4[]?
 
 SELECT
-    asked.place,
+    input.batch_index,
     page.events,
     page.last_occurred_at,
     page.last_alert_id,
     page.last_sequence
 FROM unnest($1::uuid[], $2::uuid[], $3::integer[])
-    WITH ORDINALITY AS asked (alert_id, tenant_id, after_sequence, place)
-JOIN alerts ON alerts.id = asked.alert_id
+    WITH ORDINALITY AS input (alert_id, tenant_id, after_sequence, batch_index)
+JOIN alerts ON alerts.id = input.alert_id
 CROSS JOIN LATERAL (
     SELECT
         coalesce(array_to_json((array_agg(found))[:50])::text, '[]') AS events,
@@ -33,10 +33,10 @@ CROSS JOIN LATERAL (
             request_id,
             occurred_at
         FROM alert_events
-        WHERE alert_id = asked.alert_id
-            AND sequence > coalesce(asked.after_sequence, 0)
+        WHERE alert_id = input.alert_id
+            AND sequence > coalesce(input.after_sequence, 0)
         ORDER BY sequence
         LIMIT 51
     ) AS found
 ) AS page
-WHERE asked.tenant_id IS NULL OR alerts.tenant_id = asked.tenant_id;
+WHERE input.tenant_id IS NULL OR alerts.tenant_id = input.tenant_id;

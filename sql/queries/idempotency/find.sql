@@ -5,14 +5,14 @@
 -- $3 key text[]
 
 SELECT
-    asked.place,
+    input.batch_index,
     kept.fingerprint,
     kept.status,
     kept.etag,
     kept.body
-FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (tenant_id, route, key, place)
+FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS input (tenant_id, route, key, batch_index)
 JOIN idempotency_keys AS kept
-    ON kept.tenant_id = asked.tenant_id
-    AND kept.route = asked.route
-    AND kept.key = asked.key
+    ON kept.tenant_id = input.tenant_id
+    AND kept.route = input.route
+    AND kept.key = input.key
 WHERE kept.created_at > now() - interval '24 hours';

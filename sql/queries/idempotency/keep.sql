@@ -8,9 +8,9 @@
 -- $6 etag text[]?
 -- $7 body bytea[]
 
-WITH asked AS MATERIALIZED (
+WITH input AS MATERIALIZED (
     SELECT
-        place,
+        batch_index,
         tenant_id,
         route,
         key,
@@ -19,7 +19,7 @@ WITH asked AS MATERIALIZED (
         etag,
         body
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::integer[], $6::text[], $7::bytea[])
-        WITH ORDINALITY AS asked (tenant_id, route, key, fingerprint, status, etag, body, place)
+        WITH ORDINALITY AS input (tenant_id, route, key, fingerprint, status, etag, body, batch_index)
 ),
 kept AS (
     INSERT INTO idempotency_keys (
@@ -39,7 +39,7 @@ kept AS (
         status,
         etag,
         body
-    FROM asked
+    FROM input
     ON CONFLICT (tenant_id, route, key) DO UPDATE
     SET fingerprint = excluded.fingerprint,
         status = excluded.status,
@@ -54,7 +54,7 @@ kept AS (
         created_at
 )
 SELECT
-    asked.place,
+    input.batch_index,
     kept.created_at
-FROM asked
+FROM input
 JOIN kept USING (tenant_id, route, key);

@@ -5,6 +5,6 @@
 -- $3 key text[]
 
 SELECT
-    place,
+    batch_index,
     pg_try_advisory_xact_lock(hashtextextended(concat_ws(' ', tenant_id, route, key), 0)) AS held
-FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (tenant_id, route, key, place);
+FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS input (tenant_id, route, key, batch_index);

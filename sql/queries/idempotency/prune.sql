@@ -40,7 +40,7 @@ deleted AS (
     RETURNING idempotency_keys.created_at
 )
 SELECT
-    1 AS place,
+    1 AS batch_index,
     count(*) AS keys,
     max(created_at) AS until
 FROM deleted;

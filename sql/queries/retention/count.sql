@@ -4,7 +4,7 @@
 -- $1 days int4[]
 
 SELECT
-    1 AS place,
+    1 AS batch_index,
     count(*) AS alerts,
     coalesce(sum(version), 0)::bigint AS events,
     (SELECT count(*) FROM idempotency_keys WHERE created_at <= now() - interval '24 hours') AS keys

@@ -61,7 +61,7 @@ counted AS (
     SET resolved = alert_counts.resolved + excluded.resolved
 )
 SELECT
-    1 AS place,
+    1 AS batch_index,
     (SELECT count(*) FROM deleted) AS alerts,
     (SELECT count(*) FROM forgotten) AS events,
     (SELECT max(resolved_at) FROM deleted) AS until;

@@ -2,17 +2,17 @@
 -- $1 tenant_id uuid[]
 
 SELECT
-    asked.place,
+    input.batch_index,
     counted.triggered + counted.acknowledged + counted.resolved AS total,
     counted.triggered,
     counted.acknowledged,
     counted.resolved
-FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (tenant_id, place)
+FROM unnest($1::uuid[]) WITH ORDINALITY AS input (tenant_id, batch_index)
 CROSS JOIN LATERAL (
     SELECT
         coalesce(sum(triggered), 0)::bigint AS triggered,
         coalesce(sum(acknowledged), 0)::bigint AS acknowledged,
         coalesce(sum(resolved), 0)::bigint AS resolved
     FROM alert_counts
-    WHERE alert_counts.tenant_id = asked.tenant_id
+    WHERE alert_counts.tenant_id = input.tenant_id
 ) AS counted;

@@ -53,6 +53,6 @@ corrected AS (
     RETURNING tenant_id
 )
 SELECT
-    1 AS place,
+    1 AS batch_index,
     count(*) AS tenants
 FROM corrected;
