@@ -39,7 +39,7 @@ from alerts_service.errors import (
     TooManyRequests,
     ValidationFailed,
 )
-from alerts_service.web.idempotency import HEADER as IDEMPOTENCY_KEY
+from alerts_service.web.idempotency import KEY_HEADER as IDEMPOTENCY_KEY
 from alerts_service.web.idempotency import idempotent
 from alerts_service.web.openapi import errors
 from alerts_service.web.rate_limits import rate_limit

@@ -40,7 +40,7 @@ from alerts_service.errors import AlertNotFound, Forbidden, PreconditionFailed
 from alerts_service.web import pagination as cursors
 from alerts_service.web.idempotency import idempotent
 from alerts_service.web.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, NEXT_PAGE, UNCHANGED, errors, several
-from alerts_service.web.query_params import check_zones, choices
+from alerts_service.web.query_params import parse_choices, require_time_zones
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse, encode
@@ -149,12 +149,12 @@ class AlertsController(Controller):
         the next 1,000 alerts, or the next 200 kB of messages, that pass the other filters; with more than eight words
         it examines fewer. Such a page may be empty and still have a `Link` to the next one.
         """
-        check_zones(created_after=created_after, created_before=created_before)
-        created_at, id_ = cursors.decode(cursor) if cursor is not None else (None, None)
+        require_time_zones(created_after=created_after, created_before=created_before)
+        created_at, id_ = cursors.decode_alert_cursor(cursor) if cursor is not None else (None, None)
         parameters: dict[str, object] = {
             "tenant_id": request.authorize_tenant(tenant_id),
-            "status": choices("status", status, Status),
-            "severity": choices("severity", severity, Severity),
+            "status": parse_choices("status", status, Status),
+            "severity": parse_choices("severity", severity, Severity),
             "created_after": created_after,
             "created_before": created_before,
             "before_created_at": created_at,
@@ -166,7 +166,7 @@ class AlertsController(Controller):
         alerts = Raw(page.alerts or b"[]")
         if page.last_created_at is None or page.last_id is None:
             return JSONResponse[Any](alerts)
-        following = cursors.encode(page.last_created_at, page.last_id)
+        following = cursors.encode_alert_cursor(page.last_created_at, page.last_id)
         return JSONResponse[Any](alerts, headers=request.next_page(following))
 
     @get(

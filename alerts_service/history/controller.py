@@ -13,7 +13,7 @@ from alerts_service.errors import AlertNotFound
 from alerts_service.history.structs import Event, EventType, Page
 from alerts_service.web import pagination as cursors
 from alerts_service.web.openapi import NEXT_PAGE, errors
-from alerts_service.web.query_params import check_zones
+from alerts_service.web.query_params import require_time_zones
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse
@@ -48,7 +48,7 @@ class HistoryController(Controller):
         cursor: Cursor = None,
     ) -> Response[list[Event]]:
         """Oldest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page."""
-        sequence = cursors.decode_event(cursor)[2] if cursor is not None else None
+        sequence = cursors.decode_event_cursor(cursor)[2] if cursor is not None else None
         rate_limit(request, tenant_id)
         page = await request.database.one_or_none(
             LIST_OF_ALERT, alert_id=alert_id, tenant_id=request.authorize_tenant(tenant_id), after_sequence=sequence
@@ -79,8 +79,10 @@ class HistoryController(Controller):
         An event is seen once it is committed, up to a few seconds after its time: whoever follows the log asks again
         from a little before the last event that it has.
         """
-        check_zones(since=since, until=until)
-        occurred_at, alert_id, sequence = cursors.decode_event(cursor) if cursor is not None else (None, None, None)
+        require_time_zones(since=since, until=until)
+        occurred_at, alert_id, sequence = (
+            cursors.decode_event_cursor(cursor) if cursor is not None else (None, None, None)
+        )
         rate_limit(request, tenant_id)
         page = await request.database.one(
             LIST,
@@ -98,5 +100,7 @@ class HistoryController(Controller):
 def _answer(request: Request, page: Page) -> Response[list[Event]]:
     headers = {}
     if page.last_occurred_at is not None and page.last_alert_id is not None and page.last_sequence is not None:
-        headers = request.next_page(cursors.encode_event(page.last_occurred_at, page.last_alert_id, page.last_sequence))
+        headers = request.next_page(
+            cursors.encode_event_cursor(page.last_occurred_at, page.last_alert_id, page.last_sequence)
+        )
     return JSONResponse[Any](Raw(page.events.encode()), headers=headers)

@@ -1,4 +1,4 @@
-"""FairSemaphore exceptions into error responses."""
+"""Exception handlers: turn exceptions into error responses."""
 
 import logging
 from collections.abc import Mapping
@@ -25,42 +25,42 @@ logger = logging.getLogger(__name__)
 
 AnyRequest = Request[Any, Any, Any]
 
-# The phrases of HTTPStatus differ between versions of Python.
-WORDS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
-DETAILS = {413: "a body may have 1 MiB"}
+# Statuses that Litestar raises. The phrases of HTTPStatus differ between versions of Python.
+ERRORS_BY_STATUS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
+DETAILS_BY_STATUS = {413: "body: must be at most 1 MiB"}
 
 
-def error_response(request: AnyRequest, refusal: ApiError) -> Response[ErrorResponse]:
-    """Answer with a refusal."""
-    line: Any = request.scope.get("line")
-    if line is not None and (reason := failure_reason(refusal)):
-        line.reason = reason
-    return _response(refusal.status, refusal.error, refusal.detail, refusal.headers)
+def error_response(request: AnyRequest, error: ApiError) -> Response[ErrorResponse]:
+    """Build the response for an ApiError, and add the reason of a server error to the request's access log line."""
+    log_line: Any = request.scope.get("line")
+    if log_line is not None and (reason := failure_reason(error)):
+        log_line.reason = reason
+    return _response(error.status, error.error, error.detail, error.headers)
 
 
-def _http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorResponse]:
-    """Answer what Litestar raises; what it calls 400 is a validation error to us."""
+def _http_error_response(request: AnyRequest, error: HTTPException) -> Response[ErrorResponse]:
+    """Build the response for an exception of Litestar. Its 400 is a validation error, which is 422 in this API."""
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.BAD_REQUEST:
-        handler = request.scope.get("route_handler")  # none has been found yet where a header is refused
+        handler = request.scope.get("route_handler")  # missing if a header is rejected before routing
         detail = describe_parameter_errors(error, handler) if handler else error.detail
         return _response(ValidationFailed.status, ValidationFailed.error, detail)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _unforeseen(request, error)
-    headers = {"Allow": _allowed(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
-    return _response(status, WORDS.get(status, status.phrase), DETAILS.get(status), headers)
+        return _internal_error_response(request, error)
+    headers = {"Allow": _allowed_methods(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
+    return _response(status, ERRORS_BY_STATUS.get(status, status.phrase), DETAILS_BY_STATUS.get(status), headers)
 
 
-def _send_buffer_full(request: AnyRequest, _: SendBufferFull) -> Response[ErrorResponse]:
+def _send_buffer_full_response(request: AnyRequest, _: SendBufferFull) -> Response[ErrorResponse]:
     """Return 503 for a response that does not fit in the send buffer. Only a GET gets `Retry-After`."""
     if request.method == "GET":
         return error_response(request, ServiceOverloaded(SEND_BUFFER_FULL))
     return error_response(request, OutcomeUnknown(f"the request was processed, but {SEND_BUFFER_FULL}"))
 
 
-def _unforeseen(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
-    """Keep a traceback, SQL or a value from the database in the log: the caller learns nothing of it."""
-    logger.error("Unforeseen error in %s %s", request.method, request.url.path, exc_info=error)
+def _internal_error_response(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
+    """Log an unhandled exception, and return 500 without its text: it may contain SQL or values of the database."""
+    logger.error("unhandled exception", extra={"method": request.method, "path": request.url.path}, exc_info=error)
     return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
 
 
@@ -70,15 +70,15 @@ def _response(
     return JSONResponse(ErrorResponse(error, detail), status_code=status, headers=headers)
 
 
-def _allowed(error: HTTPException) -> str:
-    """List the methods that a path takes. Where GET is, HEAD is too, which Litestar does not know."""
+def _allowed_methods(error: HTTPException) -> str:
+    """Return the value of `Allow`. The middleware answers HEAD on every GET route, which Litestar does not list."""
     methods = set((error.headers or {})["allow"].split(", "))
     return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 HANDLERS: ExceptionHandlersMap = {
     ApiError: error_response,
-    SendBufferFull: _send_buffer_full,
-    HTTPException: _http_error,
-    Exception: _unforeseen,
+    SendBufferFull: _send_buffer_full_response,
+    HTTPException: _http_error_response,
+    Exception: _internal_error_response,
 }

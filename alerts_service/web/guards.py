@@ -1,4 +1,4 @@
-"""Who may call."""
+"""Guards that authenticate requests with the service key or a tenant token, before the body is read."""
 
 import hmac
 from collections.abc import Callable, Sequence
@@ -15,32 +15,34 @@ SERVICE_KEY_HEADER = "x-service-key"
 
 
 def requires_service_key(keys: Sequence[str]) -> Guard:
-    """Make a guard that raises Unauthorized unless the request carries one of `keys` in its `x-service-key` header.
+    """Create a guard that accepts a request with one of `keys` in its `x-service-key` header.
 
-    A guard runs before the body is read. The keys are compared as bytes, in a time that does not tell how much fits,
-    nor which of them does.
+    The guard raises Unauthorized for other requests. It compares the header with every key in constant time, so that
+    the response time reveals neither a correct prefix nor which key matched.
     """
-    expected = [key.encode() for key in keys]
+    accepted_keys = [key.encode() for key in keys]
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        given = connection.headers.get(SERVICE_KEY_HEADER, "").encode("latin-1")
-        if sum(hmac.compare_digest(given, key) for key in expected) == 0:  # which compares each
-            raise Unauthorized(f"the header {SERVICE_KEY_HEADER} must hold the internal service key")
+        sent_key = connection.headers.get(SERVICE_KEY_HEADER, "").encode("latin-1")
+        # `sum` compares all keys, `any` would stop at the first match.
+        if sum(hmac.compare_digest(sent_key, key) for key in accepted_keys) == 0:
+            raise Unauthorized(f"{SERVICE_KEY_HEADER}: missing or not a valid service key")
         connection.scope["user"] = "service"
 
     return guard
 
 
 def requires_tenant_token(verify: Callable[[str], tuple[UUID, str, float]]) -> Guard:
-    """Make a guard that raises InvalidToken unless `verify` finds a tenant and a subject in the request's bearer token.
+    """Create a guard that accepts a request with a valid tenant token in its `Authorization` header.
 
-    These are then the request's `tenant` and `actor`. The expiry is kept for `Request.check_token`.
+    `verify` returns the tenant, the subject and the expiry of a token, or raises InvalidToken. The guard stores them in
+    the scope for `Request.tenant`, `Request.actor` and `Request.check_token`.
     """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        scheme, _blank, token = connection.headers.get("authorization", "").partition(" ")
+        scheme, _separator, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            raise InvalidToken("the header authorization must hold Bearer and a tenant's token")
+            raise InvalidToken("Authorization: must be Bearer and a tenant token")
         scope: Any = connection.scope
         scope["auth"], subject, scope["token_expires_at"] = verify(token)
         scope["user"] = f"token:{subject}" if subject else "token"

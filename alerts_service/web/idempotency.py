@@ -1,14 +1,14 @@
-"""A request that comes again with its Idempotency-Key is answered again, and done once.
+"""Idempotent requests: a request with an `Idempotency-Key` header is executed once, and its response is replayed.
 
-The key, the change and the answer are committed together, so a key tells for sure what became of a request, whichever
-process is asked and whatever happened to the one that was.
+The key, the changes of the request and its response are committed in one transaction. A stored response therefore
+proves that the request was executed, in any process and after any crash.
 """
 
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 
 from litestar import Response
@@ -20,26 +20,30 @@ from alerts_service.web.error_handlers import error_response
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse, T, encode
 
-HEADER = b"idempotency-key"
-IF_MATCH = b"if-match"
+KEY_HEADER = b"idempotency-key"
+IF_MATCH_HEADER = b"if-match"
 REPLAYED = "Idempotent-Replayed"
 
-# Visible ASCII, as it is or as a string of RFC 8941.
+# Visible ASCII characters, bare or as a quoted string (RFC 8941, section 3.3.3).
 KEY_PATTERN = r'"([!#-\[\]-~]|\\["\\]){1,255}"|[!#-~][!-~]{0,254}'
-KEY = re.compile(KEY_PATTERN.encode())
-ESCAPED = re.compile(rb"\\(.)")
-NOBODY = UUID(int=0)
+KEY_REGEX = re.compile(KEY_PATTERN.encode())
+ESCAPE_SEQUENCE = re.compile(rb"\\(.)")
+NO_TENANT = UUID(int=0)
 MAX_STORED_BYTES = 256 * 1024
 
+# The tenant, the route and the key, as parameters of the statements below.
+KeyParameters: TypeAlias = dict[str, Any]
+Handle: TypeAlias = Callable[[], Awaitable[Response[T]]]
 
-class Lock(Struct, frozen=True):
-    """Whether the key is ours until the end of the transaction."""
+
+class KeyLock(Struct, frozen=True):
+    """Whether this transaction holds the lock on the key. The lock is released at its end."""
 
     held: bool
 
 
-class Answer(Struct, frozen=True):
-    """The first answer to a key, and what it was an answer to."""
+class StoredResponse(Struct, frozen=True):
+    """The response to the first request with a key, and the fingerprint of that request."""
 
     fingerprint: bytes
     status: int
@@ -47,106 +51,115 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
-class Kept(Struct, frozen=True):
-    """Since when an answer is kept."""
+class StoredAt(Struct, frozen=True):
+    """When a response was stored."""
 
     created_at: datetime
 
 
 @runtime_checkable
 class BulkContent(Protocol):
-    """The content of a bulk response, which can be shortened."""
+    """The content of a bulk response, which can be shortened until it is small enough to be stored."""
 
     def without_alerts(self) -> Struct:
-        """Name each alert by its id alone."""
+        """Return the content with the id of each alert in place of the alert."""
 
     def without_details(self) -> Struct:
-        """Leave out the details of errors too."""
+        """Return the content with ids in place of alerts, and with errors that have no detail."""
 
 
-LOCK = Statement("idempotency/lock", Lock)
-FIND = Statement("idempotency/find", Answer)
-KEEP = Statement("idempotency/keep", Kept)
+LOCK_KEY = Statement("idempotency/lock", KeyLock)
+FIND_RESPONSE = Statement("idempotency/find", StoredResponse)
+STORE_RESPONSE = Statement("idempotency/keep", StoredAt)
 
 
 async def idempotent(
     request: Request,
     tenant_id: UUID | None,
-    work: Callable[[], Awaitable[Response[T]]],
+    handle: Handle[T],
     *,
     find_tenant: Callable[[], Awaitable[UUID | None]] | None = None,
     dry_run: bool = False,
 ) -> Response[T]:
-    """Do the work of a request, or answer as the first request with its key was answered.
+    """Call `handle` and store its response, or replay the stored response. Without a key, only call `handle`.
 
-    A key belongs to the token's tenant, or else to the one that the request names, or else to the one that
-    `find_tenant` returns, and to the method and the path. The key of a dry run is checked and has no effect.
+    A key is valid for one tenant, method and path. The tenant is that of the token, else `tenant_id`, which the request
+    names, else the result of `find_tenant`. The key of a dry run is validated, but nothing is stored.
 
     Raises:
-        ValidationFailed: it is no key, or one that came with another request.
-        IdempotencyConflict: the first request with this key is not done.
+        ValidationFailed: The key is not valid, or was used for a different request.
+        IdempotencyConflict: The first request with this key is still running.
     """
-    given = request.values(HEADER)
-    if not given:
-        return await work()
+    header_values = request.values(KEY_HEADER)
+    if not header_values:
+        return await handle()
     if request.streams:
-        raise ValidationFailed("Idempotency-Key: not with a stream")
-    key = _key(given)
+        raise ValidationFailed("Idempotency-Key: not supported with application/x-ndjson; send application/json")
+    key = _parse_key(header_values)
     if dry_run:
-        return await work()
-    given_tenant = request.tenant or tenant_id
-    found_tenant = await find_tenant() if given_tenant is None and find_tenant is not None else None
-    route = f"{request.scope['method']} {request.scope['path']}"
-    named = {"tenant_id": given_tenant or found_tenant or NOBODY, "route": route, "key": key}
-    return await _run_with_key(request, named, work, found=found_tenant is not None)
-
-
-async def _run_with_key(
-    request: Request, named: dict[str, Any], work: Callable[[], Awaitable[Response[T]]], *, found: bool
-) -> Response[T]:
-    """Do the work of a request with a key, whose tenant was `found` and not named by the request."""
+        return await handle()
+    named_tenant = request.tenant or tenant_id
+    found_tenant = await find_tenant() if named_tenant is None and find_tenant is not None else None
+    key_parameters: KeyParameters = {
+        "tenant_id": named_tenant or found_tenant or NO_TENANT,
+        "route": f"{request.scope['method']} {request.scope['path']}",
+        "key": key,
+    }
     fingerprint = await _fingerprint(request)
-    async with request.transaction(named["tenant_id"]) as database:
-        if not (await database.one(LOCK, **named)).held:
+    async with request.transaction(key_parameters["tenant_id"]) as database:
+        if not (await database.one(LOCK_KEY, **key_parameters)).held:
             raise IdempotencyConflict("Idempotency-Key: the first request with this key is still running")
-        known = await database.one_or_none(FIND, **named)
-        if known is None and found:
-            known = await _found_without_tenant(database, named, fingerprint)
-        if known is None:
-            first, stored = await _first(request, fingerprint, work)
-            await database.one(KEEP, **named, **structs.asdict(stored))
-            return _response(first)
-        if known.fingerprint != fingerprint:
-            raise ValidationFailed("Idempotency-Key: came with another request before")
-        return _response(known, replayed=True)
+        stored = await database.one_or_none(FIND_RESPONSE, **key_parameters)
+        if stored is None and found_tenant is not None:
+            stored = await _find_without_tenant(database, key_parameters, fingerprint)
+        if stored is None:
+            return await _run_and_store(request, database, key_parameters, fingerprint, handle)
+    if stored.fingerprint != fingerprint:
+        raise ValidationFailed("Idempotency-Key: already used for a different request")
+    return _to_response(stored, replayed=True)
 
 
-async def _found_without_tenant(database: Database, named: dict[str, Any], fingerprint: bytes) -> Answer | None:
-    """Find the response to the same request where an earlier version stored it: under no tenant."""
-    stored = await database.one_or_none(FIND, **{**named, "tenant_id": NOBODY})
+def _parse_key(header_values: list[bytes]) -> str:
+    if len(header_values) != 1 or not KEY_REGEX.fullmatch(header_values[0]):
+        raise ValidationFailed("Idempotency-Key: must be 1 to 255 visible ASCII characters, optionally in quotes")
+    (value,) = header_values
+    key = ESCAPE_SEQUENCE.sub(rb"\1", value[1:-1]) if value.startswith(b'"') else value
+    return key.decode("ascii")
+
+
+async def _fingerprint(request: Request) -> bytes:
+    """Hash the parts of a request that, beside its method and path, determine its effect."""
+    parts = (request.scope["query_string"], request.values(IF_MATCH_HEADER), await request.body())
+    return sha256(msgpack.encode(parts)).digest()
+
+
+async def _find_without_tenant(
+    database: Database, key_parameters: KeyParameters, fingerprint: bytes
+) -> StoredResponse | None:
+    """Find a response that an earlier version stored: under no tenant, if the request did not name one."""
+    stored = await database.one_or_none(FIND_RESPONSE, **{**key_parameters, "tenant_id": NO_TENANT})
     return stored if stored is not None and stored.fingerprint == fingerprint else None
 
 
-async def _first(
-    request: Request, fingerprint: bytes, work: Callable[[], Awaitable[Response[Any]]]
-) -> tuple[Answer, Answer]:
-    """Do the work, and return the answer and what is stored of it.
-
-    That an alert is not there, or not as it should be, is an answer too.
-    """
+async def _run_and_store(
+    request: Request, database: Database, key_parameters: KeyParameters, fingerprint: bytes, handle: Handle[T]
+) -> Response[T]:
+    """Call `handle`, and store its response or the error that it raises because of the alert's state."""
     try:
-        response = await work()
-    except (AlertNotFound, Conflict, PreconditionFailed) as refusal:
-        response = error_response(request, refusal)
+        response: Response[Any] = await handle()
+    except (AlertNotFound, Conflict, PreconditionFailed) as error:
+        response = error_response(request, error)
     status = response.status_code or request.route_handler.status_code
-    answer = Answer(fingerprint, status, response.headers.get("ETag"), encode(response.content))
-    return answer, structs.replace(answer, body=_bounded(answer.body, response.content))
+    first = StoredResponse(fingerprint, status, response.headers.get("ETag"), encode(response.content))
+    stored = structs.replace(first, body=_shorten(first.body, response.content))
+    await database.one(STORE_RESPONSE, **key_parameters, **structs.asdict(stored))
+    return _to_response(first)
 
 
-def _bounded(body: bytes, content: Any) -> bytes:
-    """Shorten the body of a bulk response that is too large to be stored.
+def _shorten(body: bytes, content: Any) -> bytes:
+    """Shorten the body of a bulk response to MAX_STORED_BYTES.
 
-    Another body is as large only where its alert is older than the limits of its texts.
+    A single alert exceeds that size only if it is older than the limits of its texts. It is stored as it is.
     """
     if len(body) > MAX_STORED_BYTES and isinstance(content, BulkContent):
         body = encode(content.without_alerts())
@@ -155,24 +168,8 @@ def _bounded(body: bytes, content: Any) -> bytes:
     return body
 
 
-def _response(answer: Answer, *, replayed: bool = False) -> Response[Any]:
-    headers = {"ETag": answer.etag} if answer.etag is not None else {}
+def _to_response(stored: StoredResponse, *, replayed: bool = False) -> Response[Any]:
+    headers = {"ETag": stored.etag} if stored.etag is not None else {}
     if replayed:
         headers[REPLAYED] = "true"
-    return JSONResponse(Raw(answer.body), status_code=answer.status, headers=headers)
-
-
-def _key(values: list[bytes]) -> str:
-    if len(values) != 1 or not KEY.fullmatch(values[0]):
-        raise ValidationFailed(
-            "Idempotency-Key: must be 1 to 255 visible ASCII characters, with or without quotes around them"
-        )
-    (value,) = values
-    key = ESCAPED.sub(rb"\1", value[1:-1]) if value.startswith(b'"') else value
-    return key.decode("ascii")
-
-
-async def _fingerprint(request: Request) -> bytes:
-    """Tell a request from another one that means something else."""
-    said = (request.scope["query_string"], request.values(IF_MATCH), await request.body())
-    return sha256(msgpack.encode(said)).digest()
+    return JSONResponse(Raw(stored.body), status_code=stored.status, headers=headers)

@@ -1,4 +1,8 @@
-"""The opaque cursor of a list: the place right behind one of its rows."""
+"""Cursors of paginated lists.
+
+A cursor is the sort key of the last row of a page, packed and encoded as URL-safe base64. The next page begins after
+that row. Clients must treat it as opaque.
+"""
 
 from base64 import b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta, timezone
@@ -10,47 +14,48 @@ from alerts_service.errors import ValidationFailed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
-ALERT = Struct(">q16s")
-EVENT = Struct(">q16s2xi")
+# Both sizes are multiples of 3 bytes, so that base64 needs no padding, which a URL would have to escape.
+ALERT_FORMAT = Struct(">q16s")
+EVENT_FORMAT = Struct(">q16s2xi")
 
 
-def encode(created_at: datetime, id_: UUID) -> str:
-    """Write an alert's place as 32 characters that a URL carries as they are."""
-    return _encode(ALERT, created_at, id_)
+def encode_alert_cursor(created_at: datetime, id_: UUID) -> str:
+    """Encode the sort key of an alert as 32 URL-safe characters."""
+    return _encode(ALERT_FORMAT, created_at, id_)
 
 
-def decode(cursor: str) -> tuple[datetime, UUID]:
-    """Read an alert's place back.
+def decode_alert_cursor(cursor: str) -> tuple[datetime, UUID]:
+    """Decode the sort key of an alert: `created_at` and `id`.
 
     Raises:
-        ValidationFailed: it is none of ours.
+        ValidationFailed: The cursor is not valid.
     """
-    created_at, id_ = _decode(ALERT, cursor)
+    created_at, id_ = _decode(ALERT_FORMAT, cursor)
     return created_at, id_
 
 
-def encode_event(occurred_at: datetime, alert_id: UUID, sequence: int) -> str:
-    """Write an event's place as 40 characters that a URL carries as they are."""
-    return _encode(EVENT, occurred_at, alert_id, sequence)
+def encode_event_cursor(occurred_at: datetime, alert_id: UUID, sequence: int) -> str:
+    """Encode the sort key of an event as 40 URL-safe characters."""
+    return _encode(EVENT_FORMAT, occurred_at, alert_id, sequence)
 
 
-def decode_event(cursor: str) -> tuple[datetime, UUID, int]:
-    """Read an event's place back.
+def decode_event_cursor(cursor: str) -> tuple[datetime, UUID, int]:
+    """Decode the sort key of an event: `occurred_at`, `alert_id` and `sequence`.
 
     Raises:
-        ValidationFailed: it is none of ours.
+        ValidationFailed: The cursor is not valid.
     """
-    occurred_at, alert_id, sequence = _decode(EVENT, cursor)
+    occurred_at, alert_id, sequence = _decode(EVENT_FORMAT, cursor)
     return occurred_at, alert_id, sequence
 
 
-def _encode(place: Struct, moment: datetime, id_: UUID, *more: int) -> str:
-    return urlsafe_b64encode(place.pack((moment - EPOCH) // MICROSECOND, id_.bytes, *more)).decode()
+def _encode(format_: Struct, time: datetime, id_: UUID, *sequence: int) -> str:
+    return urlsafe_b64encode(format_.pack((time - EPOCH) // MICROSECOND, id_.bytes, *sequence)).decode()
 
 
-def _decode(place: Struct, cursor: str) -> tuple[Any, ...]:
+def _decode(format_: Struct, cursor: str) -> tuple[Any, ...]:
     try:
-        microseconds, id_, *more = place.unpack(b64decode(cursor, altchars=b"-_", validate=True))
-        return EPOCH + microseconds * MICROSECOND, UUID(bytes=id_), *more
+        microseconds, id_, *sequence = format_.unpack(b64decode(cursor, altchars=b"-_", validate=True))
+        return EPOCH + microseconds * MICROSECOND, UUID(bytes=id_), *sequence
     except (ValueError, OverflowError, error):
-        raise ValidationFailed("cursor: not a cursor of this list") from None
+        raise ValidationFailed("cursor: not valid; use the one in the Link header of the previous page") from None

@@ -1,4 +1,4 @@
-"""What a query may say: parameters that the route knows, each once and in a form that means something."""
+"""Validation of query parameters beyond their types: names, repetition, time zones and lists of choices."""
 
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -9,64 +9,72 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from alerts_service.errors import ValidationFailed
+from alerts_service.web.validation_messages import MISSING_OFFSET, describe_invalid_choice, describe_unknown_parameter
 
 
 async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
-    """Refuse a parameter that would be dropped in silence, and with it a tenant or a filter.
+    """Reject unknown and repeated query parameters, and the value `null`.
 
-    That is one that the route does not know, one that comes again, and `null`, which Litestar takes for one left out.
+    Litestar ignores an unknown parameter, uses one value of a repeated parameter and treats `null` as missing. A
+    request would silently lose its tenant or a filter.
 
     Raises:
-        ValidationFailed: there is one.
+        ValidationFailed: A parameter is unknown, repeated or null.
     """
     if not request.scope["query_string"]:
         return
-    known = query_parameters(request.scope["route_handler"])
+    accepted = query_parameter_names(request.scope["route_handler"])
     seen: set[str] = set()
     for name, value in request.query_params.multi_items():
-        if name not in known:
-            raise ValidationFailed(f"{name}: not a parameter of this route")
+        if name not in accepted:
+            raise ValidationFailed(describe_unknown_parameter(name))
         if name in seen:
-            raise ValidationFailed(f"{name}: given more than once")
+            raise ValidationFailed(f"{name}: must be given only once")
         if value.lower() == "null":
             raise ValidationFailed(f"{name}: must not be null")
         seen.add(name)
 
 
-def check_zones(**moments: datetime | None) -> None:
-    """Refuse a time that does not say in which zone it is, or that has no name in UTC.
+def require_time_zones(**times: datetime | None) -> None:
+    """Check that each time has a UTC offset and is a valid time in UTC.
 
     Raises:
-        ValidationFailed: there is one.
+        ValidationFailed: A time has no offset, or is out of range in UTC.
     """
-    for name, moment in moments.items():
-        if moment is None:
+    for name, time in times.items():
+        if time is None:
             continue
-        if moment.tzinfo is None:
-            raise ValidationFailed(f"{name}: must end in Z or an offset from UTC")
+        if time.tzinfo is None:
+            raise ValidationFailed(f"{name}: {MISSING_OFFSET}")
         try:
-            moment.astimezone(timezone.utc)
+            time.astimezone(timezone.utc)
         except OverflowError:
-            raise ValidationFailed(f"{name}: before the year 1 or after 9999 in UTC") from None
+            raise ValidationFailed(f"{name}: must be between the years 1 and 9999 in UTC") from None
 
 
-def choices(name: str, given: str | None, known: Any) -> str | None:
-    """Put those of a Literal's texts that a parameter names in one order, each once; all of them are no choice.
+def parse_choices(name: str, value: str | None, literal: Any) -> str | None:
+    """Parse a comma-separated list of values of a Literal type.
+
+    Returns:
+        The distinct values, sorted and comma-separated. None if the parameter is missing or lists all values.
 
     Raises:
-        ValidationFailed: one is not known.
+        ValidationFailed: A value is not one of the Literal's.
     """
-    if given is None:
+    if value is None:
         return None
-    values, possible = {*given.split(",")}, sorted(get_args(known))
-    for value in sorted(values.difference(possible)):
-        raise ValidationFailed(f"{name}: Invalid enum value '{value}', must be one of {', '.join(possible)}")
-    return None if len(values) == len(possible) else ",".join(sorted(values))
+    values, accepted = set(value.split(",")), get_args(literal)
+    for invalid in sorted(values.difference(accepted)):
+        raise ValidationFailed(f"{name}: {describe_invalid_choice(invalid, accepted)}")
+    return None if len(values) == len(accepted) else ",".join(sorted(values))
 
 
 @lru_cache
-def query_parameters(handler: BaseRouteHandler) -> frozenset[str]:
-    """Name the query parameters that a handler declares."""
-    parameters = handler.parsed_fn_signature.parameters
-    definitions = [(name, it.kwarg_definition) for name, it in parameters.items()]
-    return frozenset(it.name or name for name, it in definitions if isinstance(it, QueryParameter))
+def query_parameter_names(handler: BaseRouteHandler) -> frozenset[str]:
+    """Return the names of the query parameters that a handler declares."""
+    definitions = [
+        (name, parameter.kwarg_definition) for name, parameter in handler.parsed_fn_signature.parameters.items()
+    ]
+    return frozenset(
+        definition.name or name for name, definition in definitions if isinstance(definition, QueryParameter)
+    )

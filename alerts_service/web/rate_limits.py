@@ -1,4 +1,4 @@
-"""How often a tenant or a service key may call, in this process."""
+"""Rate limits per tenant and per service key, counted in each process."""
 
 import math
 import time
@@ -22,61 +22,66 @@ MAX_SHARD_SIZE = 2048
 
 
 class RateLimit:
-    """A bucket for each `whose`: so many calls at once, and as many again in a second, a minute or an hour.
+    """A rate limit with one bucket per client, such as "100/minute": bursts of 100 requests, refilled over a minute.
 
-    The generic cell rate algorithm (ITU-T I.371): a bucket is the time at which it will be empty again, and each call
-    moves that time by one interval, up to a whole period ahead.
+    The generic cell rate algorithm (ITU-T I.371): a bucket is the time at which it will be empty. Each request moves
+    that time by one interval, up to one period ahead.
     """
 
-    def __init__(self, whose: str, rate: str) -> None:
-        self._whose, self._rate = whose, rate
+    def __init__(self, subject: str, rate: str) -> None:
+        """Take the kind of client for error messages ("tenant"), and the rate as `count/period`."""
+        self._subject, self._rate = subject, rate
         count, _, period = rate.partition("/")
         self._period = PERIODS[period]
-        self._interval = self._period // int(count)  # integers: a rounded float would make the burst one call shorter
+        # Integers: a rounded float would make the burst one request shorter.
+        self._interval = self._period // int(count)
         self._shards: list[dict[str | bytes, int]] = [{} for _ in range(SHARDS)]
 
-    def count(self, name: str | bytes) -> None:
-        """Count a call.
+    def count(self, client: str | bytes) -> None:
+        """Count a request of a client.
 
         Raises:
-            TooManyRequests: it is one too many.
+            TooManyRequests: The client has exceeded the limit. The request is not counted.
         """
-        shard = self._shards[hash(name) % SHARDS]  # random per process: no client can aim at a shard
+        shard = self._shards[hash(client) % SHARDS]  # hashes are random per process: no client can aim at a shard
         now = time.monotonic_ns()
-        empty_at = max(now, shard.get(name, now)) + self._interval
+        empty_at = max(now, shard.get(client, now)) + self._interval
         excess = empty_at - now - self._period
         if excess > 0:
-            raise TooManyRequests(f"the limit of a {self._whose} is {self._rate}", math.ceil(excess / NANOSECONDS))
-        shard[name] = empty_at
+            raise TooManyRequests(
+                f"rate limit of {self._rate} for this {self._subject} exceeded", math.ceil(excess / NANOSECONDS)
+            )
+        shard[client] = empty_at
         if len(shard) > MAX_SHARD_SIZE:
             _evict(shard)
 
 
 def _evict(shard: dict[str | bytes, int]) -> None:
-    """Drop half of the buckets: those that are empty, then those that will be empty soonest.
+    """Delete half of the buckets: first the empty ones, then those that will be empty soonest.
 
-    A bucket at its limit is empty last, so naming other tenants does not reset it.
+    A bucket at its limit is evicted last, so a client cannot reset it by naming other tenants.
     """
-    for name in sorted(shard, key=shard.__getitem__)[: len(shard) // 2]:
-        del shard[name]
+    for client in sorted(shard, key=shard.__getitem__)[: len(shard) // 2]:
+        del shard[client]
 
 
 def rate_limit(request: Request, tenant_id: UUID | None) -> None:
-    """Count a call against the limit of `AS_ALERTS_RATE_LIMIT_TENANT`, if it is set.
+    """Count a request against the limit of `AS_ALERTS_RATE_LIMIT_TENANT`, if it is set.
 
-    The call counts for the tenant of the token, or without a token for the tenant that the request names, if any.
+    The request counts for the tenant of its token. Without a token it counts for `tenant_id`, the tenant that the
+    request names, if any.
 
     Raises:
-        TooManyRequests: the tenant has reached its limit.
+        TooManyRequests: The tenant has exceeded its limit.
     """
     limit: RateLimit | None = request.app.state.tenant_rate_limit
-    caller = request.tenant or tenant_id
-    if limit is not None and caller is not None:
-        limit.count(caller.bytes)
+    tenant = request.tenant or tenant_id
+    if limit is not None and tenant is not None:
+        limit.count(tenant.bytes)
 
 
 def limits_service_key(rate: str) -> Guard:
-    """Make a guard that counts calls by their service key; it stands behind the one that looks whether it is right."""
+    """Create a guard that limits the requests per service key. Place it after the guard that verifies the key."""
     limit = RateLimit("service key", rate)
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:

@@ -1,4 +1,7 @@
-"""Tenants' tokens: JSON Web Tokens that somebody else signs. Imported only where they are asked for."""
+"""Verification of tenant tokens: JSON Web Tokens (RFC 7519) that another service signs.
+
+`app.py` imports this module only if tokens are required: cryptography is slow to import.
+"""
 
 import time
 from collections.abc import Callable
@@ -17,85 +20,85 @@ from msgspec import Meta, Struct
 
 from alerts_service.errors import InvalidToken, StartupError
 
-SECRET, PUBLIC_KEY = "TENANT_JWT_SECRET", "TENANT_JWT_PUBLIC_KEY"
-SECRET_BYTES, RSA_BITS = 32, 2048
+SECRET_SETTING, PUBLIC_KEY_SETTING = "TENANT_JWT_SECRET", "TENANT_JWT_PUBLIC_KEY"
+MIN_SECRET_BYTES, MIN_RSA_BITS = 32, 2048
 MAX_TOKEN_CHARACTERS = 8192
-KEPT = 1024
+CACHED_TOKENS = 1024
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+# Returns the tenant, the subject and the expiry (seconds since 1970) of a token, or raises InvalidToken.
+TokenVerifier = Callable[[str], tuple[UUID, str, float]]
 
 
 class Claims(Struct, frozen=True):
-    """What a token says: all but the subject it must; times are in seconds since 1970."""
+    """The claims of a token that the service uses. `exp` is in seconds since 1970; only `sub` is optional."""
 
     tenant_id: UUID
     exp: float
     sub: Annotated[str, Meta(max_length=255, pattern="^[^\\x00\\ud800-\\udfff]*$")] = ""
 
 
-Verify = Callable[[str], tuple[UUID, str, float]]
+def verifier(secret: str | None, public_key: str | None) -> TokenVerifier | None:
+    """Create a verifier for tokens signed with a secret or a key pair, or return None if neither is set.
 
-
-def verifier(secret: str | None, public_key: str | None) -> Verify | None:
-    """Make what tells a token's tenant, subject and expiry (seconds since 1970), or raises InvalidToken.
-
-    Without a secret or a key there is nothing to verify.
-    The algorithm is the key's own and never the token's choice. A good token is remembered until it expires.
+    The key determines the algorithm, never the token. The claims of a valid token are cached; its expiry is checked on
+    each request.
 
     Raises:
-        StartupError: the secret or the key will not do. The message never holds it.
+        StartupError: The secret or the key is not valid. The message never contains it.
     """
     if secret is not None and public_key is not None:
-        raise StartupError(f"{SECRET}, {PUBLIC_KEY}: only one of them may be set")
+        raise StartupError(f"{SECRET_SETTING}, {PUBLIC_KEY_SETTING}: only one of them may be set")
     if secret is not None:
-        return _verify_with(_checked_secret(secret), "HS256")
-    return _verify_with(*_read_key(public_key)) if public_key is not None else None
+        return _create_verifier(_parse_secret(secret), "HS256")
+    return _create_verifier(*_parse_public_key(public_key)) if public_key is not None else None
 
 
-def _verify_with(key: PublicKey | bytes, algorithm: str) -> Verify:
-    @lru_cache(KEPT)
-    def claims_of(token: str) -> Claims:
+def _create_verifier(key: PublicKey | bytes, algorithm: str) -> TokenVerifier:
+    @lru_cache(CACHED_TOKENS)
+    def decode_claims(token: str) -> Claims:
         claims = jwt.decode(token, key, algorithms=[algorithm])
-        if "aud" in claims:  # PyJWT accepts an empty one
+        if "aud" in claims:  # PyJWT accepts a token with an empty one
             raise jwt.InvalidAudienceError
         return msgspec.convert(claims, Claims)
 
     def verify(token: str) -> tuple[UUID, str, float]:
         try:
-            claims = claims_of(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
+            claims = decode_claims(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             claims = None
         if claims is None or claims.exp <= time.time():
             raise InvalidToken(
-                "the token is not signed with the right key, has expired, names no tenant, or has an aud claim"
+                "Authorization: the token is not signed with the right key, has expired, has no tenant_id claim, "
+                "or has an aud claim"
             )
         return claims.tenant_id, claims.sub, claims.exp
 
     return verify
 
 
-def _checked_secret(secret: str) -> bytes:
+def _parse_secret(secret: str) -> bytes:
     key = secret.encode()
     algorithm = jwt.get_algorithm_by_name("HS256")
-    if len(key) < SECRET_BYTES:
-        raise StartupError(f"{SECRET}: must have {SECRET_BYTES} bytes at least")
+    if len(key) < MIN_SECRET_BYTES:
+        raise StartupError(f"{SECRET_SETTING}: must have at least {MIN_SECRET_BYTES} bytes")
     try:
         algorithm.prepare_key(key)
     except jwt.InvalidKeyError:
-        raise StartupError(f"{SECRET}: is a public key or a certificate, which is no secret") from None
+        raise StartupError(f"{SECRET_SETTING}: must be a secret, not a public key or certificate") from None
     return key
 
 
-def _read_key(pem: str) -> tuple[PublicKey, str]:
-    """Read a key, its lines broken or, where a file of settings has none, held together by a backslash and an n."""
+def _parse_public_key(pem: str) -> tuple[PublicKey, str]:
+    r"""Parse a PEM public key, and return it with its algorithm. Line breaks may be written as `\n`, as in `.env`."""
     try:
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
     except (ValueError, UnsupportedAlgorithm):
-        raise StartupError(f"{PUBLIC_KEY}: cannot be read as a public key in PEM") from None
-    if isinstance(key, RSAPublicKey) and key.key_size >= RSA_BITS:
+        raise StartupError(f"{PUBLIC_KEY_SETTING}: must be a public key in PEM format") from None
+    if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
         return key, "RS256"
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return key, "ES256"
     if isinstance(key, Ed25519PublicKey):
         return key, "EdDSA"
-    raise StartupError(f"{PUBLIC_KEY}: must be RSA of {RSA_BITS} bits at least, EC on P-256, or Ed25519")
+    raise StartupError(f"{PUBLIC_KEY_SETTING}: must be RSA of at least {MIN_RSA_BITS} bits, EC on P-256, or Ed25519")

@@ -1,76 +1,166 @@
-"""Says what is wrong with a request, in words that its sender can act on: the field, and the reason."""
+"""Texts of validation errors: `field: reason`, with `; ` between several.
+
+msgspec and Litestar describe errors with Python types and regular expressions. Clients get plain sentences instead.
+"""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
-from msgspec import inspect, structs
+from msgspec import Struct, structs
 
-PLACE = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
-MISSING = re.compile(r"Missing required query parameter '(?P<name>\w+)'")
-NUL_REASON = r"Expected `str` matching regex '^[^\\x00]*$'"
-TIME_REASON = "Invalid RFC3339 encoded datetime"
+MAX_QUOTED_CHARACTERS = 100
+
+MISSING_OFFSET = "must have a UTC offset, such as Z or +01:00"
+INVALID_TIME = "must be an RFC 3339 time such as 2026-01-05T09:30:00Z"
+PLUS_IN_QUERY = " (in a query, write + as %2B)"
+
+# The messages of msgspec 0.22.
+PATH = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
+MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL)
+TEXTS = {
+    "Invalid UUID": "must be a UUID",
+    "Invalid RFC3339 encoded datetime": INVALID_TIME,
+    "Invalid epoch timestamp": INVALID_TIME,
+    "Timestamp is out of range": INVALID_TIME,
+    "Expected `datetime` with a timezone component": MISSING_OFFSET,
+    "Expected `str` of length >= 1": "must not be empty",
+    "Expected `array` of length >= 1": "must not be empty",
+    r"Expected `str` matching regex '^[^\\x00]*$'": "must not contain the NUL character (U+0000)",
+    "Input data was truncated": "not valid JSON (incomplete, or a string contains an unpaired surrogate)",
+    "Number out of range": "number out of range",
+}
+TYPES = {
+    "array": "an array",
+    "bool": "a boolean",
+    "datetime": "an RFC 3339 time",
+    "float": "a number",
+    "int": "a number",
+    "null": "null",
+    "object": "an object",
+    "str": "a string",
+    "uuid": "a UUID",
+}
+UNITS = {"str": "be at most {} characters", "array": "have at most {} items"}
+
+# The message of Litestar 2.
+MISSING_PARAMETER = re.compile(r"Missing required query parameter '(?P<name>\w+)'")
 
 
 def describe_body_error(error: Exception, type_: Any) -> str:
-    """Name the field of a body that should have been of this type and what is wrong with it, as `field: reason`."""
+    """Describe why a request body could not be decoded into a type."""
     if isinstance(error, UnicodeDecodeError):
-        return "body: not UTF-8"
-    if str(error) == "Input data was truncated":
-        return "body: JSON ends too early, or a text in it holds half a surrogate pair"
-    found = PLACE.fullmatch(str(error))
-    if not found or not found["field"]:
-        return f"body: {found['reason'] if found else error}"
-    return f"{found['field']}: " + _plainly(found["reason"], _field_types(type_).get(found["field"]))
+        return "body: not valid JSON (not encoded in UTF-8)"
+    located = PATH.fullmatch(str(error))
+    reason, path = (located["reason"], located["path"]) if located else (str(error), "")
+    if missing := MISSING_FIELD.fullmatch(reason):
+        return f"{path}.{missing['name']}: required".removeprefix(".")
+    return f"{path or 'body'}: {_describe(reason, _annotation_at(type_, path))}"
 
 
 def describe_parameter_errors(error: HTTPException, handler: BaseRouteHandler) -> str:
-    """Name each parameter that Litestar refuses and what is wrong with it, which it keeps apart from its own detail."""
-    if missing := MISSING.match(error.detail):
+    """Describe each query and path parameter that Litestar rejects. Litestar keeps them in `error.extra`."""
+    if missing := MISSING_PARAMETER.match(error.detail):
         return f"{missing['name']}: required"
     if not isinstance(error.extra, list) or not error.extra:
         return error.detail.partition(" for path ")[0]
-    return "; ".join(_problems(error.extra, handler))
+    return "; ".join(_parameter_messages(error.extra, handler))
 
 
-@lru_cache
-def _field_types(type_: Any) -> Mapping[str, inspect.Type]:
-    """Inspect the fields of a Struct. Cached: an inspection takes longer than decoding and inserting an alert."""
-    return {field.encode_name: inspect.type_info(field.type) for field in structs.fields(type_)}
+def describe_invalid_choice(value: str, choices: Sequence[str]) -> str:
+    """Describe a value that is not one of the accepted values."""
+    return f"{_quoted(value)} is not one of {', '.join(choices)}"
 
 
-def _problems(problems: list[dict[str, Any]], handler: BaseRouteHandler) -> Iterator[str]:
+def describe_unknown_parameter(name: str) -> str:
+    """Describe a query parameter that the route does not have."""
+    return f"query: unknown parameter {_quoted(name)}"
+
+
+def _parameter_messages(problems: list[dict[str, Any]], handler: BaseRouteHandler) -> Iterator[str]:
     parameters = handler.parsed_fn_signature.parameters
     for problem in problems:
-        name, parameter = problem.get("key", "request"), parameters.get(problem.get("key", ""))
+        name = problem.get("key", "request")
+        parameter = parameters.get(name)
         if name != "data":
-            type_ = inspect.type_info(parameter.annotation) if parameter else None
             definition = parameter.kwarg_definition if parameter else None
-            said = definition.name if isinstance(definition, QueryParameter) else None
-            yield f"{said or name}: " + _plainly(problem["message"], type_)
-        elif parameter and not parameter.has_default:  # one that may be left out is named when another part is wrong
+            alias = definition.name if isinstance(definition, QueryParameter) else None
+            text = _describe(problem["message"], parameter.annotation if parameter else None)
+            yield f"{alias or name}: {text}{PLUS_IN_QUERY if text == INVALID_TIME else ''}"
+        elif parameter and not parameter.has_default:  # Litestar also reports an optional body if a parameter is wrong
             yield "body: must not be empty"
 
 
-def _plainly(reason: str, type_: inspect.Type | None) -> str:
-    if reason == NUL_REASON:
-        return "must not hold the character NUL"
-    if reason == TIME_REASON:
-        return "must be a time such as 2026-01-05T09:30:00Z; in a query + is written %2B"
-    if reason.startswith("Invalid enum value") and type_ is not None:
-        return f"{reason}, must be one of {', '.join(_choices(type_))}"
+def _describe(reason: str, annotation: Any) -> str:
+    """Translate a message of msgspec about a value that should have the annotated type."""
+    if text := TEXTS.get(reason):
+        return text
+    for pattern, describe in PATTERNS:
+        if match := pattern.fullmatch(reason):
+            return describe(match, annotation)
     return reason
 
 
-def _choices(type_: inspect.Type) -> Iterator[str]:
-    if isinstance(type_, inspect.Metadata):
-        yield from _choices(type_.type)
-    if isinstance(type_, inspect.LiteralType):
-        yield from map(str, type_.values)
-    if isinstance(type_, inspect.UnionType):
-        for member in type_.types:
-            yield from _choices(member)
+def _describe_wrong_type(match: re.Match[str], annotation: Any) -> str:
+    expected, *or_null = match["expected"].split(" | ")
+    choices = _choices(annotation)
+    accepted = f"one of {', '.join(choices)}" if choices else TYPES.get(expected, expected)
+    if or_null:
+        accepted += " or null"
+    return f"must be {accepted}, not {TYPES.get(match['actual'], match['actual'])}"
+
+
+PATTERNS: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]]] = [
+    (re.compile("Expected `(?P<expected>.*)`, got `(?P<actual>.*)`"), _describe_wrong_type),
+    (
+        # Litestar may cut off the closing quote.
+        re.compile(r"Invalid enum value (?P<quote>['\"])(?P<value>.*?)(?P=quote)?", re.DOTALL),
+        lambda match, annotation: describe_invalid_choice(match["value"], _choices(annotation)),
+    ),
+    (
+        re.compile(r"Expected `(?P<type>str|array)` of length <= (?P<limit>\d+)"),
+        lambda match, _: f"must {UNITS[match['type']].format(match['limit'])}",
+    ),
+    (
+        # The closing backtick is missing if the name itself looks like the path of a field.
+        re.compile("Object contains unknown field `(?P<name>.*?)`?", re.DOTALL),
+        lambda match, _: f"unknown field {_quoted(match['name'])}",
+    ),
+    (
+        re.compile(r"JSON is malformed: (?P<problem>.*) \((?P<position>byte \d+)\)"),
+        lambda match, _: f"not valid JSON ({match['problem']} at {match['position']})",
+    ),
+    (re.compile("Expected `str` matching regex .*", re.DOTALL), lambda *_: "not in the accepted format"),
+]
+
+
+@lru_cache
+def _annotation_at(type_: Any, path: str) -> Any:
+    """Return the annotation of a field by its path from the body, such as `filter.severity`, or None."""
+    annotation = type_
+    for name in filter(None, path.split(".")):
+        struct = next(
+            (each for each in _flatten(annotation) if isinstance(each, type) and issubclass(each, Struct)), None
+        )
+        fields = structs.fields(struct) if struct else ()
+        annotation = next((field.type for field in fields if field.encode_name == name), None)
+    return annotation
+
+
+def _choices(annotation: Any) -> Sequence[str]:
+    return next((get_args(each) for each in _flatten(annotation) if get_origin(each) is Literal), ())
+
+
+def _flatten(annotation: Any) -> Iterator[Any]:
+    """Yield an annotation, and those inside its Annotated and unions."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _flatten(inner)
+
+
+def _quoted(value: str) -> str:
+    return f'"{value[:MAX_QUOTED_CHARACTERS]}…"' if len(value) > MAX_QUOTED_CHARACTERS else f'"{value}"'

@@ -112,7 +112,7 @@ async def test_so_many_at_once(client: httpx.AsyncClient, route: str, count: int
     """A call takes 1 to 1,000 items."""
     name = "alerts" if route.endswith("bulk") else "ids"
     response = await client.post(route, json={name: [GOOD] * count}, headers={"x-service-key": KEY})
-    assert_error(response, 422, "Validation error", f"{name}: Expected `array` of length")
+    assert_error(response, 422, "Validation error", f"{name}: must ")
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -428,7 +428,7 @@ async def test_more_than_a_call_moves(client: httpx.AsyncClient, tenant: UUID) -
         ({"filter": {"tenant_id": str(UUID(int=0)), "created_after": "2026-01-01T00:00:00"}}, "filter.created_after: "),
         ({"filter": {"tenant_id": str(UUID(int=0)), "status": "open"}}, "filter.status: "),
         ({"filter": {"tenant_id": str(UUID(int=0)), "rule_name": "\0"}}, "filter.rule_name: "),
-        ({"ids": ["x"], "note": "\0"}, "note: must not hold the character NUL"),
+        ({"ids": ["x"], "note": "\0"}, "note: must not contain the NUL character"),
         ({"ids": ["x"], "dry_run": "yes"}, "dry_run: "),
     ],
 )

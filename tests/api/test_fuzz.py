@@ -107,8 +107,8 @@ bodies = (alert_bodies | good_bodies | note_bodies | bulk_bodies | move_bodies |
     lambda value: json.dumps(value).encode()
 ) | lines
 cursors = (
-    st.builds(cursor.encode, moments, st.uuids())
-    | st.builds(cursor.encode_event, moments, st.uuids(), st.integers(-(2**31), 2**31 - 1))
+    st.builds(cursor.encode_alert_cursor, moments, st.uuids())
+    | st.builds(cursor.encode_event_cursor, moments, st.uuids(), st.integers(-(2**31), 2**31 - 1))
     | st.text(max_size=40)
 )
 times = moments.map(datetime.isoformat) | st.datetimes().map(datetime.isoformat)

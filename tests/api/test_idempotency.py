@@ -154,7 +154,7 @@ async def test_another_request(client: httpx.AsyncClient, tenant: UUID) -> None:
         await client.put(path, headers=key),
         await client.put(path, json={"note": "a"}, headers={**key, "If-Match": "*"}),
     ):
-        assert_error(again, 422, "Validation error", "Idempotency-Key: came with another request before")
+        assert_error(again, 422, "Validation error", "Idempotency-Key: already used for a different request")
     assert_replayed(first, await client.put(path, json={"note": "a"}, headers=key))
 
 
@@ -186,7 +186,7 @@ async def test_the_tenant_of_a_token(guarded: httpx.AsyncClient, tenant: UUID, c
     assert_error(await guarded.put(path, headers=other), 404, "Alert not found")
     assert_replayed(moved, await guarded.put(path, headers=own))
     again = await guarded.put(path, headers=own, params={"tenant_id": str(tenant)})
-    assert_error(again, 422, "Validation error", "Idempotency-Key: came with another request before")
+    assert_error(again, 422, "Validation error", "Idempotency-Key: already used for a different request")
     assert await count(connection, tenant, "idempotency_keys") == 2
 
 

@@ -102,7 +102,7 @@ def test_a_line_each(caller: Caller, settings: Settings, tenant: UUID) -> None:
     assert [result["status"] for result in results] == [201, 422, 422, 422, 201, 422, 201]
     assert kept(settings, tenant) == {"a": results[0]["id"], "b": results[4]["id"], "c": results[6]["id"]}
     assert results[2]["error"]["detail"] == "body: must not be empty"
-    assert results[3]["error"] == {"error": "Validation error", "detail": "tenant_id: Expected `uuid`, got `int`"}
+    assert results[3]["error"] == {"error": "Validation error", "detail": "tenant_id: must be a UUID, not a number"}
     assert results[0].keys() == {"status", "id"}
 
 

@@ -40,7 +40,7 @@ async def test_a_tenant_that_calls_too_often(app: Service, tenant: UUID) -> None
         for path in (f"/alerts?tenant_id={tenant}", f"/stats/{tenant}", f"/alerts/{alert['id']}?tenant_id={tenant}"):
             assert (await client.get(path)).status_code == 200
         late = await client.get(f"/stats/{tenant}")
-        assert_error(late, 429, "Too many requests", "the limit of a tenant is 4/hour")
+        assert_error(late, 429, "Too many requests", "rate limit of 4/hour for this tenant exceeded")
         assert 890 <= int(late.headers["retry-after"]) <= 900
         assert (await client.get(f"/stats/{uuid4()}")).status_code == 200
         assert (await client.get(f"/alerts/{alert['id']}")).status_code == 200
@@ -132,7 +132,7 @@ async def test_a_service_key_that_calls_too_often(app: Service, tenant: UUID) ->
 
         assert [(await post(key)).status_code for key in ("no", "no", "no", KEY, KEY)] == [401, 401, 401, 201, 201]
         late = await post(KEY)
-        assert_error(late, 429, "Too many requests", "the limit of a service key is 2/minute")
+        assert_error(late, 429, "Too many requests", "rate limit of 2/minute for this service key exceeded")
         assert 25 <= int(late.headers["retry-after"]) <= 30
         await create(client, tenant)
 

@@ -118,8 +118,8 @@ class Side:
             "alerts": [{"tenant_id": str(tenant), "rule_name": "attack", "message": "attack"}],
             "ids": [str(alert)],
             "filter": {"tenant_id": str(tenant)},
-            "cursor": cursor.encode(created_at, alert),
-            "history cursor": cursor.encode_event(created_at, alert, 0),
+            "cursor": cursor.encode_alert_cursor(created_at, alert),
+            "history cursor": cursor.encode_event_cursor(created_at, alert, 0),
         }
 
 
@@ -141,7 +141,7 @@ class World:
     def __init__(self, client: httpx.AsyncClient, connection: Any, attacker: Side, victim: Side) -> None:
         self.client, self.connection = client, connection
         self.attacker, self.victim = attacker, victim
-        moment = cursor.decode(victim.values["cursor"])[0]
+        moment = cursor.decode_alert_cursor(victim.values["cursor"])[0]
         self.nobody = Side(uuid4(), uuid4(), moment)
 
     async def call(self, route: Route, values: dict[tuple[str, str], Any], tenant: UUID) -> httpx.Response:
