@@ -1,8 +1,8 @@
 """Protection against requests that a browser sends on behalf of another site, and against DNS rebinding.
 
-A browser sends some requests of any page without asking the server first (a "simple request", Fetch standard). It says
-in `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin` (RFC 6454) where such a request comes from. Clients that are not
-browsers send neither header and are not affected.
+A browser sends a "simple request" (Fetch standard) of any page without a preflight request. It describes the page in two
+headers: `Origin` (RFC 6454) names its origin, `Sec-Fetch-Site` (W3C Fetch Metadata) its relation to the server. Other
+clients send neither header and are not affected.
 """
 
 import re
@@ -13,7 +13,7 @@ from alerts_service.errors import ApiError, Forbidden, InvalidHost
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
-# DNS rebinding needs a name. A health check by address keeps working.
+# DNS rebinding needs a host name, so IP addresses are safe. Health checks often use them.
 ALWAYS_ALLOWED_HOSTS = r"localhost|\d{1,3}(?:\.\d{1,3}){3}|\[[\da-f:.]+\]"
 
 
@@ -22,12 +22,12 @@ class CrossSiteProtection:
 
     def __init__(self, origins: str | None, hosts: str | None) -> None:
         """Take the settings `AS_ALERTS_CORS_ORIGINS` and `AS_ALERTS_ALLOWED_HOSTS`."""
-        self._origins = frozenset(_names(origins))
-        self._hosts = None if hosts is None else _host_pattern(_names(hosts))
+        self._allowed_origins = frozenset(_split(origins))
+        self._allowed_hosts = None if hosts is None else _host_pattern(_split(hosts))
 
     def rejection(self, scope: Any) -> ApiError | None:
-        """Return the error that answers a request, or None where it may pass."""
-        if self._hosts is None and scope["method"] in SAFE_METHODS:
+        """Return the error for a request that must be rejected, or None."""
+        if self._allowed_hosts is None and scope["method"] in SAFE_METHODS:
             return None
         origin = site = host = None
         for name, value in scope["headers"]:
@@ -37,41 +37,41 @@ class CrossSiteProtection:
                 site = value
             elif name == b"host":
                 host = value
-        if self._hosts is not None and host and not self._hosts.fullmatch(host):
+        if self._allowed_hosts is not None and host and not self._allowed_hosts.fullmatch(host):
             return InvalidHost(
-                f'Host: "{_text(host)}" is not one of AS_ALERTS_ALLOWED_HOSTS, an IP address or localhost'
+                f'Host: "{_truncate(host)}" is not one of AS_ALERTS_ALLOWED_HOSTS, an IP address or localhost'
             )
         if (origin is None and site is None) or scope["method"] in SAFE_METHODS:
             return None
-        return self._foreign(origin, site, host or b"")
+        return self._cross_site_error(origin, site, host or b"")
 
-    def _foreign(self, origin: bytes | None, site: bytes | None, host: bytes) -> Forbidden | None:
-        """Return the error for a state-changing request of a browser, unless its page may send it.
+    def _cross_site_error(self, origin: bytes | None, site: bytes | None, host: bytes) -> Forbidden | None:
+        """Return the error for a browser's state-changing request, unless its page is allowed to send it.
 
-        `Sec-Fetch-Site` is compared before `Host`, as a reverse proxy may replace the host.
+        `Sec-Fetch-Site` takes precedence over comparing `Origin` with `Host`, which a reverse proxy may replace.
         """
-        if origin is not None and origin.decode("latin-1") in self._origins:
+        if origin is not None and origin.decode("latin-1") in self._allowed_origins:
             return None
         if site is not None:
             if site in {b"same-origin", b"none"}:
                 return None
             return Forbidden(
-                f'Sec-Fetch-Site: "{_text(site)}" is not one of same-origin, none, and Origin is not one of '
+                f'Sec-Fetch-Site: "{_truncate(site)}" is not one of same-origin, none, and Origin is not one of '
                 "AS_ALERTS_CORS_ORIGINS"
             )
-        if origin is None or _is_own(origin, host):
+        if origin is None or _is_same_origin(origin, host):
             return None
         return Forbidden(
-            f'Origin: "{_text(origin)}" is neither the origin of this service nor one of AS_ALERTS_CORS_ORIGINS'
+            f'Origin: "{_truncate(origin)}" is neither the origin of this service nor one of AS_ALERTS_CORS_ORIGINS'
         )
 
 
 def sent_by_browser(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Return whether a request has a header that only browsers send by themselves."""
+    """Return whether a request has a header that only browsers add to requests."""
     return any(name == b"origin" or name.startswith(b"sec-fetch-") for name, _ in headers)
 
 
-def _is_own(origin: bytes, host: bytes) -> bool:
+def _is_same_origin(origin: bytes, host: bytes) -> bool:
     """Compare an origin with a Host header. A missing port is the default port of the origin's scheme."""
     scheme, _, authority = origin.lower().partition(b"://")
     port = DEFAULT_PORTS.get(scheme)
@@ -79,14 +79,14 @@ def _is_own(origin: bytes, host: bytes) -> bool:
 
 
 def _host_pattern(names: Iterable[str]) -> re.Pattern[bytes]:
-    """Match a Host header with one of `names`, where `*.` stands for one or more labels, and with any port."""
-    allowed = [re.escape(name).replace(r"\*\.", r"(?:[\w-]+\.)+") for name in names]
-    return re.compile(rf"(?:{'|'.join((*allowed, ALWAYS_ALLOWED_HOSTS))})\.?(?::\d+)?".encode(), re.IGNORECASE)
+    """Compile a pattern for Host headers with one of `names` and any port. `*.` stands for one or more labels."""
+    patterns = [re.escape(name).replace(r"\*\.", r"(?:[\w-]+\.)+") for name in names]
+    return re.compile(rf"(?:{'|'.join((*patterns, ALWAYS_ALLOWED_HOSTS))})\.?(?::\d+)?".encode(), re.IGNORECASE)
 
 
-def _names(setting: str | None) -> list[str]:
+def _split(setting: str | None) -> list[str]:
     return setting.replace(" ", "").split(",") if setting else []
 
 
-def _text(value: bytes) -> str:
+def _truncate(value: bytes) -> str:
     return value[:100].decode("latin-1")

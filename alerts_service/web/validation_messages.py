@@ -97,7 +97,7 @@ def _parameter_messages(problems: list[dict[str, Any]], handler: BaseRouteHandle
 
 def _describe(reason: str, annotation: Any) -> str:
     """Translate a message of msgspec about a value that should have the annotated type."""
-    if text := TEXTS.get(reason):
+    if text := TEXTS.get(reason.rstrip()):  # msgspec ends one of them with a blank
         return text
     for pattern, describe in PATTERNS:
         if match := pattern.fullmatch(reason):
