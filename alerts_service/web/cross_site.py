@@ -1,8 +1,8 @@
 """Protection against requests that a browser sends on behalf of another site, and against DNS rebinding.
 
-A browser sends a "simple request" (Fetch standard) of any page without a preflight request. It describes the page in two
-headers: `Origin` (RFC 6454) names its origin, `Sec-Fetch-Site` (W3C Fetch Metadata) its relation to the server. Other
-clients send neither header and are not affected.
+A browser sends a "simple request" (Fetch standard) of any page without a preflight request. Two headers describe the
+page: `Origin` (RFC 6454) its origin, `Sec-Fetch-Site` (W3C Fetch Metadata) its relation to the server. Other clients
+send neither header and are not affected.
 """
 
 import re

@@ -4,7 +4,7 @@ msgspec and Litestar describe errors with Python types and regular expressions. 
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,7 +20,7 @@ INVALID_TIME = "must be an RFC 3339 time such as 2026-01-05T09:30:00Z"
 PLUS_IN_QUERY = " (in a query, write + as %2B)"
 
 # The messages of msgspec 0.22.
-PATH = re.compile(r"(?P<reason>.*) - at `\$\.?(?P<path>.*)`", re.DOTALL)
+PATH = re.compile(r"\.?(?P<path>[\w.\[\]]{0,200})`")
 MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL)
 TEXTS = {
     "Invalid UUID": "must be a UUID",
@@ -55,8 +55,7 @@ def describe_body_error(error: Exception, type_: Any) -> str:
     """Describe why a request body could not be decoded into a type."""
     if isinstance(error, UnicodeDecodeError):
         return "body: not valid JSON (not encoded in UTF-8)"
-    located = PATH.fullmatch(str(error))
-    reason, path = (located["reason"], located["path"]) if located else (str(error), "")
+    reason, path = _split_path(str(error))
     if missing := MISSING_FIELD.fullmatch(reason):
         return f"{path}.{missing['name']}: required".removeprefix(".")
     return f"{path or 'body'}: {_describe(reason, _annotation_at(type_, path))}"
@@ -95,6 +94,13 @@ def _parameter_messages(problems: list[dict[str, Any]], handler: BaseRouteHandle
             yield "body: must not be empty"
 
 
+def _split_path(message: str) -> tuple[str, str]:
+    """Split a message such as "Invalid UUID - at `$.filter.tenant_id`" into the reason and the path of the field."""
+    reason, _, path = message.rpartition(" - at `$")
+    located = PATH.fullmatch(path)
+    return (reason, located["path"]) if located and reason else (message, "")
+
+
 def _describe(reason: str, annotation: Any) -> str:
     """Translate a message of msgspec about a value that should have the annotated type."""
     if text := TEXTS.get(reason.rstrip()):  # msgspec ends one of them with a blank
@@ -118,8 +124,10 @@ PATTERNS: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]]] 
     (re.compile("Expected `(?P<expected>.*)`, got `(?P<actual>.*)`"), _describe_wrong_type),
     (
         # Litestar may cut off the closing quote.
-        re.compile(r"Invalid enum value (?P<quote>['\"])(?P<value>.*?)(?P=quote)?", re.DOTALL),
-        lambda match, annotation: describe_invalid_choice(match["value"], _choices(annotation)),
+        re.compile(r"Invalid enum value (?P<quote>['\"])(?P<value>.*)", re.DOTALL),
+        lambda match, annotation: describe_invalid_choice(
+            match["value"].removesuffix(match["quote"]), _choices(annotation)
+        ),
     ),
     (
         re.compile(r"Expected `(?P<type>str|array)` of length <= (?P<limit>\d+)"),
@@ -127,8 +135,8 @@ PATTERNS: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]]] 
     ),
     (
         # The closing backtick is missing if the name itself looks like the path of a field.
-        re.compile("Object contains unknown field `(?P<name>.*?)`?", re.DOTALL),
-        lambda match, _: f"unknown field {_quoted(match['name'])}",
+        re.compile("Object contains unknown field `(?P<name>.*)", re.DOTALL),
+        lambda match, _: f"unknown field {_quoted(match['name'].removesuffix('`'))}",
     ),
     (
         re.compile(r"JSON is malformed: (?P<problem>.*) \((?P<position>byte \d+)\)"),
@@ -138,17 +146,23 @@ PATTERNS: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]]] 
 ]
 
 
-@lru_cache
 def _annotation_at(type_: Any, path: str) -> Any:
     """Return the annotation of a field by its path from the body, such as `filter.severity`, or None."""
     annotation = type_
     for name in filter(None, path.split(".")):
-        struct = next(
-            (each for each in _flatten(annotation) if isinstance(each, type) and issubclass(each, Struct)), None
-        )
-        fields = structs.fields(struct) if struct else ()
-        annotation = next((field.type for field in fields if field.encode_name == name), None)
+        annotation = _field_annotations(annotation).get(name)
     return annotation
+
+
+@lru_cache
+def _field_annotations(annotation: Any) -> Mapping[str, Any]:
+    """Return the annotations of the fields of the Struct in an annotation, by their names in JSON."""
+    return {
+        field.encode_name: field.type
+        for each in _flatten(annotation)
+        if isinstance(each, type) and issubclass(each, Struct)
+        for field in structs.fields(each)
+    }
 
 
 def _choices(annotation: Any) -> Sequence[str]:

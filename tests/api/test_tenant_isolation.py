@@ -71,7 +71,7 @@ async def test_every_route_of_a_tenant_asks_for_a_token(world: World, route: Rou
     path = route[1].replace("{alert_id}", str(uuid4())).replace("{tenant_id}", str(uuid4()))
     for headers in ({}, {"x-service-key": "a-key-for-tests"}):
         response = await world.client.request(route[0], path, headers=headers)
-        assert_error(response, 401, "Unauthorized", "authorization")
+        assert_error(response, 401, "Unauthorized", "Authorization")
         assert response.headers["www-authenticate"] == "Bearer"
 
 

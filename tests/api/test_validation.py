@@ -36,7 +36,7 @@ def without(name: str) -> dict[str, Any]:
         ("/alerts", without("message"), "message: required"),
         ("/alerts", {**GOOD, "status": "resolved"}, 'body: unknown field "status"'),
         ("/alerts", {**GOOD, "x" * 101: 1}, f'body: unknown field "{"x" * 100}…"'),
-        ("/alerts", {**GOOD, "x - at `$.message": 1}, 'message: unknown field "x"'),
+        ("/alerts", {**GOOD, "x - at `$.dedup_key.y": 1}, 'dedup_key.y: unknown field "x"'),
         ("/alerts", {**GOOD, "tenant_id": "no-uuid"}, "tenant_id: must be a UUID"),
         ("/alerts", {**GOOD, "tenant_id": None}, "tenant_id: must be a UUID, not null"),
         ("/alerts", {**GOOD, "rule_name": 5}, "rule_name: must be a string, not a number"),
