@@ -105,18 +105,7 @@ async def idempotent(
         "route": f"{request.scope['method']} {request.scope['path']}",
         "key": key,
     }
-    fingerprint = await _fingerprint(request)
-    async with request.transaction(key_parameters["tenant_id"]) as database:
-        if not (await database.one(LOCK_KEY, **key_parameters)).held:
-            raise IdempotencyConflict("Idempotency-Key: the first request with this key is still running")
-        stored = await database.one_or_none(FIND_RESPONSE, **key_parameters)
-        if stored is None and found_tenant is not None:
-            stored = await _find_without_tenant(database, key_parameters, fingerprint)
-        if stored is None:
-            return await _run_and_store(request, database, key_parameters, fingerprint, handle)
-    if stored.fingerprint != fingerprint:
-        raise ValidationFailed("Idempotency-Key: already used for a different request")
-    return _to_response(stored, replayed=True)
+    return await _run_once(request, key_parameters, handle, tenant_was_found=found_tenant is not None)
 
 
 def _parse_key(header_values: list[bytes]) -> str:
@@ -125,6 +114,24 @@ def _parse_key(header_values: list[bytes]) -> str:
     (value,) = header_values
     key = ESCAPE_SEQUENCE.sub(rb"\1", value[1:-1]) if value.startswith(b'"') else value
     return key.decode("ascii")
+
+
+async def _run_once(
+    request: Request, key_parameters: KeyParameters, handle: Handle[T], *, tenant_was_found: bool
+) -> Response[T]:
+    """Lock the key, and replay its stored response. If there is none, call `handle` in the same transaction."""
+    fingerprint = await _fingerprint(request)
+    async with request.transaction(key_parameters["tenant_id"]) as database:
+        if not (await database.one(LOCK_KEY, **key_parameters)).held:
+            raise IdempotencyConflict("Idempotency-Key: the first request with this key is still running")
+        stored = await database.one_or_none(FIND_RESPONSE, **key_parameters)
+        if stored is None and tenant_was_found:
+            stored = await _find_without_tenant(database, key_parameters, fingerprint)
+        if stored is None:
+            return await _run_and_store(request, database, key_parameters, fingerprint, handle)
+    if stored.fingerprint != fingerprint:
+        raise ValidationFailed("Idempotency-Key: already used for a different request")
+    return _to_response(stored, replayed=True)
 
 
 async def _fingerprint(request: Request) -> bytes:
