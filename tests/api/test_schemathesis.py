@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import schemathesis
 
-from alerts_service.alerts.structs import EXAMPLE, Alert
+from alerts_service.alerts.structs import ALERT_EXAMPLE, Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.settings import Settings
 from tests.support.api import KEY
@@ -25,7 +25,7 @@ CONFIG = f"""
 warnings.fail-on = ["missing_auth"]
 auth.openapi.serviceKey.api_key = "{KEY}"
 """
-TOKENS = f'auth.openapi.bearerAuth.bearer = "{token("HS256", EXAMPLE.tenant_id)}"'
+TOKENS = f'auth.openapi.bearerAuth.bearer = "{token("HS256", ALERT_EXAMPLE.tenant_id)}"'
 
 
 @schemathesis.hook
