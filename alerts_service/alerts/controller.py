@@ -102,7 +102,8 @@ class AlertsController(Controller):
 
             If-None-Match: "2026-01-05T09:30:00+00:00"
 
-        A private cache may store the response, but must revalidate it before each use.
+        A private cache may store the response, but must revalidate it before each use (`Cache-Control: private,
+        no-cache`).
         """
         rate_limit(request, tenant_id)
         alert = await _get(request, alert_id, request.authorize_tenant(tenant_id))

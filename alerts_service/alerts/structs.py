@@ -49,7 +49,10 @@ class CreateAlert(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
             examples=["Missed call not returned in 15 minutes"],
         ),
     ]
-    severity: Annotated[Severity, Meta(description="How urgent the alert is.")] = "medium"
+    severity: Annotated[
+        Severity,
+        Meta(description="How urgent the alert is. From lowest to highest: `low`, `medium`, `high`, `critical`."),
+    ] = "medium"
     dedup_key: Annotated[
         DedupKey | None,
         Meta(
@@ -86,11 +89,7 @@ class AlertPage(Struct, frozen=True):
 
 
 class Alert(Struct, frozen=True, omit_defaults=True):
-    """An alert in its present state. Times are in UTC.
-
-    Only an alert that was created with a `dedup_key` has the fields `dedup_key`, `occurrences`, `first_seen_at` and
-    `last_seen_at`.
-    """
+    """An alert in its present state, with times in UTC. Only an alert with a `dedup_key` has the last four fields."""
 
     id: Annotated[UUID, Meta(description="The id of the alert, a UUID of version 7.")]
     tenant_id: Annotated[UUID, Meta(description="The tenant that the alert belongs to.")]

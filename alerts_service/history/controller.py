@@ -86,7 +86,9 @@ class HistoryController(Controller):
     async def get_alert_history(
         self, request: Request, alert_id: AlertId, tenant_id: OptionalTenantId = None, cursor: EventCursor = None
     ) -> Response[list[Event]]:
-        """Lists the events of an alert, oldest first. Every change of the alert has one; rejected requests have none.
+        """Lists the events of an alert, oldest first. Each change of the alert is one event.
+
+        A request that is rejected, or changes nothing, has none.
 
         A page has 50 events. While there are more, the `Link` header has the URL of the next page, relative to this
         service.
