@@ -56,15 +56,15 @@ class AlertsController(Controller):
         responses={200: DUPLICATE, **errors(401, 403, 409, 413, 415, 422, 429, 500, 503)},
     )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
-        """Creates an alert with the status `triggered`. When the response is 201, the alert is committed.
+        """Create an alert with the status `triggered`. When the response is 201, the alert is committed.
 
-        **Duplicates.** A tenant has at most one open alert, that is, one that is not resolved, for each `dedup_key`.
-        While it is open, a request with the same key creates no alert. The response is 200 with the open alert:
+        **Duplicates.** For each `dedup_key`, a tenant has at most one open (not resolved) alert. While it is open, a
+        request with the same key is a duplicate and creates no alert. The response is 200 with the open alert:
 
-        - `occurrences` is one higher, and `last_seen_at` is the time of this request.
-        - If the request has a higher `severity`, the alert takes it over. The severity is never lowered.
-        - If the severity rises, an acknowledged alert returns to `triggered`. Otherwise it keeps its status.
-        - `rule_name` and `message` stay as they were. The history of the alert has the message of each duplicate.
+        - `occurrences` increases by one, and `last_seen_at` becomes the time of the duplicate.
+        - `severity` becomes that of the duplicate if it is higher. The severity is never lowered.
+        - If the severity rises, an acknowledged alert returns to `triggered`. Otherwise the status does not change.
+        - `rule_name` and `message` do not change. The history of the alert has the message of each duplicate.
 
         When the alert is resolved, the next request with the key creates a new one. For example:
 
@@ -95,7 +95,7 @@ class AlertsController(Controller):
     async def get_alert(
         self, request: Request, alert_id: AlertId, tenant_id: OptionalTenantId = None
     ) -> Response[Alert]:
-        """Returns an alert in its present state.
+        """Return an alert in its present state.
 
         The `ETag` header identifies this state: every change of the alert changes it. If a request names the entity
         tag in `If-None-Match`, the response is 304 without a body while the alert is unchanged:
@@ -127,14 +127,14 @@ class AlertsController(Controller):
         data: JSONBody[NoteRequest] = EMPTY_BODY,
         tenant_id: OptionalTenantId = None,
     ) -> Response[Alert]:
-        """Changes the status of an alert from `triggered` to `acknowledged`, with an optional note.
+        """Change the status of an alert from `triggered` to `acknowledged`, with an optional note.
 
-        - While the alert is acknowledged, the same request again, or one without a note, is answered with 200 and
-          changes nothing.
+        - If the alert is acknowledged already, a request with the same note, or without a note, is answered with 200
+          and changes nothing.
         - If the note differs, or if the alert is resolved, the response is 409. An empty string is a note, too.
         - If several clients acknowledge an alert at the same time, exactly one request changes it.
         - With `If-Match`, the response is 412 if the alert has changed since the client read its `ETag`. This includes
-          a change by an earlier attempt: to retry, repeat the request with its `Idempotency-Key`.
+          a change by an earlier attempt of the same request. To retry safely, use an `Idempotency-Key`.
 
         The body may be left out. A later duplicate of higher severity returns the alert to `triggered`.
         """
@@ -158,15 +158,16 @@ class AlertsController(Controller):
         data: JSONBody[NoteRequest] = EMPTY_BODY,
         tenant_id: OptionalTenantId = None,
     ) -> Response[Alert]:
-        """Changes the status of an alert from `triggered` or `acknowledged` to `resolved`, with an optional note.
+        """Change the status of an alert from `triggered` or `acknowledged` to `resolved`, with an optional note.
 
         A resolved alert does not change any more, and its `dedup_key` is free for a new alert.
 
-        - The same request again, or one without a note, is answered with 200 and changes nothing.
+        - If the alert is resolved already, a request with the same note, or without a note, is answered with 200 and
+          changes nothing.
         - If the note differs, the response is 409. An empty string is a note, too.
         - If several clients resolve an alert at the same time, exactly one request changes it.
         - With `If-Match`, the response is 412 if the alert has changed since the client read its `ETag`. This includes
-          a change by an earlier attempt: to retry, repeat the request with its `Idempotency-Key`.
+          a change by an earlier attempt of the same request. To retry safely, use an `Idempotency-Key`.
 
         The body may be left out.
         """
@@ -189,7 +190,7 @@ class InternalAlertsController(Controller):
         responses={200: DUPLICATE, **errors(401, 409, 413, 415, 422, 429, 500, 503)},
     )
     async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
-        """Creates an alert of any tenant. The client must send the internal service key.
+        """Create an alert of any tenant. The client must send the internal service key.
 
         Deduplication and responses are the same as for `POST /alerts`.
         """
@@ -221,7 +222,7 @@ async def _transition(
         return alert_response(changed)
     alert = await _get(request, alert_id, tenant_id)
     if if_match is not None and etag(alert) not in if_match:
-        raise PreconditionFailed(f"the alert has none of these tags, but {etag(alert)}")
+        raise PreconditionFailed(f"If-Match: the entity tag of the alert is {etag(alert)}")
     if to == "acknowledged" and alert.status == "triggered":
         # Between the two statements, a duplicate of higher severity has returned the alert to triggered.
         return await _transition(request, to, alert_id, tenant_id, note=note)

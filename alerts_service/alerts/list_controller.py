@@ -49,7 +49,7 @@ class AlertListController(Controller):
         q: query.SearchQuery = None,
         cursor: query.AlertCursor = None,
     ) -> Response[list[Alert]]:
-        """Lists the alerts of a tenant, newest first. An alert is listed if it passes all filters.
+        """List the alerts of a tenant, newest first. An alert is listed if it passes all filters.
 
         A page has 50 alerts, or fewer if their texts exceed 1 MB. While there are more alerts, the `Link` header has
         the URL of the next page, relative to this service. Alerts that are created meanwhile do not shift the pages.

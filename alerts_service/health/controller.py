@@ -34,7 +34,7 @@ class HealthController(Controller):
         responses=errors(503),
     )
     async def get_health(self, request: Request) -> Health:
-        """Returns 200 if the database responds within one second, otherwise 503.
+        """Return 200 if the database responds within one second, otherwise 503.
 
         The check has a dedicated database connection, so it does not wait for other requests. Load balancers should use
         this route.
@@ -44,7 +44,7 @@ class HealthController(Controller):
 
     @get("/live", summary="Check the process", response_description="The process is alive")
     async def get_live(self) -> Health:
-        """Returns 200 if the process responds, whatever the state of the database is.
+        """Return 200 if the process responds, whatever the state of the database is.
 
         Process managers that restart a dead process should use this route.
         """
@@ -57,7 +57,7 @@ class HealthController(Controller):
         responses=errors(503),
     )
     async def get_details(self, request: Request) -> Details:
-        """Returns details for operators if the database responds within one second, otherwise 503.
+        """Return details for operators if the database responds within one second, otherwise 503.
 
         Uptime and connection pool are those of the process that handles the request.
         """

@@ -86,9 +86,9 @@ class HistoryController(Controller):
     async def get_alert_history(
         self, request: Request, alert_id: AlertId, tenant_id: OptionalTenantId = None, cursor: EventCursor = None
     ) -> Response[list[Event]]:
-        """Lists the events of an alert, oldest first. Each change of the alert is one event.
+        """List the events of an alert, oldest first. Each change of the alert is one event.
 
-        A request that is rejected, or changes nothing, has none.
+        Requests that are rejected, or change nothing, have no event.
 
         A page has 50 events. While there are more, the `Link` header has the URL of the next page, relative to this
         service.
@@ -120,7 +120,7 @@ class HistoryController(Controller):
         until: Until = None,
         cursor: EventCursor = None,
     ) -> Response[list[Event]]:
-        """Lists the events of all alerts of a tenant, oldest first. An event is listed if it passes all filters.
+        """List the events of all alerts of a tenant, oldest first. An event is listed if it passes all filters.
 
         A page has 50 events. While there are more, the `Link` header has the URL of the next page, relative to this
         service.

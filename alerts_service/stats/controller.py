@@ -37,7 +37,7 @@ class StatsController(Controller):
         responses=errors(401, 422, 429, 500, 503),
     )
     async def get_stats(self, request: Request, tenant_id: TenantId) -> Stats:
-        """Returns the number of alerts of a tenant, in total and by status.
+        """Return the number of alerts of a tenant, in total and by status.
 
         All numbers are 0 for a tenant that has no alerts, and for an unknown one. Alerts that retention has deleted
         are not counted.
