@@ -34,21 +34,21 @@ OptionalTenantId = Annotated[
 StatusFilter = Annotated[
     str | None,
     QueryParameter(
-        description="Only alerts with this status, or with one of several statuses separated by commas.",
+        description="Only alerts with this status, or with one of several: `triggered,acknowledged`.",
         schema_extra={**several(Status), "examples": ["triggered", "triggered,acknowledged"]},
     ),
 ]
 SeverityFilter = Annotated[
     str | None,
     QueryParameter(
-        description="Only alerts of this severity, or of one of several severities separated by commas.",
+        description="Only alerts of this severity, or of one of several: `high,critical`.",
         schema_extra={**several(Severity), "examples": ["critical", "high,critical"]},
     ),
 ]
 RuleNameFilter = Annotated[
     str | None,
     QueryParameter(
-        description="Only alerts of the rule with exactly this name.",
+        description="Only alerts of the rule with exactly this name: `missed_call`.",
         min_length=1,
         max_length=255,
         pattern=NO_NUL,
@@ -58,8 +58,8 @@ RuleNameFilter = Annotated[
 CreatedAfter = Annotated[
     datetime | None,
     QueryParameter(
-        description="Only alerts created at this time or later. RFC 3339 with `Z` or an offset from UTC; the `+` of an "
-        "offset is written `%2B` in a URL.",
+        description="Only alerts created at this time or later: `2026-01-05T09:00:00Z`. The format is RFC 3339 with "
+        "`Z` or an offset from UTC. The `+` of an offset is written `%2B` in a URL.",
         schema_extra={"examples": ["2026-01-05T09:00:00Z"]},
     ),
 ]

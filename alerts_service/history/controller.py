@@ -50,8 +50,8 @@ TypeFilter = Annotated[
 Since = Annotated[
     datetime | None,
     QueryParameter(
-        description="Only events at this time or later. RFC 3339 with `Z` or an offset from UTC; the `+` of an offset "
-        "is written `%2B` in a URL.",
+        description="Only events at this time or later: `2026-01-05T09:00:00Z`. The format is RFC 3339 with "
+        "`Z` or an offset from UTC. The `+` of an offset is written `%2B` in a URL.",
         schema_extra={"examples": ["2026-01-05T09:00:00Z"]},
     ),
 ]
