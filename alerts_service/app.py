@@ -11,13 +11,14 @@ from litestar.config.cors import CORSConfig
 from alerts_service import memory
 from alerts_service.alerts.bulk_controller import BulkController, InternalBulkController
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
-from alerts_service.alerts.structs import EXAMPLE
+from alerts_service.alerts.list_controller import AlertListController
+from alerts_service.alerts.structs import ALERT_EXAMPLE
 from alerts_service.bootstrap import database_lifespan
 from alerts_service.db.batching import FairSemaphore
 from alerts_service.db.database import Database
 from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import HistoryController
-from alerts_service.history.structs import EXAMPLE as EVENT_EXAMPLE
+from alerts_service.history.structs import EVENT_EXAMPLE
 from alerts_service.retention.job import pruning
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.stats.controller import StatsController
@@ -57,7 +58,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
     verify = _verifier(settings)
     public = Router(
         "/",
-        route_handlers=[AlertsController, BulkController, HistoryController, StatsController],
+        route_handlers=[AlertsController, AlertListController, BulkController, HistoryController, StatsController],
         guards=[requires_tenant_token(verify)] if verify else [],
         security=openapi.TENANT_TOKEN if verify else None,
     )
@@ -94,7 +95,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         RateLimit("tenant", settings.rate_limit_tenant) if settings.rate_limit_tenant else None
     )
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
-    openapi.correct(app, EXAMPLE, EVENT_EXAMPLE)
+    openapi.correct(app, ALERT_EXAMPLE, EVENT_EXAMPLE)
     return app
 
 

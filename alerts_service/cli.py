@@ -20,7 +20,7 @@ from alerts_service.db.migrations import alone, migrate, pending
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.logging_config import configure_logging
-from alerts_service.retention.job import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, Due, KeyBatch, Pruned, prune
+from alerts_service.retention.job import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, Expired, KeyBatch, Pruned, prune
 from alerts_service.server.graceful_shutdown import GracefulServer, GracefulSupervisor
 from alerts_service.server.http_protocol import protocol
 from alerts_service.settings import Settings, check_published_key, load_settings
@@ -184,7 +184,7 @@ async def _count_due(settings: Settings) -> None:
     days = _retention(settings)
     async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
         (record,) = await connection.fetch(load_queries()[COUNT.name].sql, [days])
-    due = Due(*record[1:])
+    due = Expired(*record[1:])
     print(
         f"would delete {due.alerts} alerts resolved more than {days} days ago and their {due.events} events\n"
         f"would delete {due.keys} expired idempotency keys"

@@ -11,6 +11,7 @@ from litestar import Controller, Response, post
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import asdict
 
 from alerts_service.alerts.bulk_create import Admission, Call, read_list, record, status
 from alerts_service.alerts.bulk_structs import (
@@ -25,9 +26,16 @@ from alerts_service.alerts.bulk_structs import (
     failure,
     result,
 )
-from alerts_service.alerts.controller import Owner
 from alerts_service.alerts.ndjson import record_lines
-from alerts_service.alerts.statements import GET, TRANSITIONS, created, ensure_in_state, find_tenant, move
+from alerts_service.alerts.parameters import OptionalTenantId
+from alerts_service.alerts.statements import (
+    GET,
+    TRANSITIONS,
+    ensure_in_state,
+    find_tenant,
+    to_alert,
+    transition_parameters,
+)
 from alerts_service.alerts.structs import Alert, CreateAlert, Created, Status
 from alerts_service.db.database import Statement
 from alerts_service.errors import (
@@ -97,7 +105,7 @@ class BulkController(Controller):
         responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
     )
     async def acknowledge_alerts(
-        self, request: Request, data: JSONBody[BulkTransition], tenant_id: Owner = None
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: OptionalTenantId = None
     ) -> Response[BulkTransitionResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are still triggered.
 
@@ -117,7 +125,7 @@ class BulkController(Controller):
         responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
     )
     async def resolve_alerts(
-        self, request: Request, data: JSONBody[BulkTransition], tenant_id: Owner = None
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: OptionalTenantId = None
     ) -> Response[BulkTransitionResults]:
         """By ids, each as if it came alone, or by a filter, the oldest 1,000 of those that are not resolved yet.
 
@@ -157,7 +165,7 @@ class InternalBulkController(Controller):
         responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
     )
     async def acknowledge_internal_alerts(
-        self, request: Request, data: JSONBody[BulkTransition], tenant_id: Owner = None
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: OptionalTenantId = None
     ) -> Response[BulkTransitionResults]:
         """As `POST /alerts/bulk/acknowledge`, for callers that hold the internal service key."""
         tenant = _named(request, data, tenant_id)
@@ -171,7 +179,7 @@ class InternalBulkController(Controller):
         responses=errors(401, 409, 413, 415, 422, 429, 500, 503),
     )
     async def resolve_internal_alerts(
-        self, request: Request, data: JSONBody[BulkTransition], tenant_id: Owner = None
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: OptionalTenantId = None
     ) -> Response[BulkTransitionResults]:
         """As `POST /alerts/bulk/resolve`, for callers that hold the internal service key."""
         tenant = _named(request, data, tenant_id)
@@ -206,7 +214,7 @@ async def _record(request: Request, calls: Sequence[Call | ApiError]) -> Respons
 
 
 async def _first_tenant(calls: Sequence[Call | ApiError]) -> UUID | None:
-    return next((call["tenant_id"] for call in calls if not isinstance(call, Exception)), None)
+    return next((call.tenant_id for call in calls if not isinstance(call, Exception)), None)
 
 
 def _check_send_buffer(request: Request) -> None:
@@ -224,7 +232,7 @@ def _recorded(outcome: tuple[Call, Any] | Exception) -> Result:
         return Result(**failure(outcome))
     call, row = outcome
     if isinstance(row, Created):
-        return Result(status=HTTPStatus.CREATED, alert=created(call, row))
+        return Result(status=HTTPStatus.CREATED, alert=to_alert(call, row))
     return result(status(call, row), row)
 
 
@@ -337,7 +345,7 @@ async def _change(
         """Return UNSET for an alert to be moved again: a repeat that came in between has triggered it."""
         return UNSET if to == "acknowledged" and alert.status == "triggered" else _stand(alert, to, note)
 
-    calls = [move(request, id_, tenant_id, note=note) for id_ in ids]
+    calls = [asdict(transition_parameters(request, id_, tenant_id, note=note)) for id_ in ids]
     changed = await request.database.many(TRANSITIONS[to], calls, WholeAlerts())
     left = [id_ for id_, alert in zip(ids, changed, strict=True) if alert is None]
     looked = dict(zip(left, await _look(request, left, tenant_id, judge), strict=True))
@@ -351,7 +359,10 @@ async def _change_found(
     request: Request, to: Status, found: Sequence[tuple[UUID, str]], tenant_id: UUID | None, note: str | None
 ) -> list[Alert | UUID | Exception]:
     """Move on what is still as it was found; of what has changed meanwhile the filter may no longer be true."""
-    calls = [move(request, id_, tenant_id, note=note, if_match=f'"{changed_at}"') for id_, changed_at in found]
+    calls = [
+        asdict(transition_parameters(request, id_, tenant_id, note=note, if_match=f'"{changed_at}"'))
+        for id_, changed_at in found
+    ]
     changed = await request.database.many(TRANSITIONS[to], calls, WholeAlerts())
     return [alert for alert in changed if alert is not None]
 

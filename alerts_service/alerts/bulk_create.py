@@ -7,15 +7,22 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from msgspec import Raw
+from msgspec.structs import asdict
 
-from alerts_service.alerts.statements import CREATE, CREATE_DEDUPLICATED, create_parameters
+from alerts_service.alerts.statements import (
+    CREATE,
+    CREATE_DEDUPLICATED,
+    CreateDeduplicatedParameters,
+    CreateParameters,
+    create_parameters,
+)
 from alerts_service.alerts.structs import Alert, CreateAlert, Created
 from alerts_service.db.batching import QueueFull, QueueTimeout
 from alerts_service.errors import ApiError, Forbidden, ServiceOverloaded, TooManyRequests, ValidationFailed
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request, decode_item
 
-Call: TypeAlias = dict[str, Any]
+Call: TypeAlias = CreateParameters
 
 READ_AT_ONCE = 20  # items that are read before other requests go on, about 0.3 ms
 
@@ -105,28 +112,29 @@ async def record(
     """
     good = [call for call in calls if not isinstance(call, Exception)]
     # First those that may wait for an alert, so that nobody waits for the counts meanwhile.
-    keyed = iter(await request.database.many(CREATE_DEDUPLICATED, [call for call in good if "dedup_key" in call], keep))
-    plain = iter(await request.database.many(CREATE, [call for call in good if "dedup_key" not in call], _whole))
+    with_key = [asdict(call) for call in good if isinstance(call, CreateDeduplicatedParameters)]
+    without_key = [asdict(call) for call in good if not isinstance(call, CreateDeduplicatedParameters)]
+    keyed = iter(await request.database.many(CREATE_DEDUPLICATED, with_key, keep))
+    plain = iter(await request.database.many(CREATE, without_key, _whole))
     outcomes: list[tuple[Call, Any] | Exception] = []
     for call in calls:
         if isinstance(call, Exception):
             outcomes.append(call)
             continue
-        row = next(keyed if "dedup_key" in call else plain)
+        row = next(keyed if isinstance(call, CreateDeduplicatedParameters) else plain)
         outcomes.append(row if isinstance(row, Exception) else (call, row))
     return outcomes
 
 
 def status(call: Call, row: Created | Alert | UUID) -> HTTPStatus:
     """Tell a new alert from one that this was a repeat of."""
-    return HTTPStatus.CREATED if id_of(call, row) == call["id"] else HTTPStatus.OK
+    return HTTPStatus.CREATED if id_of(call, row) == call.id else HTTPStatus.OK
 
 
 def id_of(call: Call, row: Created | Alert | UUID) -> UUID:
     """Return the id of the alert that a call has recorded or repeated."""
     if isinstance(row, Created):
-        id_: UUID = call["id"]
-        return id_
+        return call.id
     return row.id if isinstance(row, Alert) else row
 
 

@@ -20,7 +20,7 @@ EXCLUDED = f"(?!(?:.*{SEPARATOR})?{{term}}(?:{SEPARATOR}|$))"
 
 
 class SearchTerms(Struct, frozen=True):
-    """A compiled query: the pattern for PostgreSQL's `~*`, and its number of terms, which the cost grows with."""
+    """A compiled query: the pattern for PostgreSQL's `~*`, and the number of terms, with which the cost grows."""
 
     pattern: str
     count: int

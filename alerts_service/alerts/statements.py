@@ -1,21 +1,49 @@
-"""What the database is asked to do to alerts, whether one route asks for one or another for many."""
+"""SQL statements on alerts that the single and the bulk routes share, and their parameters."""
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
 from uuid_utils.compat import uuid7
 
-from alerts_service.alerts.structs import Alert, CreateAlert, Created, Status
+from alerts_service.alerts.structs import Alert, CreateAlert, Created, Severity, Status
 from alerts_service.db.database import Statement
 from alerts_service.errors import Conflict
 from alerts_service.web.requests import Request
 
 
-class Tenant(Struct, frozen=True):
-    """Whose an alert is."""
+class CreateParameters(Struct, frozen=True):
+    """Parameters of alerts/create."""
+
+    id: UUID
+    tenant_id: UUID
+    rule_name: str
+    message: str
+    severity: Severity
+    actor: str
+    request_id: str | None
+
+
+class CreateDeduplicatedParameters(CreateParameters, frozen=True):
+    """Parameters of alerts/create_deduplicated."""
+
+    dedup_key: str
+
+
+class TransitionParameters(Struct, frozen=True):
+    """Parameters of alerts/acknowledge and alerts/resolve. Without a tenant, the alert may be of any tenant."""
+
+    id: UUID
+    tenant_id: UUID | None
+    note: str | None
+    if_match: str | None
+    actor: str
+    request_id: str | None
+
+
+class AlertTenant(Struct, frozen=True):
+    """The tenant of an alert."""
 
     tenant_id: UUID
 
@@ -23,38 +51,48 @@ class Tenant(Struct, frozen=True):
 CREATE = Statement("alerts/create", Created)
 CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert)
 GET = Statement("alerts/get", Alert)
-GET_TENANT = Statement("alerts/get_tenant", Tenant)
+GET_TENANT = Statement("alerts/get_tenant", AlertTenant)
 TRANSITIONS: dict[Status, Statement[Alert]] = {
     "acknowledged": Statement("alerts/acknowledge", Alert),
     "resolved": Statement("alerts/resolve", Alert),
 }
 
 
-def create_parameters(request: Request, alert: CreateAlert) -> dict[str, Any]:
-    """Make the call that records an alert for this request."""
-    call = {
-        "id": uuid7(),
-        "tenant_id": alert.tenant_id,
-        "rule_name": alert.rule_name,
-        "message": alert.message,
-        "severity": alert.severity,
-        "actor": request.actor,
-        "request_id": request.id,
-    }
-    return call if alert.dedup_key is None else {**call, "dedup_key": alert.dedup_key}
+def create_parameters(request: Request, alert: CreateAlert) -> CreateParameters:
+    """Return the parameters that create an alert, with a new id: CreateDeduplicatedParameters if it has a key."""
+    if alert.dedup_key is None:
+        return CreateParameters(
+            id=uuid7(),
+            tenant_id=alert.tenant_id,
+            rule_name=alert.rule_name,
+            message=alert.message,
+            severity=alert.severity,
+            actor=request.actor,
+            request_id=request.id,
+        )
+    return CreateDeduplicatedParameters(
+        id=uuid7(),
+        tenant_id=alert.tenant_id,
+        rule_name=alert.rule_name,
+        message=alert.message,
+        severity=alert.severity,
+        actor=request.actor,
+        request_id=request.id,
+        dedup_key=alert.dedup_key,
+    )
 
 
-def created(call: dict[str, Any], recorded: Created) -> Alert:
-    """Put together the alert that a call has recorded."""
+def to_alert(parameters: CreateParameters, created: Created) -> Alert:
+    """Return the alert that alerts/create created."""
     return Alert(
-        id=call["id"],
-        tenant_id=call["tenant_id"],
-        rule_name=call["rule_name"],
-        message=call["message"],
-        severity=call["severity"],
+        id=parameters.id,
+        tenant_id=parameters.tenant_id,
+        rule_name=parameters.rule_name,
+        message=parameters.message,
+        severity=parameters.severity,
         status="triggered",
-        created_at=recorded.created_at,
-        updated_at=recorded.created_at,
+        created_at=created.created_at,
+        updated_at=created.created_at,
         acknowledged_at=None,
         acknowledgment_note=None,
         resolved_at=None,
@@ -62,25 +100,23 @@ def created(call: dict[str, Any], recorded: Created) -> Alert:
     )
 
 
-def move(
+def transition_parameters(
     request: Request, alert_id: UUID, tenant_id: UUID | None, *, note: str | None, if_match: str | None = None
-) -> dict[str, Any]:
-    """Make the call that moves an alert on for this request."""
-    return {
-        "id": alert_id,
-        "tenant_id": tenant_id,
-        "note": note,
-        "if_match": if_match,
-        "actor": request.actor,
-        "request_id": request.id,
-    }
+) -> TransitionParameters:
+    """Return the parameters of a status transition.
+
+    `if_match` holds quoted entity tags: the alert changes only if it still has one of them.
+    """
+    return TransitionParameters(
+        id=alert_id, tenant_id=tenant_id, note=note, if_match=if_match, actor=request.actor, request_id=request.id
+    )
 
 
 async def find_tenant(request: Request, ids: Sequence[UUID]) -> UUID | None:
-    """Find the tenant of the first of these alerts that exists."""
+    """Return the tenant of the first of these alerts that exists, or None if none does."""
     if not ids:
         return None
-    # The first usually exists, and its lookup shares a statement with those of other requests.
+    # The first alert usually exists, and its lookup is batched with those of other requests.
     first = await request.database.one_or_none(GET_TENANT, id=ids[0])
     if first is not None:
         return first.tenant_id
@@ -88,25 +124,19 @@ async def find_tenant(request: Request, ids: Sequence[UUID]) -> UUID | None:
     for tenant_id in await request.database.many(GET_TENANT, others, attrgetter("tenant_id")):
         if isinstance(tenant_id, Exception):
             raise tenant_id
-        if tenant_id is not None:
-            found: UUID = tenant_id
-            return found
+        if isinstance(tenant_id, UUID):
+            return tenant_id
     return None
 
 
 def ensure_in_state(alert: Alert, to: Status, note: str | None) -> Alert:
-    """Return an alert that did not move if it stands where it was to go.
+    """Return an alert that a transition did not change if it is already in the state that the transition leads to.
 
     Raises:
-        Conflict: it stands elsewhere, or with another note.
+        Conflict: The alert has another status, or another note.
     """
-    said = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
-    if alert.status == to and note in (None, said):
+    stored_note = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
+    if alert.status == to and note in (None, stored_note):
         return alert
-    raise Conflict(_stand(alert))
-
-
-def _stand(alert: Alert) -> str:
-    """Say where the alert stands, for a caller that wanted it elsewhere or with another note."""
     since = alert.resolved_at or alert.acknowledged_at or alert.created_at
-    return f"the alert is {alert.status} since {since}, and its note stays as it is"
+    raise Conflict(f"already {alert.status} at {since}; its note cannot be changed")

@@ -1,4 +1,4 @@
-"""What goes in and out of the alert routes."""
+"""Request and response Structs of the alert routes."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -10,11 +10,11 @@ from msgspec.structs import replace
 Severity = Literal["low", "medium", "high", "critical"]
 Status = Literal["triggered", "acknowledged", "resolved"]
 
-# PostgreSQL's text holds every character but NUL.
+# PostgreSQL's type text accepts every character but NUL.
 NO_NUL = "^[^\\x00]*$"
 
-# RFC 3339, with its offset, as PostgreSQL writes it within row_to_json.
-Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+# RFC 3339 with an offset, as row_to_json of PostgreSQL writes it.
+Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 DedupKey = Annotated[
     str,
     Meta(min_length=1, max_length=255, pattern=NO_NUL, examples=["missed_call:+15550100"]),
@@ -23,36 +23,64 @@ Note = Annotated[str, Meta(max_length=10_000, pattern=NO_NUL, examples=["Calling
 
 
 class CreateAlert(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """An alert to be recorded."""
+    """The alert to create. Unknown fields are rejected with 422."""
 
-    tenant_id: Annotated[UUID, Meta(examples=["123e4567-e89b-12d3-a456-426614174000"])]
-    rule_name: Annotated[str, Meta(min_length=1, max_length=255, pattern=NO_NUL, examples=["missed_call"])]
+    tenant_id: Annotated[
+        UUID,
+        Meta(description="The tenant that the alert belongs to.", examples=["123e4567-e89b-12d3-a456-426614174000"]),
+    ]
+    rule_name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=255,
+            pattern=NO_NUL,
+            description="The name of the rule that raised the alert.",
+            examples=["missed_call"],
+        ),
+    ]
     message: Annotated[
         str,
-        Meta(min_length=1, max_length=10_000, pattern=NO_NUL, examples=["Missed call not returned in 15 minutes"]),
+        Meta(
+            min_length=1,
+            max_length=10_000,
+            pattern=NO_NUL,
+            description="What happened, as plain text for the people who handle the alert.",
+            examples=["Missed call not returned in 15 minutes"],
+        ),
     ]
-    severity: Severity = "medium"
+    severity: Annotated[
+        Severity,
+        Meta(description="How urgent the alert is. From lowest to highest: `low`, `medium`, `high`, `critical`."),
+    ] = "medium"
     dedup_key: Annotated[
-        DedupKey | None, Meta(description="While the tenant has an open alert with this key, this is a repeat of it.")
+        DedupKey | None,
+        Meta(
+            description="Identifies the problem that the alert is about. While the tenant has an open alert with this "
+            "key, the request is a duplicate of it: it counts as an occurrence of the open alert and creates no other."
+        ),
     ] = None
 
 
 class NoteRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What somebody has to say on acknowledging or resolving; it may be nothing."""
+    """The body of a status transition. It may be left out. Unknown fields are rejected with 422."""
 
-    note: Note | None = None
+    note: Annotated[
+        Note | None,
+        Meta(description="A note to store with the transition. An empty string is a note; null is none."),
+    ] = None
 
 
 class Created(Struct, frozen=True):
-    """What the database decides of a new alert."""
+    """The values of a new alert that the database sets."""
 
-    created_at: Time
+    created_at: Timestamp
 
 
-class Page(Struct, frozen=True):
-    """A page of a list: the JSON of its alerts, and the place of the last where more follow.
+class AlertPage(Struct, frozen=True):
+    """A page of a list: its alerts as JSON, and the position of the last one if there are more.
 
-    The alerts are None where the statement leaves a page of long texts to another one.
+    `alerts` is None if alerts/list leaves the page, because of a long text, to alerts/search.
     """
 
     alerts: bytes | None
@@ -61,27 +89,50 @@ class Page(Struct, frozen=True):
 
 
 class Alert(Struct, frozen=True, omit_defaults=True):
-    """An alert as it stands. Times are in UTC. What is about repeats is there where it has a `dedup_key`."""
+    """An alert in its present state, with times in UTC. Only an alert with a `dedup_key` has the last four fields."""
 
-    id: UUID
-    tenant_id: UUID
-    rule_name: Annotated[str, Meta(description="The rule that raised it; empty only on a row older than the service.")]
-    message: str
-    severity: Severity
-    status: Annotated[Status, Meta(description="It moves forward; only a repeat of higher severity triggers it again.")]
-    created_at: Time
-    updated_at: Annotated[Time, Meta(description="When it last changed; at first, when it was recorded.")]
-    acknowledged_at: Annotated[Time | None, Meta(description="Null until it is acknowledged.")]
-    acknowledgment_note: Annotated[str | None, Meta(description="What was said on acknowledging, if anything.")]
-    resolved_at: Annotated[Time | None, Meta(description="Null until it is resolved.")]
-    resolution_note: Annotated[str | None, Meta(description="What was said on resolving, if anything.")]
-    dedup_key: Annotated[str | None, Meta(description="The key that it was recorded with.")] = None
-    occurrences: Annotated[int | None, Meta(description="How many times it was reported, by its repeats too.")] = None
-    first_seen_at: Annotated[Time | None, Meta(description="When it was reported first: as `created_at`.")] = None
-    last_seen_at: Annotated[Time | None, Meta(description="When it was reported last.")] = None
+    id: Annotated[UUID, Meta(description="The id of the alert, a UUID of version 7.")]
+    tenant_id: Annotated[UUID, Meta(description="The tenant that the alert belongs to.")]
+    rule_name: Annotated[
+        str,
+        Meta(description="The name of the rule that raised the alert. Only alerts older than this service have none."),
+    ]
+    message: Annotated[str, Meta(description="What happened, as the client described it.")]
+    severity: Annotated[
+        Severity, Meta(description="How urgent the alert is. A duplicate may raise it; it is never lowered.")
+    ]
+    status: Annotated[
+        Status,
+        Meta(
+            description="The status in the workflow `triggered` → `acknowledged` → `resolved`. It only moves forward, "
+            "with one exception: a duplicate of higher severity returns an acknowledged alert to `triggered`."
+        ),
+    ]
+    created_at: Annotated[Timestamp, Meta(description="When the alert was created.")]
+    updated_at: Annotated[
+        Timestamp,
+        Meta(description="When the alert last changed; at first, as `created_at`. Every change gives it a new value."),
+    ]
+    acknowledged_at: Annotated[
+        Timestamp | None, Meta(description="When the alert was acknowledged, or null if it is not acknowledged.")
+    ]
+    acknowledgment_note: Annotated[
+        str | None, Meta(description="The note of the acknowledgment, or null if there is none.")
+    ]
+    resolved_at: Annotated[Timestamp | None, Meta(description="When the alert was resolved, or null if it is open.")]
+    resolution_note: Annotated[str | None, Meta(description="The note of the resolution, or null if there is none.")]
+    dedup_key: Annotated[str | None, Meta(description="The deduplication key that the alert was created with.")] = None
+    occurrences: Annotated[
+        int | None,
+        Meta(description="How many requests with this key the alert stands for: the first and its duplicates."),
+    ] = None
+    first_seen_at: Annotated[
+        Timestamp | None, Meta(description="When the first occurrence was received: as `created_at`.")
+    ] = None
+    last_seen_at: Annotated[Timestamp | None, Meta(description="When the latest occurrence was received.")] = None
 
 
-EXAMPLE = Alert(
+ALERT_EXAMPLE = Alert(
     id=UUID("0f8fad5b-d9cb-469f-a165-70867728950e"),
     tenant_id=UUID("123e4567-e89b-12d3-a456-426614174000"),
     rule_name="missed_call",
@@ -96,8 +147,8 @@ EXAMPLE = Alert(
     resolution_note=None,
 )
 
-MERGED_EXAMPLE = replace(
-    EXAMPLE,
+DUPLICATE_EXAMPLE = replace(
+    ALERT_EXAMPLE,
     updated_at="2026-01-05T09:45:00+00:00",
     dedup_key="missed_call:+15550100",
     occurrences=3,

@@ -1,1 +1,1 @@
-"""Is the service up, and is its database?"""
+"""Health: whether the process is alive, whether the database responds, and details for operators."""

@@ -1,53 +1,21 @@
-"""Is the service up, and is its database?"""
+"""The health routes."""
 
 import asyncio
 import time
 from importlib.metadata import version
-from typing import Literal
 
 import asyncpg
 from litestar import Controller, get
-from msgspec import Struct
 
 from alerts_service.db.database import Database, Statement
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Unhealthy
+from alerts_service.health.structs import Details, Health, Pool, Schema
 from alerts_service.web.openapi import errors
 from alerts_service.web.requests import Request
 
 VERSION = version("as-alerts-service")
 STARTED = time.monotonic()
-PATIENCE_SECONDS = 1.0
-
-
-class Health(Struct, frozen=True):
-    """All is well."""
-
-    status: Literal["healthy"]
-    service: Literal["as-alerts-service"]
-
-
-class Schema(Struct, frozen=True):
-    """How far the migrations have brought the database."""
-
-    version: int
-
-
-class Pool(Struct, frozen=True):
-    """The connections to the database: open, idle among them, and at most."""
-
-    open: int
-    idle: int
-    limit: int
-
-
-class Details(Health, frozen=True):
-    """What somebody who looks after the service wants to know."""
-
-    version: str
-    uptime_seconds: float
-    pool: Pool
-    schema: Schema
-
+TIMEOUT_SECONDS = 1.0
 
 HEALTHY = Health("healthy", "as-alerts-service")
 GET_SCHEMA = Statement("health/get_schema", Schema, apart=True)
@@ -58,32 +26,42 @@ class HealthController(Controller):
 
     path = "/health"
     tags = ("health",)
-    _question: "asyncio.Task[Schema] | None" = None
+    _schema_query: "asyncio.Task[Schema] | None" = None
 
     @get(
-        summary="Is the service healthy?",
-        response_description="The service and its database answer",
+        summary="Check the service and its database",
+        response_description="The service and its database are healthy",
         responses=errors(503),
     )
     async def get_health(self, request: Request) -> Health:
-        """Asks the database, and gives up after a second."""
-        await self._ask(request.database)
+        """Return 200 if the database responds within one second, otherwise 503.
+
+        The check has a dedicated database connection, so it does not wait for other requests. Load balancers should use
+        this route.
+        """
+        await self._query_schema(request.database)
         return HEALTHY
 
-    @get("/live", summary="Is the process alive?", response_description="The process answers")
+    @get("/live", summary="Check the process", response_description="The process is alive")
     async def get_live(self) -> Health:
-        """The process alone, for whoever restarts it; the database is not asked."""
+        """Return 200 if the process responds, whatever the state of the database is.
+
+        Process managers that restart a dead process should use this route.
+        """
         return HEALTHY
 
     @get(
         "/details",
-        summary="Show version, uptime, pool and schema",
+        summary="Get version, uptime, connection pool and schema version",
         response_description="The details",
         responses=errors(503),
     )
     async def get_details(self, request: Request) -> Details:
-        """Asks the database, and gives up after a second."""
-        schema = await self._ask(request.database)
+        """Return details for operators if the database responds within one second, otherwise 503.
+
+        Uptime and connection pool are those of the process that handles the request.
+        """
+        schema = await self._query_schema(request.database)
         connections = request.database.connections
         return Details(
             status=HEALTHY.status,
@@ -94,29 +72,29 @@ class HealthController(Controller):
             schema=schema,
         )
 
-    async def _ask(self, database: Database) -> Schema:
-        """Whoever asks while the database is asked has the same answer."""
-        if self._question is None or self._question.done():
-            self._question = asyncio.create_task(_ask(database))
-            self._question.add_done_callback(_heard)
-        return await asyncio.shield(self._question)
+    async def _query_schema(self, database: Database) -> Schema:
+        """Return the result of one query that all concurrent requests share."""
+        if self._schema_query is None or self._schema_query.done():
+            self._schema_query = asyncio.create_task(_query_schema(database))
+            self._schema_query.add_done_callback(_retrieve_exception)
+        return await asyncio.shield(self._schema_query)
 
 
-async def _ask(database: Database) -> Schema:
-    asked = asyncio.create_task(database.one(GET_SCHEMA))
-    await asyncio.wait({asked}, timeout=PATIENCE_SECONDS)
-    if not asked.done():
-        # Taking back what a silent database was asked may take longer still: nobody waits for that.
-        asked.add_done_callback(_heard)
-        asked.cancel()
+async def _query_schema(database: Database) -> Schema:
+    query = asyncio.create_task(database.one(GET_SCHEMA))
+    await asyncio.wait({query}, timeout=TIMEOUT_SECONDS)
+    if not query.done():
+        # Cancelling a statement on an unresponsive server may take longer than the timeout, so it is not awaited.
+        query.add_done_callback(_retrieve_exception)
+        query.cancel()
         raise Unhealthy("the database does not answer")
     try:
-        return asked.result()
+        return query.result()
     except (DatabaseBusy, DatabaseUnreachable, asyncpg.PostgresError):
         raise Unhealthy("the database does not answer") from None
 
 
-def _heard(asked: "asyncio.Task[Schema]") -> None:
-    """Leave no failure behind that nobody waited for."""
-    if not asked.cancelled():
-        asked.exception()
+def _retrieve_exception(task: "asyncio.Task[Schema]") -> None:
+    """Retrieve the exception of a task that may have no waiter, so that asyncio does not log it."""
+    if not task.cancelled():
+        task.exception()

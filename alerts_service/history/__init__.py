@@ -1,1 +1,1 @@
-"""History: what alerts went through."""
+"""History: the events of an alert, and of all alerts of a tenant. The statements that change alerts append them."""

@@ -1,16 +1,17 @@
-"""The history routes: what an alert, and what all of a tenant's alerts went through."""
+"""The history routes: the events of an alert, and of all alerts of a tenant."""
 
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 from litestar import Controller, Response, get
+from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter
 from msgspec import Raw
 
 from alerts_service.db.database import Statement
 from alerts_service.errors import AlertNotFound
-from alerts_service.history.structs import Event, EventType, Page
+from alerts_service.history.structs import Event, EventPage, EventType
 from alerts_service.web import pagination as cursors
 from alerts_service.web.openapi import NEXT_PAGE, errors
 from alerts_service.web.query_params import require_time_zones
@@ -18,11 +19,56 @@ from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse
 
-# A page holds up to 50 notes of 10,000 characters.
-LIST = Statement("history/list", Page, max_batch_size=8)
-LIST_OF_ALERT = Statement("history/list_of_alert", Page, max_batch_size=8)
+# A page has up to 50 notes of 10,000 characters, so few pages are fetched in one batch.
+LIST = Statement("history/list", EventPage, max_batch_size=8)
+LIST_OF_ALERT = Statement("history/list_of_alert", EventPage, max_batch_size=8)
 
-Cursor = Annotated[str | None, QueryParameter(description="Where to go on: from a `Link` header.")]
+AlertId = Annotated[
+    UUID,
+    PathParameter(
+        description="The alert whose events to list.",
+        schema_extra={"examples": ["0f8fad5b-d9cb-469f-a165-70867728950e"]},
+    ),
+]
+OptionalTenantId = Annotated[
+    UUID | None,
+    QueryParameter(
+        description="The tenant that the alert must belong to. The alert of any other tenant is answered with 404.",
+        schema_extra={"examples": ["123e4567-e89b-12d3-a456-426614174000"]},
+    ),
+]
+TenantId = Annotated[
+    UUID,
+    QueryParameter(
+        description="The tenant whose events to list.", examples=[Example(value="123e4567-e89b-12d3-a456-426614174000")]
+    ),
+]
+TypeFilter = Annotated[
+    EventType | None,
+    QueryParameter(name="type", description="Only events of this type.", schema_extra={"examples": ["escalated"]}),
+]
+Since = Annotated[
+    datetime | None,
+    QueryParameter(
+        description="Only events at this time or later: `2026-01-05T09:00:00Z`. The format is RFC 3339 with "
+        "`Z` or an offset from UTC. The `+` of an offset is written `%2B` in a URL.",
+        schema_extra={"examples": ["2026-01-05T09:00:00Z"]},
+    ),
+]
+Until = Annotated[
+    datetime | None,
+    QueryParameter(
+        description="Only events before this time. Same format as `since`.",
+        schema_extra={"examples": ["2026-01-06T00:00:00Z"]},
+    ),
+]
+EventCursor = Annotated[
+    str | None,
+    QueryParameter(
+        description="The position at which the page begins, from the `Link` header of the previous page.",
+        schema_extra={"examples": ["AAZHoLP4VgAPj61b2ctGn6FlcIZ3KJUOAAAAAAAC"]},
+    ),
+]
 
 
 class HistoryController(Controller):
@@ -32,56 +78,60 @@ class HistoryController(Controller):
 
     @get(
         "/alerts/{alert_id:str}/history",
-        summary="Show what an alert went through",
-        response_description="One page of events",
+        summary="List the events of an alert",
+        response_description="A page of events",
         responses=errors(401, 404, 422, 429, 500, 503),
         response_headers=[NEXT_PAGE],
     )
     async def get_alert_history(
-        self,
-        request: Request,
-        alert_id: Annotated[UUID, PathParameter(description="The alert.")],
-        tenant_id: Annotated[
-            UUID | None,
-            QueryParameter(description="When given, the alert must be this tenant's; any other is answered with 404."),
-        ] = None,
-        cursor: Cursor = None,
+        self, request: Request, alert_id: AlertId, tenant_id: OptionalTenantId = None, cursor: EventCursor = None
     ) -> Response[list[Event]]:
-        """Oldest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page."""
-        sequence = cursors.decode_event_cursor(cursor)[2] if cursor is not None else None
+        """List the events of an alert, oldest first. Each change of the alert is one event.
+
+        Requests that are rejected, or change nothing, have no event.
+
+        A page has 50 events. While there are more, the `Link` header has the URL of the next page, relative to this
+        service.
+        """
+        after_sequence = cursors.decode_event(cursor)[2] if cursor is not None else None
         rate_limit(request, tenant_id)
+        authorized_tenant = request.authorize_tenant(tenant_id)
         page = await request.database.one_or_none(
-            LIST_OF_ALERT, alert_id=alert_id, tenant_id=request.authorize_tenant(tenant_id), after_sequence=sequence
+            LIST_OF_ALERT, alert_id=alert_id, tenant_id=authorized_tenant, after_sequence=after_sequence
         )
         if page is None:
             raise AlertNotFound
-        return _answer(request, page)
+        return _page_response(request, page)
 
     @get(
         "/history",
-        summary="Show what a tenant's alerts went through",
-        response_description="One page of events",
+        summary="List the events of a tenant",
+        response_description="A page of events",
         responses=errors(401, 422, 429, 500, 503),
         response_headers=[NEXT_PAGE],
     )
     async def list_history(
         self,
         request: Request,
-        tenant_id: Annotated[UUID, QueryParameter(description="The tenant whose log to show.")],
+        tenant_id: TenantId,
         *,
-        type_: Annotated[EventType | None, QueryParameter(name="type", description="Only events of this type.")] = None,
-        since: Annotated[datetime | None, QueryParameter(description="Only events from this time on.")] = None,
-        until: Annotated[datetime | None, QueryParameter(description="Only events before this time.")] = None,
-        cursor: Cursor = None,
+        type_: TypeFilter = None,
+        since: Since = None,
+        until: Until = None,
+        cursor: EventCursor = None,
     ) -> Response[list[Event]]:
-        """Oldest first, 50 at most. While there are more, a `Link` header with `rel="next"` names the next page.
+        """List the events of all alerts of a tenant, oldest first. An event is listed if it passes all filters.
 
-        An event is seen once it is committed, up to a few seconds after its time: whoever follows the log asks again
-        from a little before the last event that it has.
+        A page has 50 events. While there are more, the `Link` header has the URL of the next page, relative to this
+        service.
+
+        An event becomes visible when its transaction is committed, up to a few seconds after `occurred_at`. A client
+        that polls for new events should set `since` some seconds before its latest event, and skip events by `id`
+        that it has already.
         """
-        require_time_zones(since=since, until=until)
-        occurred_at, alert_id, sequence = (
-            cursors.decode_event_cursor(cursor) if cursor is not None else (None, None, None)
+        check_zones(since=since, until=until)
+        last_occurred_at, last_alert_id, last_sequence = (
+            cursors.decode_event(cursor) if cursor is not None else (None, None, None)
         )
         rate_limit(request, tenant_id)
         page = await request.database.one(
@@ -90,14 +140,14 @@ class HistoryController(Controller):
             type=type_,
             since=since,
             until=until,
-            after_occurred_at=occurred_at,
-            after_alert_id=alert_id,
-            after_sequence=sequence,
+            after_occurred_at=last_occurred_at,
+            after_alert_id=last_alert_id,
+            after_sequence=last_sequence,
         )
-        return _answer(request, page)
+        return _page_response(request, page)
 
 
-def _answer(request: Request, page: Page) -> Response[list[Event]]:
+def _page_response(request: Request, page: EventPage) -> Response[list[Event]]:
     headers = {}
     if page.last_occurred_at is not None and page.last_alert_id is not None and page.last_sequence is not None:
         headers = request.next_page(

@@ -1,4 +1,4 @@
-"""Structs of the history routes."""
+"""Response Structs of the history routes."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -6,36 +6,53 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from alerts_service.alerts.structs import Status, Timestamp
+
 EventType = Literal["created", "acknowledged", "resolved", "repeated", "escalated"]
-Status = Literal["triggered", "acknowledged", "resolved"]
-Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
 class Event(Struct, frozen=True):
-    """One change of an alert. It stays as it is."""
+    """A change of an alert. The database rejects changes of events, and their deletion while the alert exists."""
 
-    id: UUID
-    alert_id: UUID
-    tenant_id: UUID
-    sequence: Annotated[int, Meta(description="Counts the alert's events, from 1, without gaps.")]
-    type: EventType
-    from_status: Annotated[Status | None, Meta(description="Null where there was none before.")]
-    to_status: Status
+    id: Annotated[UUID, Meta(description="The id of the event.")]
+    alert_id: Annotated[UUID, Meta(description="The alert that changed.")]
+    tenant_id: Annotated[UUID, Meta(description="The tenant that the alert belongs to.")]
+    sequence: Annotated[
+        int, Meta(description="The number of the event among those of its alert, from 1 and without gaps.")
+    ]
+    type: Annotated[
+        EventType,
+        Meta(
+            description="What happened: the alert was `created`, `acknowledged` or `resolved`, or a duplicate with its "
+            "`dedup_key` was received. A duplicate that raised the severity is `escalated`, any other is `repeated`."
+        ),
+    ]
+    from_status: Annotated[
+        Status | None, Meta(description="The status before the event, or null when the alert was created.")
+    ]
+    to_status: Annotated[Status, Meta(description="The status after the event.")]
     note: Annotated[
-        str | None, Meta(description="What was said on acknowledging or resolving, if anything, or a repeat's message.")
+        str | None,
+        Meta(
+            description="The note of an acknowledgment or a resolution, or null if there is none; the message of a "
+            "duplicate. Null when the alert was created."
+        ),
     ]
     actor: Annotated[
         str,
         Meta(
-            description="Who did it: `token:` and the token's subject, `service` with the service key, `anonymous` "
-            "where nobody asks; `unknown` of what is older than the history."
+            description="The client: `token:` and the subject of its token, or `token` if it has no subject; `service` "
+            "with the service key; `anonymous` if no token is required. Events older than the history have `unknown`."
         ),
     ]
-    request_id: Annotated[str | None, Meta(description="The `X-Request-ID` of the request that did it.")]
-    occurred_at: Time
+    request_id: Annotated[
+        str | None,
+        Meta(description="The `X-Request-ID` of the request. Null in events older than the history."),
+    ]
+    occurred_at: Annotated[Timestamp, Meta(description="When the alert changed.")]
 
 
-EXAMPLE = Event(
+EVENT_EXAMPLE = Event(
     id=UUID("7d0f7f1e-2d8f-4b5e-9c61-7a8f0e4f2f10"),
     alert_id=UUID("0f8fad5b-d9cb-469f-a165-70867728950e"),
     tenant_id=UUID("123e4567-e89b-12d3-a456-426614174000"),
@@ -50,8 +67,8 @@ EXAMPLE = Event(
 )
 
 
-class Page(Struct, frozen=True):
-    """A page of events: their JSON, and the place of the last where more follow."""
+class EventPage(Struct, frozen=True):
+    """A page of events: their JSON, and the position of the last one if there are more."""
 
     events: str
     last_occurred_at: datetime | None

@@ -1,4 +1,4 @@
-"""Deletes alerts that were resolved long enough ago, and expired idempotency keys, in batches that hold up nobody."""
+"""Deletes old resolved alerts and expired idempotency keys, in small batches with pauses between them."""
 
 import asyncio
 import logging
@@ -15,13 +15,15 @@ from alerts_service.errors import ApiError, DatabaseUnreachable
 
 logger = logging.getLogger(__name__)
 
-ROUND_SECONDS = 300
-MOST = 500_000  # events that an alert may have to be deleted within the time that a statement may take
-RESTS = 9  # for nine times as long as it worked: a tenth of one connection's time at most
+PRUNE_INTERVAL_SECONDS = 300
+# An alert with more events could not be deleted within the statement timeout. `alerts-service prune` deletes it.
+MAX_EVENTS_PER_ALERT = 500_000
+# A pause of nine times the duration of the batch: the job uses one connection for a tenth of the time at most.
+PAUSE_FACTOR = 9
 
 
-class Due(Struct, frozen=True):
-    """What may go."""
+class Expired(Struct, frozen=True):
+    """The number of alerts, of their events, and of idempotency keys that have expired."""
 
     alerts: int
     events: int
@@ -29,7 +31,7 @@ class Due(Struct, frozen=True):
 
 
 class AlertBatch(Struct, frozen=True):
-    """The alerts that one statement deleted, with their events, and when the last of them was resolved."""
+    """The number of alerts and events that one statement deleted, and when the last of the alerts was resolved."""
 
     alerts: int
     events: int
@@ -37,7 +39,7 @@ class AlertBatch(Struct, frozen=True):
 
 
 class KeyBatch(Struct, frozen=True):
-    """The idempotency keys that one statement deleted, and when the last of them was stored."""
+    """The number of idempotency keys that one statement deleted, and when the last of them was stored."""
 
     keys: int
     until: datetime | None
@@ -47,7 +49,7 @@ Batch: TypeAlias = AlertBatch | KeyBatch
 
 
 class Pruned(Struct):
-    """What was deleted in all batches, and how long that took."""
+    """Totals of one prune run: deleted rows, batches, and the duration of the statements in seconds."""
 
     alerts: int = 0
     events: int = 0
@@ -56,7 +58,7 @@ class Pruned(Struct):
     seconds: float = 0.0
 
     def add(self, batch: Batch, seconds: float) -> None:
-        """Count one more batch, which took so long."""
+        """Add a batch that took this number of seconds."""
         if isinstance(batch, KeyBatch):
             self.keys += batch.keys
         else:
@@ -66,34 +68,40 @@ class Pruned(Struct):
         self.seconds = round(self.seconds + seconds, 3)
 
 
-COUNT = Statement("retention/count", Due)
+COUNT = Statement("retention/count", Expired)
 PRUNE = Statement("retention/prune", AlertBatch)
 PRUNE_KEYS = Statement("idempotency/prune", KeyBatch)
 
 
-async def prune(run: Callable[[datetime | None], Awaitable[Batch]], pruned: Pruned, *, rests: int = 0) -> None:
-    """Run batch after batch, each from the last one's time on, until none is left, and add up what went.
+async def prune(
+    run_batch: Callable[[datetime | None], Awaitable[Batch]], pruned: Pruned, *, pause_factor: int = 0
+) -> None:
+    """Delete batch after batch until one is empty, and add each to the totals.
 
-    After each, rest for `rests` times as long as it took.
+    Each batch starts at the time where the previous one ended, past the rows that are already deleted. A batch is
+    followed by a pause of `pause_factor` times its duration.
     """
     since = None
     while True:
         started = time.monotonic()
-        batch = await run(since)
+        batch = await run_batch(since)
         if batch.until is None:
             return
         seconds = time.monotonic() - started
         pruned.add(batch, seconds)
         since = batch.until
-        await asyncio.sleep(rests * seconds)
+        await asyncio.sleep(pause_factor * seconds)
 
 
 @asynccontextmanager
 async def pruning(days: int | None, database: Callable[[], Database]) -> AsyncIterator[None]:
-    """Prune every few minutes: expired keys, and with `days` what was resolved more than so many days ago."""
-    tasks = [asyncio.create_task(_keep_pruning("Pruned expired idempotency keys", database, PRUNE_KEYS))]
+    """Prune every five minutes while the block runs.
+
+    Expired idempotency keys are always deleted, alerts that were resolved more than `days` days ago only with `days`.
+    """
+    tasks = [asyncio.create_task(_prune_periodically("Pruned expired idempotency keys", database, PRUNE_KEYS))]
     if days is not None:
-        alerts = _keep_pruning("Pruned resolved alerts", database, PRUNE, days=days, most=MOST)
+        alerts = _prune_periodically("Pruned resolved alerts", database, PRUNE, days=days, most=MAX_EVENTS_PER_ALERT)
         tasks.append(asyncio.create_task(alerts))
     try:
         yield
@@ -103,25 +111,25 @@ async def pruning(days: int | None, database: Callable[[], Database]) -> AsyncIt
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep_pruning(
-    message: str, database: Callable[[], Database], statement: Statement[Any], **arguments: int
+async def _prune_periodically(
+    log_message: str, database: Callable[[], Database], statement: Statement[Any], **parameters: int
 ) -> None:
     while True:
-        await _prune_once(message, database(), statement, **arguments)
-        await asyncio.sleep(ROUND_SECONDS)
+        await _prune_once(log_message, database(), statement, **parameters)
+        await asyncio.sleep(PRUNE_INTERVAL_SECONDS)
 
 
-async def _prune_once(message: str, database: Database, statement: Statement[Any], **arguments: int) -> None:
-    """Leave to the next round what cannot be done now."""
+async def _prune_once(log_message: str, database: Database, statement: Statement[Any], **parameters: int) -> None:
+    """Prune, and log the totals. After an error, the rest is left to the next run."""
     pruned = Pruned()
     try:
-        await prune(lambda since: database.one(statement, since=since, **arguments), pruned, rests=RESTS)
+        await prune(lambda since: database.one(statement, since=since, **parameters), pruned, pause_factor=PAUSE_FACTOR)
     except DatabaseUnreachable:
-        pass  # which has been logged
-    except ApiError as refusal:
-        logger.warning("Pruning is put off: %s", refusal.detail)
+        pass  # The connection pool has logged it.
+    except ApiError as error:
+        logger.warning("Pruning postponed", extra={"reason": error.detail})
     except Exception:
-        logger.exception("Pruning is put off")
+        logger.exception("Pruning failed")
     finally:
         if pruned.batches:
-            logger.info(message, extra=structs.asdict(pruned))
+            logger.info(log_message, extra=structs.asdict(pruned))

@@ -1,1 +1,1 @@
-"""How many alerts a tenant has."""
+"""Statistics: the number of alerts of a tenant by status, from counters that the statements on alerts keep."""

@@ -1,35 +1,27 @@
-"""How many alerts a tenant has."""
+"""The statistics route, and the statement that corrects its counters."""
 
 from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, get
 from litestar.params import PathParameter
-from msgspec import Struct
 
 from alerts_service.db.database import Statement
+from alerts_service.stats.structs import CorrectedTenants, Stats
 from alerts_service.web.openapi import errors
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 
-
-class Stats(Struct, frozen=True):
-    """A tenant's alerts, in all and by status."""
-
-    total: int
-    triggered: int
-    acknowledged: int
-    resolved: int
-
-
-class Recount(Struct, frozen=True):
-    """How many tenants had counts that were corrected."""
-
-    tenants: int
-
-
 GET = Statement("stats/get", Stats)
-RECOUNT = Statement("stats/recount", Recount)
+RECOUNT = Statement("stats/recount", CorrectedTenants)
+
+TenantId = Annotated[
+    UUID,
+    PathParameter(
+        description="The tenant whose alerts to count.",
+        schema_extra={"examples": ["123e4567-e89b-12d3-a456-426614174000"]},
+    ),
+]
 
 
 class StatsController(Controller):
@@ -40,15 +32,15 @@ class StatsController(Controller):
 
     @get(
         "/{tenant_id:str}",
-        summary="Count a tenant's alerts",
-        response_description="The counts",
+        summary="Count the alerts of a tenant",
+        response_description="The number of alerts, in total and by status",
         responses=errors(401, 422, 429, 500, 503),
     )
-    async def get_stats(
-        self,
-        request: Request,
-        tenant_id: Annotated[UUID, PathParameter(description="The tenant whose alerts to count.")],
-    ) -> Stats:
-        """A tenant that has no alerts, known or not, counts zero."""
+    async def get_stats(self, request: Request, tenant_id: TenantId) -> Stats:
+        """Return the number of alerts of a tenant, in total and by status.
+
+        All numbers are 0 for a tenant that has no alerts, and for an unknown one. Alerts that retention has deleted
+        are not counted.
+        """
         rate_limit(request, tenant_id)
         return await request.database.one(GET, tenant_id=request.authorize_tenant(tenant_id))

@@ -22,7 +22,7 @@ from alerts_service.alerts.bulk_structs import BulkResults, BulkTransitionResult
 from alerts_service.alerts.structs import Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.history.structs import Event
-from alerts_service.stats.controller import Stats
+from alerts_service.stats.structs import Stats
 from alerts_service.web import pagination as cursor
 from alerts_service.web.middleware import Service
 from tests.support.api import KEY

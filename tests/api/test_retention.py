@@ -310,7 +310,7 @@ async def test_a_database_that_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A database that lets nobody in is said to be away once a round, and once it is back pruning goes on."""
-    monkeypatch.setattr(retention, "ROUND_SECONDS", 0.3)
+    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 0.3)
     caplog.set_level(logging.INFO, "alerts_service.retention.job")
     admin, name = await asyncpg.connect(server_url), urlsplit(empty_database).path[1:]
     async with ready_database(settings_for(database_url=empty_database)) as database:
@@ -335,8 +335,8 @@ async def test_a_database_that_is_away(
 @pytest.mark.parametrize(
     ("obstacle", "level", "complaint"),
     [
-        ("LOCK TABLE alerts", "WARNING", "Pruning is put off: somebody holds on to what this waited for"),
-        ("ALTER TABLE alerts RENAME TO gone", "ERROR", "Pruning is put off"),
+        ("LOCK TABLE alerts", "WARNING", "Pruning postponed"),
+        ("ALTER TABLE alerts RENAME TO gone", "ERROR", "Pruning failed"),
     ],
 )
 async def test_what_keeps_it_from_pruning(
@@ -350,7 +350,7 @@ async def test_what_keeps_it_from_pruning(
     complaint: str,
 ) -> None:
     """Whatever keeps the database from pruning is logged, and the next round tries again."""
-    monkeypatch.setattr(retention, "ROUND_SECONDS", 0.1)
+    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 0.1)
     await connection.execute(RESOLVED, tenant, 10)
     transaction = connection.transaction()
     await transaction.start()
@@ -423,8 +423,8 @@ async def test_expired_keys_are_deleted(
 async def test_expired_keys_are_deleted_every_five_minutes(
     database: Database, connection: Connection, tenant: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert retention.ROUND_SECONDS == 300
-    monkeypatch.setattr(retention, "ROUND_SECONDS", 0.05)
+    assert retention.PRUNE_INTERVAL_SECONDS == 300
+    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 0.05)
     async with retention.pruning(None, lambda: database):
         for _ in range(2):
             await connection.execute("TRUNCATE idempotency_keys")

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import schemathesis
 
-from alerts_service.alerts.structs import EXAMPLE, Alert
+from alerts_service.alerts.structs import ALERT_EXAMPLE, Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.settings import Settings
 from tests.support.api import KEY
@@ -25,7 +25,7 @@ CONFIG = f"""
 warnings.fail-on = ["missing_auth"]
 auth.openapi.serviceKey.api_key = "{KEY}"
 """
-TOKENS = f'auth.openapi.bearerAuth.bearer = "{token("HS256", EXAMPLE.tenant_id)}"'
+TOKENS = f'auth.openapi.bearerAuth.bearer = "{token("HS256", ALERT_EXAMPLE.tenant_id)}"'
 
 
 @schemathesis.hook
@@ -176,3 +176,10 @@ def test_the_service_key(document: dict[str, Any], operations: dict[str, dict[st
     assert keyed == {name: [{"serviceKey": []}] for name in operations if " /internal/" in name}
     scheme = document["components"]["securitySchemes"]["serviceKey"]
     assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", "x-service-key")
+
+
+def test_every_path_and_query_parameter_has_an_example(operations: dict[str, dict[str, Any]]) -> None:
+    for name, operation in operations.items():
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] != "header":
+                assert parameter.get("examples") or parameter["schema"]["examples"], (name, parameter["name"])

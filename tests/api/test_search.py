@@ -11,9 +11,9 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service.alerts.controller import SEARCH
+from alerts_service.alerts.list_controller import SEARCH
 from alerts_service.alerts.search_terms import compile_search_terms
-from alerts_service.alerts.structs import Page
+from alerts_service.alerts.structs import AlertPage
 from alerts_service.db.database import Database
 from alerts_service.db.pool import session
 from alerts_service.db.queries import load_queries
@@ -187,4 +187,4 @@ async def test_a_slow_search_times_out_alone(client: httpx.AsyncClient, settings
         outcomes = await searches(database, tenant, slow, *["call"] * 6)
         await first
     assert isinstance(outcomes[0], StatementTimeout)
-    assert {type(outcome) for outcome in outcomes[1:]} == {Page}
+    assert {type(outcome) for outcome in outcomes[1:]} == {AlertPage}

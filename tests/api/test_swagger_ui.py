@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from alerts_service.alerts.structs import EXAMPLE
+from alerts_service.alerts.structs import ALERT_EXAMPLE
 from alerts_service.settings import Settings
 from tests.support.api import KEY
 from tests.support.processes import ServiceProcess, serving
@@ -141,10 +141,10 @@ def test_a_token_can_be_given(browser: Browser, settings: Settings, tmp_path: Pa
         visit = Visit(page, service.url)
         block = visit.operation("list_alerts")
         block.get_by_role("button", name="Try it out").click()
-        block.locator("tr[data-param-name=tenant_id] input").fill(str(EXAMPLE.tenant_id))
+        block.locator("tr[data-param-name=tenant_id] input").fill(str(ALERT_EXAMPLE.tenant_id))
         assert visit.execute(block) == "401"
         block.get_by_role("button", name="Clear").click()
-        visit.authorize("bearerAuth", token("HS256", EXAMPLE.tenant_id))
+        visit.authorize("bearerAuth", token("HS256", ALERT_EXAMPLE.tenant_id))
         assert visit.execute(block) == "200"
 
 

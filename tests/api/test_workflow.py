@@ -84,7 +84,7 @@ async def test_another_note(client: httpx.AsyncClient, tenant: UUID, verb: str, 
     alert = await create(client, tenant)
     moved = (await move(client, alert, verb, "First")).json()
     response = await move(client, alert, verb, "Second")
-    assert_error(response, 409, "Conflict", f"the alert is {status} since {moved[at].rstrip('Z')}")
+    assert_error(response, 409, "Conflict", f"already {status} at {moved[at].rstrip('Z')}")
     assert (await client.get(f"/alerts/{alert['id']}")).json() == moved
 
 
@@ -105,7 +105,7 @@ async def test_no_way_back(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A resolved alert cannot be acknowledged, not even without a note."""
     alert = await create(client, tenant)
     resolved = (await move(client, alert, "resolve")).json()
-    assert_error(await move(client, alert, "acknowledge"), 409, "Conflict", "the alert is resolved since ")
+    assert_error(await move(client, alert, "acknowledge"), 409, "Conflict", "already resolved at ")
     assert (await client.get(f"/alerts/{alert['id']}")).json() == resolved
 
 
