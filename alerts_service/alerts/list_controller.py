@@ -11,7 +11,7 @@ from alerts_service.alerts.structs import Alert, AlertPage, Severity, Status
 from alerts_service.db.database import Statement
 from alerts_service.web import pagination as cursors
 from alerts_service.web.openapi import NEXT_PAGE, errors
-from alerts_service.web.query_params import check_zones, choices
+from alerts_service.web.query_params import parse_choices, require_time_zones
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse
@@ -56,12 +56,12 @@ class AlertListController(Controller):
 
             Link: </alerts?tenant_id=123e4567-e89b-12d3-a456-426614174000&cursor=AAZHoH5T…>; rel="next"
         """
-        check_zones(created_after=created_after, created_before=created_before)
-        last_created_at, last_id = cursors.decode(cursor) if cursor is not None else (None, None)
+        require_time_zones(created_after=created_after, created_before=created_before)
+        last_created_at, last_id = cursors.decode_alert_cursor(cursor) if cursor is not None else (None, None)
         parameters: dict[str, object] = {
             "tenant_id": request.authorize_tenant(tenant_id),
-            "status": choices("status", status, Status),
-            "severity": choices("severity", severity, Severity),
+            "status": parse_choices("status", status, Status),
+            "severity": parse_choices("severity", severity, Severity),
             "created_after": created_after,
             "created_before": created_before,
             "before_created_at": last_created_at,
@@ -73,7 +73,7 @@ class AlertListController(Controller):
         alerts = Raw(page.alerts or b"[]")
         if page.last_created_at is None or page.last_id is None:
             return JSONResponse[Any](alerts)
-        next_cursor = cursors.encode(page.last_created_at, page.last_id)
+        next_cursor = cursors.encode_alert_cursor(page.last_created_at, page.last_id)
         return JSONResponse[Any](alerts, headers=request.next_page(next_cursor))
 
 

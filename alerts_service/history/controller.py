@@ -93,7 +93,7 @@ class HistoryController(Controller):
         A page has 50 events. While there are more, the `Link` header has the URL of the next page, relative to this
         service.
         """
-        after_sequence = cursors.decode_event(cursor)[2] if cursor is not None else None
+        after_sequence = cursors.decode_event_cursor(cursor)[2] if cursor is not None else None
         rate_limit(request, tenant_id)
         authorized_tenant = request.authorize_tenant(tenant_id)
         page = await request.database.one_or_none(
@@ -129,9 +129,9 @@ class HistoryController(Controller):
         that polls for new events should set `since` some seconds before its latest event, and skip events by `id`
         that it has already.
         """
-        check_zones(since=since, until=until)
+        require_time_zones(since=since, until=until)
         last_occurred_at, last_alert_id, last_sequence = (
-            cursors.decode_event(cursor) if cursor is not None else (None, None, None)
+            cursors.decode_event_cursor(cursor) if cursor is not None else (None, None, None)
         )
         rate_limit(request, tenant_id)
         page = await request.database.one(
