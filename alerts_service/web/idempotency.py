@@ -90,7 +90,7 @@ async def idempotent(
     if not given:
         return await work()
     if request.streams:
-        raise ValidationFailed("Idempotency-Key: not with a stream")
+        raise ValidationFailed("Idempotency-Key is not supported on NDJSON streams")
     key = _key(given)
     if dry_run:
         return await work()

@@ -239,8 +239,8 @@ def _take_lines(handler: HTTPRouteHandler, body: RequestBody, responses: dict[st
 
 def _say_more(schema: dict[str, Any], struct: type[Struct]) -> None:
     """Add what a Struct says of itself and of its fields where msgspec cannot know it."""
-    schema.update(getattr(struct, "said", {}))
-    for field, said in getattr(struct, "said_of", {}).items():
+    schema.update(getattr(struct, "schema_extra", {}))
+    for field, said in getattr(struct, "field_schema_extra", {}).items():
         schema["properties"][field].update(said)
 
 
