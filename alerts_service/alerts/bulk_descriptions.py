@@ -13,7 +13,7 @@ together or not at all. If the database fails, the request is rejected as a whol
 response over 256 KiB is replayed with `id` in place of `alert`, and without the `detail` of errors if it is still \
 over 256 KiB. """
 
-CREATE = f"""Creates up to 1,000 alerts from a JSON list of at most 1 MiB, or any number of alerts from an NDJSON stream.
+CREATE = f"""Creates up to 1,000 alerts from a JSON list of at most 1 MiB, or any number from an NDJSON stream.
 
 Each item has the fields of the body of `POST /alerts` and is processed as if it were sent alone: an invalid item does \
 not affect the others. The response is 200 with one result for each item, in the order of the items. An alert with \
@@ -64,7 +64,7 @@ alerts as they are. Nothing is changed. An `Idempotency-Key` of a dry run is val
 
 
 def _describe_transition(verb: str, condition: str) -> str:
-    return f"""{verb.capitalize()}s up to 1,000 alerts, with one note for all. They are selected by `ids` or by a `filter`.
+    return f"""{verb.capitalize()}s up to 1,000 alerts, with one note for all. `ids` or a `filter` selects them.
 
 **By ids.** The response has one result for each id, in the order of the ids. Each id is processed as if it were sent \
 alone to `PUT /alerts/{{alert_id}}/{verb}`, and its `status` is the status of that response: 200, or 404 for an \
