@@ -76,7 +76,10 @@ class BulkTransition(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     ] = False
 
     schema_extra: ClassVar[dict[str, Any]] = {
-        "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
+        # Exactly one of the two. With `oneOf` instead, generated Python clients declare the body as Any.
+        "if": {"required": ["ids"]},
+        "then": {"not": {"required": ["filter"]}},
+        "else": {"required": ["filter"]},
         "examples": TRANSITION_REQUESTS,
     }
     # At run time an id is any JSON, so that it can have a result of its own.

@@ -1,5 +1,6 @@
 """The OpenAPI document held against the service: what it allows is answered as it says, all else is refused."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 import schemathesis
 from schemathesis.core.failures import AcceptedNegativeData
 
-from alerts_service.alerts.structs import EXAMPLE, Alert
+from alerts_service.alerts.bulk_structs import BulkResults, BulkTransition, BulkTransitionResults
+from alerts_service.alerts.structs import EXAMPLE, Alert, CreateAlert
 from alerts_service.errors import ErrorResponse
 from alerts_service.settings import Settings
 from tests.support.api import KEY
@@ -170,6 +172,19 @@ def test_the_bodies(document: dict[str, Any], operations: dict[str, dict[str, An
     assert missing.pop("Alert") == {"dedup_key", "occurrences", "first_seen_at", "last_seen_at"}
     assert set().union(*missing.values()) == set()
     msgspec.convert(schemas["Alert"]["examples"][0], Alert)
+
+
+def test_bulk_schemas_are_typed_and_have_valid_examples(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    create, transition = schemas["BulkCreate"], schemas["BulkTransition"]
+    assert create["properties"]["alerts"]["items"] == {"$ref": "#/components/schemas/CreateAlert"}
+    assert transition["properties"]["ids"]["items"] == {"type": "string", "format": "uuid"}
+    for example in create["examples"]:
+        msgspec.convert(example["alerts"], list[CreateAlert])
+    assert [example.keys() & {"ids", "filter"} for example in transition["examples"]] == [{"ids"}, {"filter"}]
+    for struct in (BulkTransition, BulkResults, BulkTransitionResults):
+        for example in schemas[struct.__name__]["examples"]:
+            msgspec.json.decode(json.dumps(example), type=struct)
 
 
 def test_the_filters(operations: dict[str, dict[str, Any]]) -> None:
