@@ -1,142 +1,165 @@
-"""Many alerts to be recorded for one request, each judged by itself."""
+"""Creation of many alerts in one request. Each alert has its own result."""
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from litestar import Response
 from msgspec import Raw
 from msgspec.structs import asdict
 
-from alerts_service.alerts.statements import (
-    CREATE,
-    CREATE_DEDUPLICATED,
-    CreateDeduplicatedParameters,
-    CreateParameters,
-    create_parameters,
+from alerts_service.alerts.bulk_authorizer import TenantAuthorizer
+from alerts_service.alerts.bulk_results import (
+    AlertSizeLimit,
+    encode_results,
+    ensure_send_buffer_room,
+    error_fields,
+    success,
 )
+from alerts_service.alerts.bulk_structs import BulkResults, Result
+from alerts_service.alerts.statements import CREATE, CREATE_DEDUPLICATED, create_parameters, created
 from alerts_service.alerts.structs import Alert, CreateAlert, Created
 from alerts_service.db.batching import QueueFull, QueueTimeout
-from alerts_service.errors import ApiError, Forbidden, ServiceOverloaded, TooManyRequests, ValidationFailed
-from alerts_service.web.rate_limits import rate_limit
+from alerts_service.errors import ApiError, ServiceOverloaded, TooManyRequests, ValidationFailed
+from alerts_service.web.idempotency import HEADER as IDEMPOTENCY_KEY
+from alerts_service.web.idempotency import idempotent
 from alerts_service.web.requests import Request, decode_item
+from alerts_service.web.responses import JSONResponse
 
-Call: TypeAlias = CreateParameters
+# The SQL parameters of one alert.
+CreateParameters: TypeAlias = dict[str, Any]
+# What the database returned for an alert, together with its parameters, or why the alert was not created.
+CreateOutcome: TypeAlias = tuple[CreateParameters, Created | Alert | UUID] | Exception
 
-READ_AT_ONCE = 20  # items that are read before other requests go on, about 0.3 ms
-
-
-class Admission:
-    """Whose alerts a request may record. From each begin on each tenant that it names counts as one call of it."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._refusals: dict[UUID, ApiError | None] = {}
-
-    def begin(self) -> None:
-        """Count anew, and admit the token's tenant, if there is one.
-
-        Raises:
-            InvalidToken: the token has expired.
-            TooManyRequests: it has called too often.
-        """
-        self._request.check_token()
-        self._refusals.clear()
-        rate_limit(self._request, None)
-        if self._request.tenant is not None:
-            self._refusals[self._request.tenant] = None
-
-    def refusal(self, tenant_id: UUID) -> ApiError | None:
-        """Count a call of a tenant that an item names, once, and return the error that rejects it, or None.
-
-        That is Forbidden where the token is another's, and TooManyRequests where the tenant has called too often.
-        """
-        if tenant_id not in self._refusals:
-            self._refusals[tenant_id] = self._refusal(tenant_id)
-        return self._refusals[tenant_id]
-
-    def _refusal(self, tenant_id: UUID) -> ApiError | None:
-        if self._request.tenant is not None:
-            return Forbidden("tenant_id: must be the token's own tenant")
-        try:
-            rate_limit(self._request, tenant_id)
-        except TooManyRequests as refusal:
-            return refusal.with_traceback(None)  # see `decode_item`
-        return None
+# Items that are decoded without a pause, which takes about 0.3 ms. Other requests run between two chunks.
+DECODE_CHUNK_SIZE = 20
 
 
-def read(request: Request, item: bytes | Raw, admission: Admission | None) -> Call | ApiError:
-    """Make the call that records an item, or tell why there is none."""
-    alert: CreateAlert | ValidationFailed = decode_item(CreateAlert, item)
-    if isinstance(alert, ValidationFailed):
-        return alert
-    if admission is not None and (refusal := admission.refusal(alert.tenant_id)):
-        return refusal
-    return create_parameters(request, alert)
-
-
-async def read_list(request: Request, items: Sequence[Raw], admission: Admission | None) -> list[Call | ApiError]:
-    """Decode a list. Lists are decoded one at a time, in turn by tenant, so that other requests wait for one only.
+async def create_from_list(
+    request: Request, items: Sequence[Raw], authorizer: TenantAuthorizer | None
+) -> Response[BulkResults]:
+    """Create the alerts of a JSON list. Without an `authorizer` every tenant is allowed.
 
     Raises:
-        ServiceOverloaded: too many lists wait.
+        ServiceOverloaded: The send buffer is full, or too many bulk requests are queued.
+        TooManyRequests: The request has an Idempotency-Key, and a tenant in the list has reached its rate limit.
+    """
+    ensure_send_buffer_room(request)
+    # Decoded before `idempotent` takes a database connection: the list may have to wait in the queue.
+    decoded = await _decode_in_queue(request, items, authorizer)
+    if request.values(IDEMPOTENCY_KEY):
+        for item in decoded:
+            if isinstance(item, TooManyRequests):
+                raise item  # a stored response would repeat this temporary error
+    return await idempotent(
+        request, None, partial(_respond, request, decoded), find_tenant=partial(_first_tenant, decoded)
+    )
+
+
+async def _respond(request: Request, decoded: Sequence[CreateParameters | ApiError]) -> Response[BulkResults]:
+    outcomes = await insert_alerts(request, decoded, AlertSizeLimit().alert_or_id)
+    request.log_failure_reason(outcomes)
+    return JSONResponse(BulkResults(await encode_results(map(_result, outcomes))))
+
+
+async def _first_tenant(decoded: Sequence[CreateParameters | ApiError]) -> UUID | None:
+    return next((item["tenant_id"] for item in decoded if not isinstance(item, Exception)), None)
+
+
+async def _decode_in_queue(
+    request: Request, items: Sequence[Raw], authorizer: TenantAuthorizer | None
+) -> list[CreateParameters | ApiError]:
+    """Decode a list once no other list is being decoded, so that other requests wait for one list at most.
+
+    The queue is served round-robin by tenant.
     """
     first = decode_item(CreateAlert, items[0])
     tenant = request.tenant or (None if isinstance(first, ValidationFailed) else first.tenant_id)
     try:
         async with request.holding_body(), request.app.state.bulk_decoding.slot(tenant):
-            return await read_all(request, items, admission)
+            return await decode_alerts(request, items, authorizer)
     except (QueueFull, QueueTimeout):
-        raise ServiceOverloaded("too many bulk lists wait") from None
+        raise ServiceOverloaded("too many bulk requests are queued") from None
 
 
-async def read_all(
-    request: Request, items: Sequence[bytes | Raw], admission: Admission | None
-) -> list[Call | ApiError]:
-    """Decode items in chunks, with other requests served between them."""
-    calls: list[Call | ApiError] = []
-    for start in range(0, len(items), READ_AT_ONCE):
+async def decode_alerts(
+    request: Request, items: Sequence[bytes | Raw], authorizer: TenantAuthorizer | None
+) -> list[CreateParameters | ApiError]:
+    """Decode items in chunks, so that other requests run in between."""
+    decoded: list[CreateParameters | ApiError] = []
+    for start in range(0, len(items), DECODE_CHUNK_SIZE):
         if start:
             await asyncio.sleep(0)
-        calls += [read(request, item, admission) for item in items[start : start + READ_AT_ONCE]]
-    return calls
+        decoded += [_decode_alert(request, item, authorizer) for item in items[start : start + DECODE_CHUNK_SIZE]]
+    return decoded
 
 
-async def record(
-    request: Request, calls: Sequence[Call | ApiError], keep: Callable[[Alert], Alert | UUID]
-) -> list[tuple[Call, Created | Alert | UUID] | Exception]:
-    """Record what can be, and return of each call what the database made of it, or what is wrong.
+def _decode_alert(
+    request: Request, item: bytes | Raw, authorizer: TenantAuthorizer | None
+) -> CreateParameters | ApiError:
+    """Return the SQL parameters of an item, or the error that rejects it."""
+    alert: CreateAlert | ValidationFailed = decode_item(CreateAlert, item)
+    if isinstance(alert, ValidationFailed):
+        return alert
+    if authorizer is not None and (error := authorizer.error_for(alert.tenant_id)):
+        return error
+    return create_parameters(request, alert)
 
-    Of an alert with a `dedup_key`, which may be an older and larger one, that is what `keep` returns.
+
+async def insert_alerts(
+    request: Request,
+    decoded: Sequence[CreateParameters | ApiError],
+    convert: Callable[[Alert], Alert | UUID],
+) -> list[CreateOutcome]:
+    """Insert the alerts that were decoded, and return the outcome of each item in the order of the items.
+
+    The row of an alert with a `dedup_key` may be an older, larger alert. `convert` is applied to it as soon as its
+    batch is read, which bounds the memory that the rows take.
     """
-    good = [call for call in calls if not isinstance(call, Exception)]
-    # First those that may wait for an alert, so that nobody waits for the counts meanwhile.
-    with_key = [asdict(call) for call in good if isinstance(call, CreateDeduplicatedParameters)]
-    without_key = [asdict(call) for call in good if not isinstance(call, CreateDeduplicatedParameters)]
-    keyed = iter(await request.database.many(CREATE_DEDUPLICATED, with_key, keep))
-    plain = iter(await request.database.many(CREATE, without_key, _whole))
-    outcomes: list[tuple[Call, Any] | Exception] = []
-    for call in calls:
-        if isinstance(call, Exception):
-            outcomes.append(call)
+    parameters = [item for item in decoded if not isinstance(item, Exception)]
+    deduplicated = [each for each in parameters if _has_dedup_key(each)]
+    plain = [each for each in parameters if not _has_dedup_key(each)]
+    # Deduplicated alerts first: they may wait for a row lock, and must not hold the locks of the counters meanwhile.
+    deduplicated_rows = iter(await request.database.many(CREATE_DEDUPLICATED, deduplicated, convert))
+    plain_rows = iter(await request.database.many(CREATE, plain, _unchanged))
+    outcomes: list[CreateOutcome] = []
+    for item in decoded:
+        if isinstance(item, Exception):
+            outcomes.append(item)
             continue
-        row = next(keyed if isinstance(call, CreateDeduplicatedParameters) else plain)
-        outcomes.append(row if isinstance(row, Exception) else (call, row))
+        row: Any = next(deduplicated_rows if _has_dedup_key(item) else plain_rows)
+        outcomes.append(row if isinstance(row, Exception) else (item, row))
     return outcomes
 
 
-def status(call: Call, row: Created | Alert | UUID) -> HTTPStatus:
-    """Tell a new alert from one that this was a repeat of."""
-    return HTTPStatus.CREATED if id_of(call, row) == call.id else HTTPStatus.OK
+def creation_status(parameters: CreateParameters, row: Created | Alert | UUID) -> HTTPStatus:
+    """Return 201 for a new alert, and 200 for a duplicate."""
+    return HTTPStatus.CREATED if stored_id(parameters, row) == parameters["id"] else HTTPStatus.OK
 
 
-def id_of(call: Call, row: Created | Alert | UUID) -> UUID:
-    """Return the id of the alert that a call has recorded or repeated."""
+def stored_id(parameters: CreateParameters, row: Created | Alert | UUID) -> UUID:
+    """Return the id of the new alert, or of the open alert that it is a duplicate of."""
     if isinstance(row, Created):
-        return call.id
+        new_id: UUID = parameters["id"]
+        return new_id
     return row.id if isinstance(row, Alert) else row
 
 
-def _whole(row: Created) -> Created:
+def _result(outcome: CreateOutcome) -> Result:
+    if isinstance(outcome, Exception):
+        return Result(**error_fields(outcome))
+    parameters, row = outcome
+    if isinstance(row, Created):
+        return Result(status=HTTPStatus.CREATED, alert=created(parameters, row))
+    return success(creation_status(parameters, row), row)
+
+
+def _has_dedup_key(parameters: CreateParameters) -> bool:
+    return "dedup_key" in parameters
+
+
+def _unchanged(row: Created) -> Created:
     return row

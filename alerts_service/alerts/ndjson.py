@@ -1,71 +1,98 @@
-"""Alerts that come in lines, as many as there may be: while some are recorded, those behind them are read."""
+"""Creation of alerts from an NDJSON stream of any length. While a chunk is inserted, the next one is prefetched."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from alerts_service.alerts.bulk_create import Admission, Call, id_of, read_all, record, status
-from alerts_service.alerts.bulk_structs import LineResult, failure
+from litestar import Response
+
+from alerts_service.alerts.bulk_authorizer import TenantAuthorizer
+from alerts_service.alerts.bulk_create import (
+    CreateOutcome,
+    CreateParameters,
+    creation_status,
+    decode_alerts,
+    insert_alerts,
+    stored_id,
+)
+from alerts_service.alerts.bulk_results import error_fields
+from alerts_service.alerts.bulk_structs import BulkResults, LineResult
 from alerts_service.db.database import AT_ONCE
 from alerts_service.errors import ApiError, IncompleteBody, InvalidToken, LineTooLong, OutcomeUnknown, TooManyRequests
+from alerts_service.web.idempotency import idempotent
 from alerts_service.web.requests import Request
-from alerts_service.web.responses import encode_lines
+from alerts_service.web.responses import LinesResponse, encode_lines
 
-# What was read of some lines, or how the stream ended: None in good order.
-Read: TypeAlias = list[Call | ApiError] | Exception | None
+# The decoded lines of a chunk, or the end of the stream: the exception that ended it, or None.
+Chunk: TypeAlias = list[CreateParameters | ApiError] | Exception | None
 
 
-async def record_lines(request: Request, admission: Admission | None) -> AsyncGenerator[bytes, None]:
-    """Record the lines of a stream, and answer each; what is answered is committed, whatever comes then.
+async def create_from_stream(request: Request, authorizer: TenantAuthorizer | None) -> Response[BulkResults]:
+    """Create the alerts of an NDJSON stream. Without an `authorizer` every tenant is allowed.
 
-    The admission has begun, for the first part of them.
+    The first chunk of the `authorizer` has been started.
+
+    Raises:
+        ValidationFailed: The request has an Idempotency-Key.
     """
-    parts: asyncio.Queue[Read] = asyncio.Queue(maxsize=1)
-    reading = asyncio.create_task(_read_ahead(request, admission, parts))
+    return await idempotent(request, None, partial(_respond, request, authorizer))
+
+
+async def _respond(request: Request, authorizer: TenantAuthorizer | None) -> Response[BulkResults]:
+    return LinesResponse(_results(request, authorizer))
+
+
+async def _results(request: Request, authorizer: TenantAuthorizer | None) -> AsyncGenerator[bytes, None]:
+    """Yield the results of each chunk once it is committed."""
+    chunks: asyncio.Queue[Chunk] = asyncio.Queue(maxsize=1)
+    prefetching = asyncio.create_task(_prefetch(request, authorizer, chunks))
     try:
-        while isinstance(part := await request.next_turn(parts.get()), list):
-            outcomes = await record(request, part, attrgetter("id"))
+        while isinstance(chunk := await request.next_turn(chunks.get()), list):
+            outcomes = await insert_alerts(request, chunk, attrgetter("id"))
             request.log_failure_reason(outcomes)
-            yield encode_lines([_answer(outcome) for outcome in outcomes])
-        if isinstance(part, (LineTooLong, InvalidToken)):
-            yield encode_lines([LineResult(**failure(part))])
-        elif part is not None and not isinstance(part, IncompleteBody):
-            raise part
+            yield encode_lines([_line_result(outcome) for outcome in outcomes])
+        if isinstance(chunk, (LineTooLong, InvalidToken)):
+            yield encode_lines([LineResult(**error_fields(chunk))])
+        elif chunk is not None and not isinstance(chunk, IncompleteBody):
+            raise chunk
     except asyncio.CancelledError:
         stopped = OutcomeUnknown("the service stops; a change may still have been made")
-        yield encode_lines([LineResult(**failure(stopped))])
+        yield encode_lines([LineResult(**error_fields(stopped))])
     finally:
-        reading.cancel()
+        prefetching.cancel()
         request.end_turns()
 
 
-async def _read_ahead(request: Request, admission: Admission | None, parts: "asyncio.Queue[Read]") -> None:
-    end: Read = None
-    first = True
+async def _prefetch(request: Request, authorizer: TenantAuthorizer | None, chunks: "asyncio.Queue[Chunk]") -> None:
+    """Put the decoded chunks of the stream into a queue, and then its end."""
+    end: Chunk = None
+    is_first = True
     try:
         async for lines in request.lines():
             for start in range(0, len(lines), AT_ONCE):
-                await parts.put(await _read(request, lines[start : start + AT_ONCE], admission, first=first))
-                first = False
-    except Exception as error:  # noqa: BLE001 - the task that awaits the queue raises it
+                chunk = lines[start : start + AT_ONCE]
+                await chunks.put(await _decode_chunk(request, chunk, authorizer, is_first=is_first))
+                is_first = False
+    except Exception as error:  # noqa: BLE001 - raised by the task that reads the queue
         end = error
-    await parts.put(end)
+    await chunks.put(end)
 
 
-async def _read(
-    request: Request, lines: Sequence[bytes], admission: Admission | None, *, first: bool
-) -> list[Call | ApiError]:
+async def _decode_chunk(
+    request: Request, lines: Sequence[bytes], authorizer: TenantAuthorizer | None, *, is_first: bool
+) -> list[CreateParameters | ApiError]:
     try:
-        if admission is not None and not first:
-            admission.begin()
-    except TooManyRequests as refusal:
-        return [refusal] * len(lines)
-    return await read_all(request, lines, admission)
+        if authorizer is not None and not is_first:
+            authorizer.start_chunk()
+    except TooManyRequests as error:
+        return [error] * len(lines)
+    return await decode_alerts(request, lines, authorizer)
 
 
-def _answer(outcome: tuple[Call, Any] | Exception) -> LineResult:
+def _line_result(outcome: CreateOutcome) -> LineResult:
     if isinstance(outcome, Exception):
-        return LineResult(**failure(outcome))
-    call, row = outcome
-    return LineResult(status=status(call, row), id=id_of(call, row))
+        return LineResult(**error_fields(outcome))
+    parameters, row = outcome
+    return LineResult(status=creation_status(parameters, row), id=stored_id(parameters, row))

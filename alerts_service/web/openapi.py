@@ -28,7 +28,7 @@ from litestar.openapi.spec import (
     SecurityRequirement,
     SecurityScheme,
 )
-from litestar.openapi.spec.enums import OpenAPIType
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 from msgspec import Struct
@@ -92,6 +92,8 @@ LINES = "application/x-ndjson"
 # Lines may be anything: each is judged by itself.
 ALERTS_IN_LINES = OpenAPIMediaType(
     schema=Schema(
+        type=OpenAPIType.STRING,
+        format=OpenAPIFormat.BINARY,
         description="An alert a line, each at most 64 KiB, as many as there are.",
         examples=['{"tenant_id":"123e4567-e89b-12d3-a456-426614174000","rule_name":"missed_call","message":"…"}\n'],
     )
@@ -239,8 +241,8 @@ def _take_lines(handler: HTTPRouteHandler, body: RequestBody, responses: dict[st
 
 def _say_more(schema: dict[str, Any], struct: type[Struct]) -> None:
     """Add what a Struct says of itself and of its fields where msgspec cannot know it."""
-    schema.update(getattr(struct, "said", {}))
-    for field, said in getattr(struct, "said_of", {}).items():
+    schema.update(getattr(struct, "schema_extra", {}))
+    for field, said in getattr(struct, "field_schema_extra", {}).items():
         schema["properties"][field].update(said)
 
 

@@ -25,7 +25,8 @@ from uuid import uuid4
 
 from alerts_client import Client
 from alerts_client.api.alerts import acknowledge_alert, create_alert, get_alert, list_alerts
-from alerts_client.models import Alert, AlertStatus, CreateAlert, ErrorResponse, NoteRequest
+from alerts_client.api.bulk import create_alerts, resolve_alerts
+from alerts_client.models import Alert, AlertStatus, BulkCreate, BulkTransition, CreateAlert, ErrorResponse, NoteRequest
 
 client = Client(base_url=sys.argv[1], raise_on_unexpected_status=True)
 tenant = uuid4()
@@ -38,6 +39,12 @@ done = acknowledge_alert.sync(alert.id, client=client, body=NoteRequest(note="On
 assert isinstance(done, Alert), done
 assert (done.status, done.acknowledgment_note) == (AlertStatus.ACKNOWLEDGED, "On it")
 assert acknowledge_alert.sync(alert.id, client=client) == done
+
+new = CreateAlert(tenant_id=tenant, rule_name="missed_call", message="Call")
+bulk = create_alerts.sync(client=client, body=BulkCreate(alerts=[new, new]))
+assert [result.status for result in bulk.results] == [201, 201]
+bulk = resolve_alerts.sync(client=client, body=BulkTransition(ids=[result.alert.id for result in bulk.results]))
+assert [result.alert.status for result in bulk.results] == [AlertStatus.RESOLVED] * 2
 
 assert get_alert.sync(uuid4(), client=client) == ErrorResponse(error="Alert not found", detail=None)
 """
@@ -73,6 +80,14 @@ const path = { alert_id: alert.id };
 const done = await client.PUT("/alerts/{alert_id}/acknowledge", { params: { path }, body: { note: "On it" } });
 const status: "triggered" | "acknowledged" | "resolved" = given(done.data, done.error).status;
 if (status !== "acknowledged") throw new Error(status);
+
+const bulk = await client.POST("/alerts/bulk", { body: { alerts: [body, body] } });
+const created_in_bulk = given(bulk.data, bulk.error);
+if (typeof created_in_bulk === "string") throw new Error(created_in_bulk);
+const items = created_in_bulk.results.map((result) => given(result.alert, result.error).id);
+const resolved = await client.POST("/alerts/bulk/resolve", { body: { ids: items, dry_run: false } });
+const statuses = given(resolved.data, resolved.error).results.map((result) => result.status);
+if (statuses.join() !== "200,200") throw new Error(`resolved ${statuses}`);
 
 const missing = await client.GET("/alerts/{alert_id}", { params: { path: { alert_id: crypto.randomUUID() } } });
 const detail: string | null = given(missing.error, missing.data).detail;

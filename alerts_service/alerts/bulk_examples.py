@@ -1,0 +1,59 @@
+"""Examples of the bodies of the bulk operations in the OpenAPI document."""
+
+from typing import Any
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from alerts_service.alerts.structs import EXAMPLE, MERGED_EXAMPLE, Alert
+from alerts_service.errors import ErrorResponse
+from alerts_service.web.responses import encode
+
+EXAMPLE_TENANT = str(EXAMPLE.tenant_id)
+
+CREATE_REQUESTS = [
+    {
+        "alerts": [
+            {
+                "tenant_id": EXAMPLE_TENANT,
+                "rule_name": "missed_call",
+                "message": "Missed call not returned in 15 minutes",
+            },
+            {
+                "tenant_id": EXAMPLE_TENANT,
+                "rule_name": "missed_call",
+                "message": "Missed call not returned in 30 minutes",
+                "severity": "high",
+                "dedup_key": "missed_call:+15550100",
+            },
+        ]
+    }
+]
+TRANSITION_REQUESTS = [
+    {"ids": [str(EXAMPLE.id)], "note": "Calling the customer back"},
+    {
+        "filter": {"tenant_id": EXAMPLE_TENANT, "severity": "low", "created_before": "2026-01-05T09:15:00Z"},
+        "note": "No need to call back",
+        "dry_run": True,
+    },
+]
+
+_NEW = replace(
+    EXAMPLE, status="triggered", updated_at=EXAMPLE.created_at, acknowledged_at=None, acknowledgment_note=None
+)
+_NOT_FOUND = {"status": 404, "error": ErrorResponse("Alert not found", None)}
+_INVALID = {"status": 422, "error": ErrorResponse("Validation error", "message: Object missing required field")}
+_BUSY = {
+    "status": 503,
+    "error": ErrorResponse("Service unavailable", "the database was busy"),
+    "retry_after": 1,
+}
+
+
+def _succeeded(status: int, alert: Alert) -> dict[str, Any]:
+    return {"status": status, "alert": alert}
+
+
+# Encoded, because Litestar leaves out every null of an example.
+CREATE_RESULTS = [Raw(encode({"results": [_succeeded(201, _NEW), _succeeded(200, MERGED_EXAMPLE), _INVALID, _BUSY]}))]
+TRANSITION_RESULTS = [Raw(encode({"results": [_succeeded(200, EXAMPLE), _NOT_FOUND], "more": False}))]

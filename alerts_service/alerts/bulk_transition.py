@@ -1,0 +1,202 @@
+"""Status transitions of many alerts in one request. Each alert has its own result."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+from litestar import Response
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from alerts_service.alerts.bulk_results import (
+    AlertSizeLimit,
+    encode_results,
+    ensure_send_buffer_room,
+    error_fields,
+    success,
+)
+from alerts_service.alerts.bulk_structs import BulkTransition, BulkTransitionResults, Filter, Result
+from alerts_service.alerts.statements import GET, TRANSITIONS, ensure_in_state, find_tenant, move
+from alerts_service.alerts.structs import Alert, Status
+from alerts_service.db.database import Statement
+from alerts_service.errors import AlertNotFound, ApiError, Conflict, ValidationFailed
+from alerts_service.web.idempotency import idempotent
+from alerts_service.web.requests import Request, decoder_for
+from alerts_service.web.responses import JSONResponse
+
+# Alerts that one statement fetches. Each may have 120 kB.
+GET_BATCH_SIZE = 50
+
+
+class FilterMatches(Struct, frozen=True):
+    """The alerts that match a filter, as the JSON of their ids and `updated_at`, and whether there are more."""
+
+    alerts: str
+    more: bool
+
+
+FIND = Statement("alerts/find", FilterMatches)
+ID_DECODER = decoder_for(UUID)
+MATCHES_DECODER = decoder_for(list[tuple[UUID, str]])
+
+
+class Transition(NamedTuple):
+    """A status transition that a request applies to alerts of the tenant that it is authorized for."""
+
+    request: Request
+    to: Status
+    tenant_id: UUID | None
+    note: str | None
+
+    def parameters(self, alert_id: UUID, *, if_match: str | None = None) -> Any:
+        """Return the SQL parameters of the transition of one alert."""
+        return move(self.request, alert_id, self.tenant_id, note=self.note, if_match=if_match)
+
+    def check_unchanged(self, alert: Alert) -> Alert | Conflict:
+        """Return an alert that the transition did not change if it is already in the target state, else Conflict."""
+        try:
+            return ensure_in_state(alert, self.to, self.note)
+        except Conflict as error:
+            return error.with_traceback(None)  # a traceback would keep the alert in memory
+
+
+async def transition_alerts(
+    request: Request,
+    to: Status,
+    data: BulkTransition,
+    *,
+    query_tenant: UUID | None,
+    authorized_tenant: UUID | None,
+) -> Response[BulkTransitionResults]:
+    """Apply a transition to the alerts that have one of the ids or match the filter.
+
+    An alert of another tenant than `authorized_tenant` is treated as unknown.
+
+    Raises:
+        ServiceOverloaded: The send buffer is full.
+    """
+    transition = Transition(request, to, authorized_tenant, data.note)
+    ids = [] if data.ids is UNSET else [_decode_id(item) for item in data.ids]
+    return await idempotent(
+        request,
+        authorized_tenant,
+        partial(_respond, transition, data, ids, query_tenant),
+        find_tenant=lambda: find_tenant(request, _valid(ids)),
+        dry_run=data.dry_run,
+    )
+
+
+async def _respond(
+    transition: Transition, data: BulkTransition, ids: Sequence[UUID | ApiError], query_tenant: UUID | None
+) -> Response[BulkTransitionResults]:
+    ensure_send_buffer_room(transition.request)
+    outcomes: list[Any] = []
+    more = False
+    if ids:
+        distinct_ids = list(dict.fromkeys(_valid(ids)))
+        change = _preview_by_id if data.dry_run else _change_by_id
+        by_id = dict(zip(distinct_ids, await change(transition, distinct_ids), strict=True))
+        outcomes = [id_ if isinstance(id_, Exception) else by_id[id_] for id_ in ids]
+    elif data.filter is not UNSET and query_tenant in {None, data.filter.tenant_id}:
+        matches, more = await _find_matches(transition, data.filter)
+        if data.dry_run:
+            outcomes = await _fetch_alerts(transition, [id_ for id_, _ in matches], lambda alert: alert)
+        else:
+            outcomes = await _change_matches(transition, matches)
+            more = more or len(outcomes) < len(matches)
+    transition.request.log_failure_reason(outcomes)
+    return JSONResponse(BulkTransitionResults(await encode_results(map(_result, outcomes)), more))
+
+
+def _decode_id(item: Raw) -> UUID | ApiError:
+    try:
+        id_: UUID = ID_DECODER.decode(item)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ValidationFailed("id: Invalid UUID")
+    return id_
+
+
+def _valid(ids: Sequence[UUID | ApiError]) -> list[UUID]:
+    return [id_ for id_ in ids if isinstance(id_, UUID)]
+
+
+async def _find_matches(transition: Transition, filter_: Filter) -> tuple[list[tuple[UUID, str]], bool]:
+    """Return the ids and `updated_at` of the oldest alerts that match, and whether there are more."""
+    matches = await transition.request.database.one(
+        FIND,
+        tenant_id=transition.tenant_id,
+        move=transition.to,
+        status=filter_.status,
+        severity=filter_.severity,
+        rule_name=filter_.rule_name,
+        created_after=filter_.created_after,
+        created_before=filter_.created_before,
+    )
+    return MATCHES_DECODER.decode(matches.alerts), matches.more
+
+
+async def _fetch_alerts(
+    transition: Transition, ids: Sequence[UUID], check: Callable[[Alert], Alert | Exception | UnsetType]
+) -> list[Any]:
+    """Fetch alerts, and return what `check` returns for each, or AlertNotFound.
+
+    Alerts that `check` returns are replaced by their ids beyond the size limit.
+    """
+    limit = AlertSizeLimit()
+
+    def convert(alert: Alert) -> Alert | UUID | Exception | UnsetType:
+        outcome = check(alert)
+        return limit.alert_or_id(outcome) if isinstance(outcome, Alert) else outcome
+
+    parameters = [{"id": id_, "tenant_id": transition.tenant_id} for id_ in ids]
+    outcomes = await transition.request.database.many(GET, parameters, convert, at_once=GET_BATCH_SIZE)
+    return [AlertNotFound() if outcome is None else outcome for outcome in outcomes]
+
+
+async def _preview_by_id(transition: Transition, ids: Sequence[UUID]) -> list[Alert | UUID | Exception]:
+    """Return the outcomes that `_change_by_id` would have, with the alerts as they are."""
+    changeable = {"triggered", "acknowledged"} if transition.to == "resolved" else {"triggered"}
+
+    def check(alert: Alert) -> Alert | Exception:
+        return alert if alert.status in changeable else transition.check_unchanged(alert)
+
+    return await _fetch_alerts(transition, ids, check)
+
+
+async def _change_by_id(transition: Transition, ids: Sequence[UUID]) -> list[Alert | UUID | Exception]:
+    """Change alerts, and return what the operation for a single alert would return for each."""
+
+    def check(alert: Alert) -> Alert | Exception | UnsetType:
+        """Return UNSET to retry if a duplicate has triggered the alert again since the transition was tried."""
+        retriggered = transition.to == "acknowledged" and alert.status == "triggered"
+        return UNSET if retriggered else transition.check_unchanged(alert)
+
+    parameters = [transition.parameters(id_) for id_ in ids]
+    changed = await transition.request.database.many(
+        TRANSITIONS[transition.to], parameters, AlertSizeLimit().alert_or_id
+    )
+    unchanged_ids = [id_ for id_, alert in zip(ids, changed, strict=True) if alert is None]
+    unchanged = dict(zip(unchanged_ids, await _fetch_alerts(transition, unchanged_ids, check), strict=True))
+    retry_ids = [id_ for id_, outcome in unchanged.items() if outcome is UNSET]
+    if retry_ids:
+        unchanged.update(zip(retry_ids, await _change_by_id(transition, retry_ids), strict=True))
+    return [unchanged[id_] if alert is None else alert for id_, alert in zip(ids, changed, strict=True)]
+
+
+async def _change_matches(
+    transition: Transition, matches: Sequence[tuple[UUID, str]]
+) -> list[Alert | UUID | Exception]:
+    """Change the alerts that a filter has found, except those that have changed since: they may no longer match."""
+    parameters = [transition.parameters(id_, if_match=f'"{updated_at}"') for id_, updated_at in matches]
+    changed = await transition.request.database.many(
+        TRANSITIONS[transition.to], parameters, AlertSizeLimit().alert_or_id
+    )
+    return [alert for alert in changed if alert is not None]
+
+
+def _result(outcome: Alert | UUID | Exception) -> Result:
+    if isinstance(outcome, Exception):
+        return Result(**error_fields(outcome))
+    return success(HTTPStatus.OK, outcome)
