@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import ClassVar
+from uuid import UUID
 
 from litestar import Controller, Response, post
 from litestar.handlers import HTTPRouteHandler
@@ -16,8 +17,8 @@ from alerts_service.alerts.bulk_create import create_from_list
 from alerts_service.alerts.bulk_descriptions import ACKNOWLEDGE, CREATE, RESOLVE
 from alerts_service.alerts.bulk_structs import BulkCreate, BulkResults, BulkTransition, BulkTransitionResults
 from alerts_service.alerts.bulk_transition import transition_alerts
-from alerts_service.alerts.controller import Owner
 from alerts_service.alerts.ndjson import create_from_stream
+from alerts_service.alerts.parameters import OptionalTenantId
 from alerts_service.alerts.structs import Status
 from alerts_service.errors import ValidationFailed
 from alerts_service.web.openapi import errors
@@ -99,10 +100,10 @@ class BulkController(Controller):
         return await self._transition(request, "resolved", data, tenant_id)
 
     async def _transition(
-        self, request: Request, to: Status, data: BulkTransition, tenant_id: Owner
+        self, request: Request, to: Status, data: BulkTransition, tenant_id: UUID | None
     ) -> Response[BulkTransitionResults]:
         if request.values(b"if-match"):
-            raise ValidationFailed("If-Match is not supported on bulk requests, only on those for a single alert")
+            raise ValidationFailed("If-Match: not supported on bulk requests, only on those for a single alert")
         requested_tenant = tenant_id if data.filter is UNSET else data.filter.tenant_id
         if self.limits_tenants:
             rate_limit(request, requested_tenant)

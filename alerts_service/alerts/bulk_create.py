@@ -20,17 +20,21 @@ from alerts_service.alerts.bulk_results import (
     success,
 )
 from alerts_service.alerts.bulk_structs import BulkResults, Result
-from alerts_service.alerts.statements import CREATE, CREATE_DEDUPLICATED, create_parameters, created
+from alerts_service.alerts.statements import (
+    CREATE,
+    CREATE_DEDUPLICATED,
+    CreateDeduplicatedParameters,
+    CreateParameters,
+    create_parameters,
+    to_alert,
+)
 from alerts_service.alerts.structs import Alert, CreateAlert, Created
 from alerts_service.db.batching import QueueFull, QueueTimeout
 from alerts_service.errors import ApiError, ServiceOverloaded, TooManyRequests, ValidationFailed
-from alerts_service.web.idempotency import HEADER as IDEMPOTENCY_KEY
-from alerts_service.web.idempotency import idempotent
+from alerts_service.web.idempotency import KEY_HEADER, idempotent
 from alerts_service.web.requests import Request, decode_item
 from alerts_service.web.responses import JSONResponse
 
-# The SQL parameters of one alert.
-CreateParameters: TypeAlias = dict[str, Any]
 # What the database returned for an alert, together with its parameters, or why the alert was not created.
 CreateOutcome: TypeAlias = tuple[CreateParameters, Created | Alert | UUID] | Exception
 
@@ -50,7 +54,7 @@ async def create_from_list(
     ensure_send_buffer_room(request)
     # Decoded before `idempotent` takes a database connection: the list may have to wait in the queue.
     decoded = await _decode_in_queue(request, items, authorizer)
-    if request.values(IDEMPOTENCY_KEY):
+    if request.values(KEY_HEADER):
         for item in decoded:
             if isinstance(item, TooManyRequests):
                 raise item  # a stored response would repeat this temporary error
@@ -66,7 +70,7 @@ async def _respond(request: Request, decoded: Sequence[CreateParameters | ApiErr
 
 
 async def _first_tenant(decoded: Sequence[CreateParameters | ApiError]) -> UUID | None:
-    return next((item["tenant_id"] for item in decoded if not isinstance(item, Exception)), None)
+    return next((item.tenant_id for item in decoded if not isinstance(item, Exception)), None)
 
 
 async def _decode_in_queue(
@@ -120,8 +124,8 @@ async def insert_alerts(
     batch is read, which bounds the memory that the rows take.
     """
     parameters = [item for item in decoded if not isinstance(item, Exception)]
-    deduplicated = [each for each in parameters if _has_dedup_key(each)]
-    plain = [each for each in parameters if not _has_dedup_key(each)]
+    deduplicated = [asdict(each) for each in parameters if isinstance(each, CreateDeduplicatedParameters)]
+    plain = [asdict(each) for each in parameters if not isinstance(each, CreateDeduplicatedParameters)]
     # Deduplicated alerts first: they may wait for a row lock, and must not hold the locks of the counters meanwhile.
     deduplicated_rows = iter(await request.database.many(CREATE_DEDUPLICATED, deduplicated, convert))
     plain_rows = iter(await request.database.many(CREATE, plain, _unchanged))
@@ -130,21 +134,20 @@ async def insert_alerts(
         if isinstance(item, Exception):
             outcomes.append(item)
             continue
-        row: Any = next(deduplicated_rows if _has_dedup_key(item) else plain_rows)
+        row: Any = next(deduplicated_rows if isinstance(item, CreateDeduplicatedParameters) else plain_rows)
         outcomes.append(row if isinstance(row, Exception) else (item, row))
     return outcomes
 
 
 def creation_status(parameters: CreateParameters, row: Created | Alert | UUID) -> HTTPStatus:
     """Return 201 for a new alert, and 200 for a duplicate."""
-    return HTTPStatus.CREATED if stored_id(parameters, row) == parameters["id"] else HTTPStatus.OK
+    return HTTPStatus.CREATED if stored_id(parameters, row) == parameters.id else HTTPStatus.OK
 
 
 def stored_id(parameters: CreateParameters, row: Created | Alert | UUID) -> UUID:
     """Return the id of the new alert, or of the open alert that it is a duplicate of."""
     if isinstance(row, Created):
-        new_id: UUID = parameters["id"]
-        return new_id
+        return parameters.id
     return row.id if isinstance(row, Alert) else row
 
 
@@ -153,12 +156,8 @@ def _result(outcome: CreateOutcome) -> Result:
         return Result(**error_fields(outcome))
     parameters, row = outcome
     if isinstance(row, Created):
-        return Result(status=HTTPStatus.CREATED, alert=created(parameters, row))
+        return Result(status=HTTPStatus.CREATED, alert=to_alert(parameters, row))
     return success(creation_status(parameters, row), row)
-
-
-def _has_dedup_key(parameters: CreateParameters) -> bool:
-    return "dedup_key" in parameters
 
 
 def _unchanged(row: Created) -> Created:

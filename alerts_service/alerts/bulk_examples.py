@@ -5,11 +5,11 @@ from typing import Any
 from msgspec import Raw
 from msgspec.structs import replace
 
-from alerts_service.alerts.structs import EXAMPLE, MERGED_EXAMPLE, Alert
+from alerts_service.alerts.structs import ALERT_EXAMPLE, DUPLICATE_EXAMPLE, Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.web.responses import encode
 
-EXAMPLE_TENANT = str(EXAMPLE.tenant_id)
+EXAMPLE_TENANT = str(ALERT_EXAMPLE.tenant_id)
 
 CREATE_REQUESTS = [
     {
@@ -30,7 +30,7 @@ CREATE_REQUESTS = [
     }
 ]
 TRANSITION_REQUESTS = [
-    {"ids": [str(EXAMPLE.id)], "note": "Calling the customer back"},
+    {"ids": [str(ALERT_EXAMPLE.id)], "note": "Calling the customer back"},
     {
         "filter": {"tenant_id": EXAMPLE_TENANT, "severity": "low", "created_before": "2026-01-05T09:15:00Z"},
         "note": "No need to call back",
@@ -39,7 +39,11 @@ TRANSITION_REQUESTS = [
 ]
 
 _NEW = replace(
-    EXAMPLE, status="triggered", updated_at=EXAMPLE.created_at, acknowledged_at=None, acknowledgment_note=None
+    ALERT_EXAMPLE,
+    status="triggered",
+    updated_at=ALERT_EXAMPLE.created_at,
+    acknowledged_at=None,
+    acknowledgment_note=None,
 )
 _NOT_FOUND = {"status": 404, "error": ErrorResponse("Alert not found", None)}
 _INVALID = {"status": 422, "error": ErrorResponse("Validation error", "message: Object missing required field")}
@@ -55,5 +59,7 @@ def _succeeded(status: int, alert: Alert) -> dict[str, Any]:
 
 
 # Encoded, because Litestar leaves out every null of an example.
-CREATE_RESULTS = [Raw(encode({"results": [_succeeded(201, _NEW), _succeeded(200, MERGED_EXAMPLE), _INVALID, _BUSY]}))]
-TRANSITION_RESULTS = [Raw(encode({"results": [_succeeded(200, EXAMPLE), _NOT_FOUND], "more": False}))]
+CREATE_RESULTS = [
+    Raw(encode({"results": [_succeeded(201, _NEW), _succeeded(200, DUPLICATE_EXAMPLE), _INVALID, _BUSY]}))
+]
+TRANSITION_RESULTS = [Raw(encode({"results": [_succeeded(200, ALERT_EXAMPLE), _NOT_FOUND], "more": False}))]

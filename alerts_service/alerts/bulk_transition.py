@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from litestar import Response
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import asdict
 
 from alerts_service.alerts.bulk_results import (
     AlertSizeLimit,
@@ -18,7 +19,7 @@ from alerts_service.alerts.bulk_results import (
     success,
 )
 from alerts_service.alerts.bulk_structs import BulkTransition, BulkTransitionResults, Filter, Result
-from alerts_service.alerts.statements import GET, TRANSITIONS, ensure_in_state, find_tenant, move
+from alerts_service.alerts.statements import GET, TRANSITIONS, ensure_in_state, find_tenant, transition_parameters
 from alerts_service.alerts.structs import Alert, Status
 from alerts_service.db.database import Statement
 from alerts_service.errors import AlertNotFound, ApiError, Conflict, ValidationFailed
@@ -50,9 +51,9 @@ class Transition(NamedTuple):
     tenant_id: UUID | None
     note: str | None
 
-    def parameters(self, alert_id: UUID, *, if_match: str | None = None) -> Any:
+    def parameters(self, alert_id: UUID, *, if_match: str | None = None) -> dict[str, Any]:
         """Return the SQL parameters of the transition of one alert."""
-        return move(self.request, alert_id, self.tenant_id, note=self.note, if_match=if_match)
+        return asdict(transition_parameters(self.request, alert_id, self.tenant_id, note=self.note, if_match=if_match))
 
     def check_unchanged(self, alert: Alert) -> Alert | Conflict:
         """Return an alert that the transition did not change if it is already in the target state, else Conflict."""

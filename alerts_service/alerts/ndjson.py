@@ -11,7 +11,6 @@ from litestar import Response
 from alerts_service.alerts.bulk_authorizer import TenantAuthorizer
 from alerts_service.alerts.bulk_create import (
     CreateOutcome,
-    CreateParameters,
     creation_status,
     decode_alerts,
     insert_alerts,
@@ -19,6 +18,7 @@ from alerts_service.alerts.bulk_create import (
 )
 from alerts_service.alerts.bulk_results import error_fields
 from alerts_service.alerts.bulk_structs import BulkResults, LineResult
+from alerts_service.alerts.statements import CreateParameters
 from alerts_service.db.database import AT_ONCE
 from alerts_service.errors import ApiError, IncompleteBody, InvalidToken, LineTooLong, OutcomeUnknown, TooManyRequests
 from alerts_service.web.idempotency import idempotent

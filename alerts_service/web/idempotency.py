@@ -94,8 +94,8 @@ async def idempotent(
     if not header_values:
         return await handle()
     if request.streams:
-        raise ValidationFailed("Idempotency-Key is not supported on NDJSON streams")
-    key = _key(given)
+        raise ValidationFailed("Idempotency-Key: not supported with application/x-ndjson; send application/json")
+    key = _parse_key(header_values)
     if dry_run:
         return await handle()
     named_tenant = request.tenant or tenant_id
