@@ -42,7 +42,7 @@ STOPPED = JSONResponse(
 INNER_METHOD = {"HEAD": "GET", "OPTIONS": "ALLOW"}
 
 
-class Service(Litestar):
+class AlertsApp(Litestar):
     """The application that a server runs."""
 
     def __init__(self, *, protection: CrossSiteProtection, **options: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import KEY, client_of
 from tests.support.processes import SERVE, ServiceProcess, environment, free_port
 
@@ -36,7 +36,7 @@ asyncio.run(write(sys.argv[1]))
 
 @pytest.mark.anyio
 async def test_nothing_is_left_behind(
-    app: Service, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    app: AlertsApp, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What still waits to be written when the service ends is written before it is gone."""
     caplog.set_level(logging.INFO, "alerts_service.access")
