@@ -28,8 +28,10 @@ from alerts_service.web.idempotency import REPLAYED
 from alerts_service.web.middleware import AlertsApp
 from alerts_service.web.query_params import check_query
 from alerts_service.web.rate_limits import RateLimit, limits_service_key
+from alerts_service.web.request_body import BodyBuffer
 from alerts_service.web.requests import Request
-from alerts_service.web.responses import JSONResponse, SendBuffer
+from alerts_service.web.responses import JSONResponse
+from alerts_service.web.send_buffer import SendBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +95,8 @@ def create_app(settings: Settings, database: Database | None = None) -> AlertsAp
     app.state.tenant_rate_limit = (
         RateLimit("tenant", settings.rate_limit_tenant) if settings.rate_limit_tenant else None
     )
+    app.state.request_timeout = settings.request_timeout
+    app.state.body_buffer = BodyBuffer()
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
     openapi.correct(app, EXAMPLE, EVENT_EXAMPLE)
     return app

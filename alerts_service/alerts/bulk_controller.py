@@ -44,7 +44,7 @@ from alerts_service.web.idempotency import idempotent
 from alerts_service.web.openapi import errors
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request, decoder_for
-from alerts_service.web.responses import JSONResponse, LinesResponse
+from alerts_service.web.responses import JSONResponse, NdjsonResponse
 
 # Alerts that one statement looks up: each may have 120 kB.
 LOOKED_UP_AT_ONCE = 50
@@ -179,7 +179,7 @@ class InternalBulkController(Controller):
 
 
 async def _create(request: Request, data: BulkCreate, admission: Admission | None) -> Response[BulkResults]:
-    if not data.alerts and not request.streams:
+    if not data.alerts and not request.is_ndjson:
         raise ValidationFailed("body: must not be empty")
     if admission is not None:
         admission.begin()
@@ -188,7 +188,7 @@ async def _create(request: Request, data: BulkCreate, admission: Admission | Non
     _check_send_buffer(request)
     # Before a key takes a connection to the database: the list may have to wait for others.
     calls = await read_list(request, data.alerts, admission)
-    if request.values(IDEMPOTENCY_KEY):
+    if request.header_values(IDEMPOTENCY_KEY):
         for call in calls:
             if isinstance(call, TooManyRequests):
                 raise call  # a first answer is kept: what only has to wait must not become one
@@ -196,7 +196,7 @@ async def _create(request: Request, data: BulkCreate, admission: Admission | Non
 
 
 async def _stream(request: Request, admission: Admission | None) -> Response[BulkResults]:
-    return LinesResponse(record_lines(request, admission))
+    return NdjsonResponse(record_lines(request, admission))
 
 
 async def _record(request: Request, calls: Sequence[Call | ApiError]) -> Response[BulkResults]:
@@ -234,7 +234,7 @@ def _named(request: Request, data: BulkTransition, tenant_id: UUID | None) -> UU
     Raises:
         ValidationFailed: the request has a condition, which only one alert can meet.
     """
-    if request.values(b"if-match"):
+    if request.header_values(b"if-match"):
         raise ValidationFailed("If-Match: not where many alerts are moved")
     return tenant_id if data.filter is UNSET else data.filter.tenant_id
 

@@ -167,7 +167,7 @@ class AlertsController(Controller):
         if page.last_created_at is None or page.last_id is None:
             return JSONResponse[Any](alerts)
         following = cursors.encode(page.last_created_at, page.last_id)
-        return JSONResponse[Any](alerts, headers=request.next_page(following))
+        return JSONResponse[Any](alerts, headers=cursors.next_page_link(request, following))
 
     @get(
         "/{alert_id:str}",
@@ -301,7 +301,7 @@ def _answer(alert: Alert, status_code: int | None = None) -> JSONResponse[Alert]
 
 def _tags(request: Request, condition: bytes) -> str:
     """Read the tags that a header names: `*` is any, and without the header there are none."""
-    return b",".join(value or b'""' for value in request.values(condition)).decode("latin-1")
+    return b",".join(value or b'""' for value in request.header_values(condition)).decode("latin-1")
 
 
 def _tag(alert: Alert) -> str:

@@ -8,7 +8,17 @@ from typing import Any, TypeAlias
 from alerts_service.alerts.bulk_create import Admission, Call, id_of, read_all, record, status
 from alerts_service.alerts.bulk_structs import LineResult, failure
 from alerts_service.db.database import AT_ONCE
-from alerts_service.errors import ApiError, IncompleteBody, InvalidToken, LineTooLong, OutcomeUnknown, TooManyRequests
+from alerts_service.errors import (
+    SHUTTING_DOWN,
+    ApiError,
+    IncompleteBody,
+    InvalidToken,
+    LineTooLong,
+    MalformedRequest,
+    OutcomeUnknown,
+    RequestTimeout,
+    TooManyRequests,
+)
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import encode_lines
 
@@ -23,21 +33,25 @@ async def record_lines(request: Request, admission: Admission | None) -> AsyncGe
     """
     parts: asyncio.Queue[Read] = asyncio.Queue(maxsize=1)
     reading = asyncio.create_task(_read_ahead(request, admission, parts))
+    answered = False
     try:
-        while isinstance(part := await request.next_turn(parts.get()), list):
+        while isinstance(part := await request.wait_for_client(parts.get(), "the next line"), list):
             outcomes = await record(request, part, attrgetter("id"))
             request.log_failure_reason(outcomes)
             yield encode_lines([_answer(outcome) for outcome in outcomes])
+            answered = True
         if isinstance(part, (LineTooLong, InvalidToken)):
             yield encode_lines([LineResult(**failure(part))])
         elif part is not None and not isinstance(part, IncompleteBody):
             raise part
+    except (MalformedRequest, RequestTimeout) as error:
+        if not answered:
+            raise
+        yield encode_lines([LineResult(**failure(error))])
     except asyncio.CancelledError:
-        stopped = OutcomeUnknown("the service stops; a change may still have been made")
-        yield encode_lines([LineResult(**failure(stopped))])
+        yield encode_lines([LineResult(**failure(OutcomeUnknown(SHUTTING_DOWN)))])
     finally:
         reading.cancel()
-        request.end_turns()
 
 
 async def _read_ahead(request: Request, admission: Admission | None, parts: "asyncio.Queue[Read]") -> None:

@@ -98,5 +98,7 @@ class HistoryController(Controller):
 def _answer(request: Request, page: Page) -> Response[list[Event]]:
     headers = {}
     if page.last_occurred_at is not None and page.last_alert_id is not None and page.last_sequence is not None:
-        headers = request.next_page(cursors.encode_event(page.last_occurred_at, page.last_alert_id, page.last_sequence))
+        headers = cursors.next_page_link(
+            request, cursors.encode_event(page.last_occurred_at, page.last_alert_id, page.last_sequence)
+        )
     return JSONResponse[Any](Raw(page.events.encode()), headers=headers)

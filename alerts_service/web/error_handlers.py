@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from alerts_service.errors import (
+    BODY_TOO_LARGE,
     SEND_BUFFER_FULL,
     ApiError,
     ErrorResponse,
@@ -18,7 +19,9 @@ from alerts_service.errors import (
     ValidationFailed,
     failure_reason,
 )
-from alerts_service.web.responses import JSONResponse, SendBufferFull
+from alerts_service.logging_config import request_context
+from alerts_service.web.responses import JSONResponse
+from alerts_service.web.send_buffer import SendBufferFull
 from alerts_service.web.validation_messages import describe_parameter_errors
 
 logger = logging.getLogger(__name__)
@@ -27,14 +30,14 @@ AnyRequest = Request[Any, Any, Any]
 
 # The phrases of HTTPStatus differ between versions of Python.
 WORDS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
-DETAILS = {413: "a body may have 1 MiB"}
+DETAILS = {413: BODY_TOO_LARGE}
 
 
-def error_response(request: AnyRequest, refusal: ApiError) -> Response[ErrorResponse]:
+def error_response(request: AnyRequest, refusal: ApiError) -> Response[ErrorResponse]:  # noqa: ARG001 - the signature of an exception handler
     """Answer with a refusal."""
-    line: Any = request.scope.get("line")
-    if line is not None and (reason := failure_reason(refusal)):
-        line.reason = reason
+    context = request_context.get()
+    if context is not None and (reason := failure_reason(refusal)):
+        context.reason = reason
     return _response(refusal.status, refusal.error, refusal.detail, refusal.headers)
 
 

@@ -86,10 +86,10 @@ async def idempotent(
         ValidationFailed: it is no key, or one that came with another request.
         IdempotencyConflict: the first request with this key is not done.
     """
-    given = request.values(HEADER)
+    given = request.header_values(HEADER)
     if not given:
         return await work()
-    if request.streams:
+    if request.is_ndjson:
         raise ValidationFailed("Idempotency-Key: not with a stream")
     key = _key(given)
     if dry_run:
@@ -174,5 +174,5 @@ def _key(values: list[bytes]) -> str:
 
 async def _fingerprint(request: Request) -> bytes:
     """Tell a request from another one that means something else."""
-    said = (request.scope["query_string"], request.values(IF_MATCH), await request.body())
+    said = (request.scope["query_string"], request.header_values(IF_MATCH), await request.body())
     return sha256(msgpack.encode(said)).digest()

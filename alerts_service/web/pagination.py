@@ -1,10 +1,14 @@
 """The opaque cursor of a list: the place right behind one of its rows."""
 
+import re
 from base64 import b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta, timezone
 from struct import Struct, error
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
+
+import litestar
 
 from alerts_service.errors import ValidationFailed
 
@@ -12,6 +16,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
 ALERT = Struct(">q16s")
 EVENT = Struct(">q16s2xi")
+CURSOR_PARAMETER = re.compile(r"(?:^|&)cursor=[^&]*")
 
 
 def encode(created_at: datetime, id_: UUID) -> str:
@@ -54,3 +59,11 @@ def _decode(place: Struct, cursor: str) -> tuple[Any, ...]:
         return EPOCH + microseconds * MICROSECOND, UUID(bytes=id_), *more
     except (ValueError, OverflowError, error):
         raise ValidationFailed("cursor: not a cursor of this list") from None
+
+
+def next_page_link(request: litestar.Request[Any, Any, Any], cursor: str) -> dict[str, str]:
+    """Return the `Link` header (RFC 8288) of the page after the one that the request asks for."""
+    scope = request.scope
+    query = CURSOR_PARAMETER.sub("", scope["query_string"].decode("latin-1"))
+    path = f"{scope['root_path']}{scope['path']}"
+    return {"Link": f'<{path}?{quote(query, safe="%&=+,:")}&cursor={cursor}>; rel="next"'}

@@ -20,13 +20,14 @@ from tests.support.processes import SERVE, ServiceProcess, environment, free_por
 WRITER = """
 import asyncio, logging, sys
 from datetime import datetime, timezone
-from alerts_service.web.access_log import AccessLog, RequestLine
+from alerts_service.logging_config import RequestContext
+from alerts_service.web.access_log import AccessLog
 
 async def write(name):
     log = AccessLog()
     for number in range(400):
         path = "\\0" * (number % 50 if number % 5 else 5000)
-        log.write(RequestLine(datetime.now(timezone.utc), "GET", path, f"{name}-{number}", 200), 0.001)
+        log.write(RequestContext(datetime.now(timezone.utc), "GET", path, f"{name}-{number}", 200), 0.001)
     await log.close()
 
 logging.getLogger("alerts_service.access").setLevel("INFO")
