@@ -74,6 +74,41 @@ def test_drops_of_a_request(caller: Caller) -> None:
     caller.assert_refused(*LATE_BODY)
 
 
+def test_a_client_that_is_still_sending_can_read_the_408(service: ServiceProcess) -> None:
+    """RFC 9112, section 9.6: closing the connection at once could discard the response."""
+    with calling(service, 1) as (caller,):
+        caller.send(HEAD + b"Content-Length: 1000000\r\n\r\n")
+        caller.stream.peek(1)
+        caller.send(b" " * 500_000)
+        caller.assert_refused(*LATE_BODY)
+
+
+def test_a_body_behind_an_early_response_keeps_the_connection_open(caller: Caller, tenant: UUID) -> None:
+    head, _, body = create(tenant, "m").replace(b"/alerts", b"/internal/alerts").partition(b"\r\n\r\n")
+    caller.send(head + b"\r\n\r\n")
+    assert caller.answer()[0] == 401
+    caller.send(body[:10])
+    time.sleep(0.1)
+    caller.send(body[10:] + LIVE)
+    assert caller.answer()[0] == 200
+
+
+@pytest.mark.anyio
+async def test_the_time_of_a_body_begins_after_the_response_to_the_request_before_it(
+    caller: Caller, settings: Settings, tenant: UUID
+) -> None:
+    connection = await asyncpg.connect(settings.database_url)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE alerts IN ACCESS EXCLUSIVE MODE")
+        second = create(tenant, "second")
+        caller.send(create(tenant, "first") + second[:-10])
+        await asyncio.sleep(1)  # twice the request timeout
+    await connection.close()
+    assert caller.answer()[0] in {201, 503}  # 503 if the lock was held for too long
+    caller.send(second[-10:])
+    assert caller.answer()[0] == 201
+
+
 def test_no_request_at_all(service: ServiceProcess) -> None:
     """A connection on which no request begins is closed, without a word."""
     with calling(service, 2) as (silent, blank):
