@@ -26,18 +26,20 @@ from alerts_service.web import error_handlers, openapi, swagger_ui
 from alerts_service.web.cross_site import CrossSiteProtection
 from alerts_service.web.guards import requires_service_key, requires_tenant_token
 from alerts_service.web.idempotency import REPLAYED
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from alerts_service.web.query_params import check_query
 from alerts_service.web.rate_limits import RateLimit, limits_service_key
+from alerts_service.web.request_body import BodyBuffer
 from alerts_service.web.requests import Request
-from alerts_service.web.responses import JSONResponse, SendBuffer
+from alerts_service.web.responses import JSONResponse
+from alerts_service.web.send_buffer import SendBuffer
 
 logger = logging.getLogger(__name__)
 
 EXPOSED = ["ETag", REPLAYED, "Link", "Retry-After", "X-Request-ID"]
 
 
-def create_app(settings: Settings, database: Database | None = None) -> Service:
+def create_app(settings: Settings, database: Database | None = None) -> AlertsApp:
     """Put the service together. Without a `database` it makes its own ready when it starts."""
     if PUBLISHED_SERVICE_KEY in settings.service_keys:
         logger.warning("INTERNAL_SERVICE_KEY holds the published default: anybody may call the internal routes")
@@ -78,7 +80,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         response_class=JSONResponse,
     )
     health = Router("/", route_handlers=[HealthController], response_class=JSONResponse)
-    app = Service(
+    app = AlertsApp(
         protection=CrossSiteProtection(settings.cors_origins, settings.allowed_hosts),
         route_handlers=[api, health, swagger_ui.files(), openapi.openapi_json],
         cors_config=_cors(settings.cors_origins),
@@ -94,6 +96,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
     app.state.tenant_rate_limit = (
         RateLimit("tenant", settings.rate_limit_tenant) if settings.rate_limit_tenant else None
     )
+    app.state.request_timeout = settings.request_timeout
+    app.state.body_buffer = BodyBuffer()
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
     openapi.correct(app, ALERT_EXAMPLE, EVENT_EXAMPLE)
     return app

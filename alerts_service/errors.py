@@ -34,6 +34,8 @@ from typing import ClassVar
 from msgspec import Struct
 
 SEND_BUFFER_FULL = "the send buffer for large responses is full (AS_ALERTS_SEND_BUFFER_MIB)"
+BODY_TOO_LARGE = "the request body must not exceed 1 MiB"
+SHUTTING_DOWN = "the service is shutting down; the change may have been made"
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -157,6 +159,28 @@ class IncompleteBody(ApiError):
 
     status = HTTPStatus.REQUEST_TIMEOUT
     error = "Request timeout"
+
+
+class RequestTimeout(ApiError):
+    """The client did not send the rest of its request in time. The connection is closed."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    error = "Request timeout"
+    headers: Mapping[str, str] = {"Connection": "close"}
+
+
+class MalformedRequest(ApiError):
+    """The client sent something that is not HTTP. The connection is closed."""
+
+    status = HTTPStatus.BAD_REQUEST
+    error = "Bad request"
+
+
+class HeadTooLarge(ApiError):
+    """The request line and headers exceed 64 KiB. The connection is closed."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    error = "Head too large"
 
 
 class ServiceOverloaded(ApiError):

@@ -1,18 +1,39 @@
-"""JSON logging: one object a line on stderr, uvicorn's records included."""
+"""JSON logging: one object a line on stderr, including uvicorn's records, and the context of the current request."""
 
 import logging
 import logging.config
 import time
 from contextvars import ContextVar
+from datetime import datetime
 
+from msgspec import UNSET, Struct, UnsetType
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+class RequestContext(Struct, gc=False):
+    """The request that the current task handles, in the form of its line in the access log.
+
+    `status` is None if no response was sent. `reason` names a failure of the service or of the database.
+    """
+
+    time: datetime
+    method: str
+    path: str
+    request_id: str
+    status: int | None = None
+    duration_ms: float | None = None
+    level: str = "INFO"
+    logger: str = "alerts_service.access"
+    message: str = "request"
+    reason: str | UnsetType = UNSET
+
+
+request_context: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
 
 
 class JsonFormatter(MsgspecFormatter):
-    """Writes times as RFC 3339 does, in UTC."""
+    """Writes times in UTC in the format of RFC 3339."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -20,19 +41,19 @@ class JsonFormatter(MsgspecFormatter):
 
 
 class RequestIdFilter(logging.Filter):
-    """Puts the id of the request that is being answered on every line that is written meanwhile."""
+    """Adds the id of the current request to each log record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through."""
-        if (current := request_id.get()) is not None:
-            record.request_id = current
+        """Add the request id, and accept every record."""
+        if (context := request_context.get()) is not None:
+            record.request_id = context.request_id
         return True
 
 
 def configure_logging(level: str) -> None:
-    """Send every logger's lines to stderr as JSON: time, level, logger, message, and what the line adds.
+    """Send the records of every logger to stderr as JSON: time, level, logger, message and extra fields.
 
-    Uvicorn's access log is silenced: the service writes its own.
+    uvicorn's access log is disabled, as the service writes its own.
     """
     logging.config.dictConfig(
         {

@@ -18,7 +18,7 @@ import pytest
 from alerts_service.app import create_app
 from alerts_service.embedded import handle as embedded
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import KEY, client_of
 from tests.support.database import POOLER, fresh_database, settings_for
 
@@ -73,14 +73,14 @@ async def settings(server_url: str) -> AsyncIterator[Settings]:
 
 
 @pytest.fixture(scope="session")
-async def app(settings: Settings) -> AsyncIterator[Service]:
+async def app(settings: Settings) -> AsyncIterator[AlertsApp]:
     app = create_app(settings)
     async with app.lifespan():
         yield app
 
 
 @pytest.fixture(scope="session")
-async def client(app: Service) -> AsyncIterator[httpx.AsyncClient]:
+async def client(app: AlertsApp) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app) as client:
         yield client
 

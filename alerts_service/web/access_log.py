@@ -1,125 +1,111 @@
-"""The access log: a JSON line a request on stderr."""
+"""The access log: one JSON line for each request, on stderr."""
 
 import asyncio
 import logging
 import sys
 from contextvars import Context
-from datetime import datetime
 from http import HTTPStatus
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+
+from alerts_service.logging_config import RequestContext
 
 logger = logging.getLogger("alerts_service.access")
 
-BATCH_SECONDS = 0.05
-AT_ONCE = 32  # lines that are encoded together, while they are still in the processor's cache
+FLUSH_SECONDS = 0.05
+ENCODE_BATCH_SIZE = 32  # lines that are encoded together, while they are still in the processor's cache
 PIPE_BUF = 4096
-PATH_CHARACTERS = 500  # of six bytes at most, so that a line with a path of any length fits in PIPE_BUF
+MAX_PATH_CHARACTERS = 500  # of at most six bytes each, so that a line with a path of any length fits in PIPE_BUF
 
 encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class RequestLine(Struct, gc=False):
-    """What is logged of a request: when it came, how many milliseconds it took, null for a status if none was sent.
-
-    The reason is there where we failed.
-    """
-
-    time: datetime
-    method: str
-    path: str
-    request_id: str
-    status: int | None = None
-    duration_ms: float | None = None
-    level: str = "INFO"
-    logger: str = "alerts_service.access"
-    message: str = "request"
-    reason: str | UnsetType = UNSET
-
-
 class AccessLog:
-    """Writes a line a request to stderr, many at a time, from a thread, so that these delay no answer.
+    """Writes a line for each request to stderr.
 
-    When more than `limit` bytes wait for such a reader, further lines are dropped and counted.
+    A thread writes many lines at a time, so that no response is delayed. While more than `limit` bytes wait to be
+    written, further lines are dropped and counted.
     """
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
-        self._lines: list[RequestLine] = []
-        self._text = bytearray()
+        self._pending: list[RequestContext] = []
+        self._encoded = bytearray()
         self._limit, self._dropped = limit, 0
-        self._clock: asyncio.TimerHandle | None = None
-        self._behind: asyncio.Future[None] | None = None
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._flush: asyncio.Future[None] | None = None
 
-    def write(self, line: RequestLine, seconds: float) -> None:
-        """Log a request that took so long."""
-        failed = line.status is None or line.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    def write(self, context: RequestContext, seconds: float) -> None:
+        """Log a request and the time that it took."""
+        failed = context.status is None or context.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         if not logger.isEnabledFor(logging.ERROR if failed else logging.INFO):
             return
-        if len(self._text) > self._limit:
+        if len(self._encoded) > self._limit:
             self._dropped += 1
             return
-        line.path = line.path[:PATH_CHARACTERS]
-        line.duration_ms = round(seconds * 1000, 2)
+        context.path = context.path[:MAX_PATH_CHARACTERS]
+        context.duration_ms = round(seconds * 1000, 2)
         if failed:
-            line.level = "ERROR"
-        self._lines.append(line)
-        if len(self._lines) >= AT_ONCE:
+            context.level = "ERROR"
+        self._pending.append(context)
+        if len(self._pending) >= ENCODE_BATCH_SIZE:
             self._encode()
-        if self._clock is None and self._behind is None:
-            self._schedule()
+        if self._flush_timer is None and self._flush is None:
+            self._schedule_flush()
 
     async def close(self) -> None:
-        """Write what waits."""
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
-        if self._behind is not None:
-            await asyncio.wait({self._behind})
-        _write(self._take())
-        self._tell_dropped()
+        """Write all pending lines."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        if self._flush is not None:
+            await asyncio.wait({self._flush})
+        _write(self._take_encoded())
+        self._report_dropped()
 
     def _encode(self) -> None:
-        self._text += encode_lines(self._lines)
-        self._lines.clear()
+        self._encoded += encode_lines(self._pending)
+        self._pending.clear()
 
-    def _take(self) -> bytearray:
+    def _take_encoded(self) -> bytearray:
         self._encode()
-        text, self._text = self._text, bytearray()
-        return text
+        lines, self._encoded = self._encoded, bytearray()
+        return lines
 
-    def _schedule(self) -> None:
+    def _schedule_flush(self) -> None:
         loop = asyncio.get_running_loop()
-        # In a context of its own: the lines are no request's in particular.
-        self._clock = loop.call_later(BATCH_SECONDS, self._write_behind, loop, context=Context())
+        # An empty context: the lines belong to many requests.
+        self._flush_timer = loop.call_later(FLUSH_SECONDS, self._start_flush, loop, context=Context())
 
-    def _write_behind(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._clock = None
-        self._behind = loop.run_in_executor(None, _write, self._take())
-        self._behind.add_done_callback(self._written, context=Context())
+    def _start_flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._flush_timer = None
+        self._flush = loop.run_in_executor(None, _write, self._take_encoded())
+        self._flush.add_done_callback(self._end_flush, context=Context())
 
-    def _written(self, written: "asyncio.Future[None]") -> None:
-        self._behind = None
-        if written.cancelled():
+    def _end_flush(self, flush: "asyncio.Future[None]") -> None:
+        self._flush = None
+        if flush.cancelled():
             return
-        if error := written.exception():
-            logger.error("Request lines were lost: %s", error)
-        if self._lines or self._text:
-            self._schedule()
-        self._tell_dropped()
+        if error := flush.exception():
+            logger.error("access log lines lost", extra={"error": str(error)})
+        if self._pending or self._encoded:
+            self._schedule_flush()
+        self._report_dropped()
 
-    def _tell_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         if self._dropped:
-            logger.warning("%d request lines were dropped: nobody reads the log fast enough", self._dropped)
+            logger.warning("access log lines dropped: stderr is read too slowly", extra={"lines": self._dropped})
             self._dropped = 0
 
 
-def _write(text: bytearray) -> None:
-    """Write whole lines, so many at a time as a pipe takes at once: several processes may share one."""
+access_log = AccessLog()
+
+
+def _write(lines: bytearray) -> None:
+    """Write whole lines in chunks of at most PIPE_BUF bytes, which a pipe shared by several processes keeps whole."""
     start = 0
-    while start < len(text):
-        end = len(text) if len(text) - start <= PIPE_BUF else text.rfind(b"\n", start, start + PIPE_BUF) + 1
-        end = end or text.index(b"\n", start) + 1
-        sys.stderr.buffer.write(text[start:end])
+    while start < len(lines):
+        end = len(lines) if len(lines) - start <= PIPE_BUF else lines.rfind(b"\n", start, start + PIPE_BUF) + 1
+        end = end or lines.index(b"\n", start) + 1
+        sys.stderr.buffer.write(lines[start:end])
         sys.stderr.buffer.flush()
         start = end

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from alerts_service.errors import (
+    BODY_TOO_LARGE,
     SEND_BUFFER_FULL,
     ApiError,
     ErrorResponse,
@@ -18,7 +19,9 @@ from alerts_service.errors import (
     ValidationFailed,
     failure_reason,
 )
-from alerts_service.web.responses import JSONResponse, SendBufferFull
+from alerts_service.logging_config import request_context
+from alerts_service.web.responses import JSONResponse
+from alerts_service.web.send_buffer import SendBufferFull
 from alerts_service.web.validation_messages import describe_parameter_errors
 
 logger = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 from msgspec import Struct
 
-from alerts_service.errors import ErrorResponse
+from alerts_service.errors import BODY_TOO_LARGE, ErrorResponse
 from alerts_service.web import swagger_ui
 from alerts_service.web.guards import SERVICE_KEY_HEADER
 from alerts_service.web.idempotency import KEY_PATTERN, REPLAYED
@@ -60,7 +60,7 @@ EXAMPLES = {
         "Conflict", "the alert is resolved since 2026-01-05T09:30:00+00:00, and its note stays as it is"
     ),
     "412": ErrorResponse("Precondition failed", 'the alert has none of these tags, but "2026-01-05T09:30:00+00:00"'),
-    "413": ErrorResponse("Body too large", "a body may have 1 MiB"),
+    "413": ErrorResponse("Body too large", BODY_TOO_LARGE),
     "415": ErrorResponse("Unsupported media type", "Content-Type: must be application/json"),
     "422": ErrorResponse("Validation error", "tenant_id: Invalid UUID"),
     "429": ErrorResponse("Too many requests", "the limit of a tenant is 100/minute"),

@@ -4,11 +4,15 @@ A cursor is the sort key of the last row of a page, packed and encoded as URL-sa
 that row. Clients must treat it as opaque.
 """
 
+import re
 from base64 import b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta, timezone
 from struct import Struct, error
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
+
+import litestar
 
 from alerts_service.errors import ValidationFailed
 

@@ -1,14 +1,12 @@
-"""A request whose JSON body is read by msgspec, strictly, straight into the type its handler asks for."""
+"""The request that handlers receive. Its JSON body is decoded by msgspec, strictly, into the type of the handler."""
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any, ClassVar, TypeVar, cast
-from urllib.parse import quote
+from typing import Any, TypeVar
 from uuid import UUID
 
 import litestar
@@ -21,62 +19,62 @@ from alerts_service.db.database import Database
 from alerts_service.errors import (
     IncompleteBody,
     InvalidToken,
-    LineTooLong,
-    ServiceOverloaded,
+    RequestTimeout,
     UnsupportedMediaType,
     ValidationFailed,
     failure_reason,
 )
-from alerts_service.logging_config import request_id
+from alerts_service.logging_config import request_context
 from alerts_service.web.cross_site import sent_by_browser
+from alerts_service.web.request_body import (
+    MAX_BODY_BYTES,
+    NDJSON_TYPE,
+    BodyBuffer,
+    check_headers,
+    check_not_compressed,
+    poll,
+    read_lines,
+)
 from alerts_service.web.validation_messages import describe_body_error
 
-MAX_BODY_BYTES = 1024 * 1024
-MAX_GATHERED_BYTES = 64 * 1024 * 1024
-MAX_LINE_BYTES = 64 * 1024
-JSON = re.compile(rb"application/([\w.+-]+\+)?json\s*(;|$)", re.IGNORECASE)
-LINES = re.compile(rb"application/x-ndjson\s*(;|$)", re.IGNORECASE)
-CURSOR = re.compile(r"(?:^|&)cursor=[^&]*")
-
 T = TypeVar("T")
-# A tenant, or on some routes perhaps none.
-Named = TypeVar("Named", UUID, UUID | None)
+# The tenant that a request names. On some routes it is optional.
+TenantId = TypeVar("TenantId", UUID, UUID | None)
 
 decoder_for = lru_cache(msgspec.json.Decoder)
 
 
 class Request(litestar.Request[Any, Any, Any]):
-    """What a handler receives: the request, the tenant whose token it carries, and the database that answers it."""
+    """A request, with its tenant and actor, its database or transaction, and its body."""
 
-    gathered: ClassVar[int] = 0  # bytes of all bodies that are still coming in, in this process
-    _read: bytes | None = None
-    _together: Database | None = None
+    _complete_body: bytes | None = None
+    _transaction: Database | None = None
 
     @property
     def database(self) -> Database:
-        """The database of the application, or the transaction in which this request asks it."""
-        database: Database = self._together or self.app.state.database
+        """The transaction of this request, or else the database of the application."""
+        database: Database = self._transaction or self.app.state.database
         return database
 
     @asynccontextmanager
     async def transaction(self, tenant_id: UUID) -> AsyncIterator[Database]:
-        """Let all that this request changes be changed together, or not at all where the block raises."""
-        async with self.database.transaction(tenant_id) as together:
-            self._together = together
+        """Commit all changes of the block together, or none if it raises."""
+        async with self.database.transaction(tenant_id) as transaction:
+            self._transaction = transaction
             try:
-                yield together
+                yield transaction
             finally:
-                self._together = None
+                self._transaction = None
 
     @property
     def tenant(self) -> UUID | None:
-        """The tenant of the token; None where nobody asked for a token."""
+        """The tenant of the token. None if the service does not require tokens."""
         tenant: UUID | None = self.scope.get("auth")
         return tenant
 
     @property
     def actor(self) -> str:
-        """Who calls, as the history tells it."""
+        """The client, as events name it."""
         actor: str = self.scope.get("user", "anonymous")
         return actor
 
@@ -84,7 +82,7 @@ class Request(litestar.Request[Any, Any, Any]):
         """Check that the token, if there is one, is still valid: a stream may outlast it.
 
         Raises:
-            InvalidToken: it has expired since the request began.
+            InvalidToken: the token has expired since the request began.
         """
         scope: Any = self.scope
         if scope.get("token_expires_at", math.inf) <= time.time():
@@ -92,146 +90,112 @@ class Request(litestar.Request[Any, Any, Any]):
 
     @property
     def id(self) -> str | None:
-        """The request's id, which its log lines carry."""
-        return request_id.get()
+        """The request id, which all log records of the request carry."""
+        context = request_context.get()
+        return None if context is None else context.request_id
 
-    def authorize_tenant(self, tenant_id: Named) -> Named:
-        """Turn the tenant that a request names into the one that a statement may look at.
+    def authorize_tenant(self, tenant_id: TenantId) -> TenantId:
+        """Return the tenant to which the statements of this request are limited.
 
-        With a token that is the token's own, named or not. Any other becomes a tenant that nobody is, so that it is
-        answered exactly, and as fast, as an unknown one.
+        With a token that is the token's tenant, whether the request names it or not. If the request names another
+        tenant, it is a random one: the response is the same as for an unknown tenant, and takes as long.
         """
-        own = self.tenant
-        if own is None or tenant_id == own:
+        token_tenant = self.tenant
+        if token_tenant is None or tenant_id == token_tenant:
             return tenant_id
-        return own if tenant_id is None else uuid4()
+        return token_tenant if tenant_id is None else uuid4()
 
-    def next_page(self, cursor: str) -> dict[str, str]:
-        """Make the header that names the page behind `cursor` of what this request asks for."""
-        query = CURSOR.sub("", self.scope["query_string"].decode("latin-1"))
-        path = f"{self.scope['root_path']}{self.scope['path']}"
-        return {"Link": f'<{path}?{quote(query, safe="%&=+,:")}&cursor={cursor}>; rel="next"'}
-
-    @property
-    def streams(self) -> bool:
-        """Whether the body is lines of JSON, on a route that `takes_lines`: it has no end that one could wait for."""
-        if not self.route_handler.opt.get("takes_lines"):
-            return False
-        return any(name == b"content-type" and LINES.match(value) for name, value in self.scope["headers"])
-
-    async def lines(self) -> AsyncIterator[list[bytes]]:
-        """Read the body in lines, as many at a time as have come.
-
-        Raises:
-            LineTooLong: behind the lines before it.
-            IncompleteBody: the caller has gone, or was too slow.
-        """
-        rest, more = b"", True
-        while more:
-            message: Any = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise IncompleteBody
-            more = message.get("more_body", False)
-            *lines, rest = b"".join((rest, message.get("body", b""))).split(b"\n")
-            if rest and not more:
-                lines.append(rest)
-            fit = _fitting([*lines, rest])
-            if lines[:fit]:
-                yield lines[:fit]
-            if fit <= len(lines):
-                raise LineTooLong("a line may have 64 KiB; what is behind it is not read")
-
-    async def next_turn(self, coming: Awaitable[T]) -> T:
-        """Await what the caller has to send next; the server sees in `scope["stream"]` since when it is their turn."""
-        scope: Any = self.scope
-        scope["stream"] = asyncio.get_running_loop().time()
-        try:
-            return await coming
-        finally:
-            scope["stream"] = math.inf
-
-    def end_turns(self) -> None:
-        """Let what is left of the body be one that nobody waits for."""
-        cast("dict[str, Any]", self.scope).pop("stream", None)
-
-    def values(self, header: bytes) -> list[bytes]:
-        """Read the lines of a header, at a fraction of what it costs to have Litestar hand it over."""
+    def header_values(self, header: bytes) -> list[bytes]:
+        """Return the values of a header, at a fraction of the cost of Litestar's `headers`."""
         return [value for name, value in self.scope["headers"] if name == header]
 
-    async def body(self) -> bytes:
-        """Read the body, at a fraction of what Litestar's stream of it costs; that of a stream is left to be read.
+    @property
+    def is_ndjson(self) -> bool:
+        """Whether the body is NDJSON, on a route that accepts it. Such a body may have any length."""
+        if not self.route_handler.opt.get("takes_lines"):
+            return False
+        return any(name == b"content-type" and NDJSON_TYPE.match(value) for name, value in self.scope["headers"])
+
+    def lines(self) -> AsyncIterator[list[bytes]]:
+        """Read the body as lines, see `read_lines`."""
+        return read_lines(self.receive)
+
+    async def wait_for_client(self, receiving: Awaitable[T], part: str) -> T:
+        """Wait for a part of the request, at most AS_ALERTS_REQUEST_TIMEOUT seconds.
+
+        `asyncio.timeout` needs Python 3.11, and `asyncio.wait_for` no dependency. Only requests that are not complete
+        at once come here, so its cost (a task on Python before 3.12) does not matter.
 
         Raises:
-            RequestEntityTooLarge: it has more bytes than we take, or says that it will.
-            UnsupportedMediaType: its sender calls it something else.
-            IncompleteBody: the caller has gone, or was too slow.
-            ServiceOverloaded: so much of other bodies is coming in that there is no room for this one.
+            RequestTimeout: the client did not send the part in time.
         """
-        if self.streams:
-            _check_plain(self.scope["headers"])
-            return b""
-        if self._read is None:
-            declared = _check_announced(self.scope["headers"])
-            message: Any = await self.receive()
-            body = message.get("body", b"")
-            if message.get("more_body"):
-                message, body = await self._gather(message)
-            if len(body) > MAX_BODY_BYTES:
-                raise RequestEntityTooLarge
-            if message["type"] == "http.disconnect":
-                raise IncompleteBody
-            if body and not declared and sent_by_browser(self.scope["headers"]):
-                raise UnsupportedMediaType("Content-Type: missing; a browser must send application/json")
-            self._read = body
-        return self._read
-
-    async def _gather(self, message: Any) -> tuple[Any, bytes]:
-        """Read on from the first message of a body to its last, or to where it is too long; return both."""
-        body = bytearray()
+        timeout: float = self.app.state.request_timeout
         try:
-            while True:
-                body += message.get("body", b"")
-                Request.gathered += len(message.get("body", b""))
-                if not message.get("more_body") or len(body) > MAX_BODY_BYTES:
-                    return message, bytes(body)
-                if Request.gathered > MAX_GATHERED_BYTES:
-                    raise ServiceOverloaded("too many bodies are coming in")
-                message = await self.receive()
-        finally:
-            Request.gathered -= len(body)
+            return await asyncio.wait_for(receiving, timeout)
+        except asyncio.TimeoutError:
+            raise RequestTimeout(f"{part} must arrive within {timeout:g} s") from None
+
+    async def body(self) -> bytes:
+        """Read the body, at a fraction of the cost of Litestar's stream. The body of an NDJSON request is not read.
+
+        Raises:
+            RequestEntityTooLarge: the body, or its declared length, exceeds 1 MiB.
+            UnsupportedMediaType: the body is not declared as JSON, or is compressed.
+            IncompleteBody: the client disconnected.
+            RequestTimeout: the body did not arrive in time.
+            ServiceOverloaded: the buffer for request bodies is full.
+        """
+        if self.is_ndjson:
+            check_not_compressed(self.scope["headers"])
+            return b""
+        if self._complete_body is not None:
+            return self._complete_body
+        declared = check_headers(self.scope["headers"])
+        message = poll(self.receive())
+        if message is None or message.get("more_body"):
+            body = await self.wait_for_client(self._body_buffer.read(self.receive, message), "the request body")
+        elif message["type"] == "http.disconnect":
+            raise IncompleteBody
+        else:
+            body = message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise RequestEntityTooLarge
+        if body and not declared and sent_by_browser(self.scope["headers"]):
+            raise UnsupportedMediaType("Content-Type: missing; a browser must send application/json")
+        self._complete_body = body
+        return body
 
     @asynccontextmanager
     async def holding_body(self) -> AsyncIterator[None]:
-        """Count the body among those that are coming in while the block waits.
+        """Count the body in the buffer for request bodies while the block uses it.
 
         Raises:
-            ServiceOverloaded: there is no room for it beside the others.
+            ServiceOverloaded: the buffer is full.
         """
-        size = len(await self.body())
-        if Request.gathered + size > MAX_GATHERED_BYTES:
-            raise ServiceOverloaded("too many bodies are coming in")
-        Request.gathered += size
-        try:
+        with self._body_buffer.holding(len(await self.body())):
             yield
-        finally:
-            Request.gathered -= size
+
+    @property
+    def _body_buffer(self) -> BodyBuffer:
+        buffer: BodyBuffer = self.app.state.body_buffer
+        return buffer
 
     async def json(self) -> Any:
         """Decode the body into the type of the handler's `data`.
 
         Raises:
-            ValidationFailed: it is no JSON, not UTF-8, or not of that type.
+            ValidationFailed: the body is not JSON, not UTF-8, or not of that type.
         """
         type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         return decode(type_, await self.body())
 
     def log_failure_reason(self, outcomes: Iterable[object]) -> None:
-        """Tell the log line of a request that is answered with success what failed of it on our side first."""
+        """Log the first failure of the service among the outcomes of a request whose own status is a success."""
         for outcome in outcomes:
             if isinstance(outcome, Exception) and (reason := failure_reason(outcome)):
-                line: Any = self.scope.get("line")
-                if line is not None and line.reason is UNSET:
-                    line.reason = reason
+                context = request_context.get()
+                if context is not None and context.reason is UNSET:
+                    context.reason = reason
                 return
 
 
@@ -239,7 +203,7 @@ def decode(type_: Any, body: bytes | Raw) -> Any:
     """Decode a body.
 
     Raises:
-        ValidationFailed: it is no JSON, not UTF-8, or not of that type.
+        ValidationFailed: the body is not JSON, not UTF-8, or not of that type.
     """
     decoded = decode_item(type_, body)
     if isinstance(decoded, ValidationFailed):
@@ -250,9 +214,9 @@ def decode(type_: Any, body: bytes | Raw) -> Any:
 def decode_item(type_: Any, body: bytes | Raw) -> Any:
     """Decode an item of a body, or return ValidationFailed.
 
-    It is not raised: a traceback refers to the frame of the caller, and so to the list where the caller keeps the
-    exception. Only the garbage collector frees such a cycle: 400,000 objects after bulk lists of invalid items, which
-    took it 300 ms.
+    The exception is not raised: a traceback refers to the frame of the caller, and so to the list in which the caller
+    keeps the exception. Only the garbage collector frees such a cycle: bulk lists of invalid items left 400,000
+    objects, which took it 300 ms.
     """
     try:
         return decoder_for(type_).decode(body)
@@ -260,34 +224,3 @@ def decode_item(type_: Any, body: bytes | Raw) -> Any:
         return ValidationFailed(describe_body_error(error, type_) if bytes(body).strip() else "body: must not be empty")
     except RecursionError:
         return ValidationFailed("body: nested too deeply")
-
-
-def _fitting(lines: list[bytes]) -> int:
-    """Count the lines before the first that is too long."""
-    if max(map(len, lines)) <= MAX_LINE_BYTES:
-        return len(lines)
-    return next(place for place, line in enumerate(lines) if len(line) > MAX_LINE_BYTES)
-
-
-def _check_announced(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Refuse what is too long, what a browser's form sends, and what is compressed, before a byte of it is read.
-
-    Return whether the body is declared as JSON. An undeclared body is taken for JSON unless a browser sent it: browsers
-    send undeclared bodies of pages of other origins without a preflight request.
-    """
-    declared = False
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
-            raise RequestEntityTooLarge
-        if name == b"content-type":
-            if not JSON.match(value):
-                raise UnsupportedMediaType("Content-Type: must be application/json")
-            declared = True
-    _check_plain(headers)
-    return declared
-
-
-def _check_plain(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    for name, value in headers:
-        if name == b"content-encoding" and value.lower() != b"identity":
-            raise UnsupportedMediaType("Content-Encoding: must not be compressed")

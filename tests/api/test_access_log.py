@@ -13,20 +13,21 @@ import pytest
 
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import KEY, client_of
 from tests.support.processes import SERVE, ServiceProcess, environment, free_port
 
 WRITER = """
 import asyncio, logging, sys
 from datetime import datetime, timezone
-from alerts_service.web.access_log import AccessLog, RequestLine
+from alerts_service.logging_config import RequestContext
+from alerts_service.web.access_log import AccessLog
 
 async def write(name):
     log = AccessLog()
     for number in range(400):
         path = "\\0" * (number % 50 if number % 5 else 5000)
-        log.write(RequestLine(datetime.now(timezone.utc), "GET", path, f"{name}-{number}", 200), 0.001)
+        log.write(RequestContext(datetime.now(timezone.utc), "GET", path, f"{name}-{number}", 200), 0.001)
     await log.close()
 
 logging.getLogger("alerts_service.access").setLevel("INFO")
@@ -36,7 +37,7 @@ asyncio.run(write(sys.argv[1]))
 
 @pytest.mark.anyio
 async def test_nothing_is_left_behind(
-    app: Service, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    app: AlertsApp, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What still waits to be written when the service ends is written before it is gone."""
     caplog.set_level(logging.INFO, "alerts_service.access")

@@ -18,7 +18,7 @@ from alerts_service.app import create_app
 from alerts_service.db import database
 from alerts_service.db.migrations import migrate
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import KEY, assert_error, client_of, create, move
 from tests.support.asgi import Input, answer
 from tests.support.database import open_database
@@ -205,7 +205,7 @@ def assert_whole_up_to_4_mib(answer: dict[str, Any], count: int) -> None:
 
 
 async def test_an_id_that_comes_several_times_is_changed_once(
-    client: httpx.AsyncClient, app: Service, tenant: UUID, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, app: AlertsApp, tenant: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = [await create(client, tenant) for _ in range(2)]
     ids = [first["id"], second["id"], first["id"].upper(), first["id"]]
@@ -292,7 +292,7 @@ async def test_an_invalid_item_costs_about_as_much_as_a_valid_one(
     assert statistics.median(ratios) < 1.5
 
 
-async def test_an_invalid_line_costs_about_as_much_as_a_valid_one(app: Service, tenant: UUID) -> None:
+async def test_an_invalid_line_costs_about_as_much_as_a_valid_one(app: AlertsApp, tenant: UUID) -> None:
     headers = [(b"content-type", b"application/x-ndjson")]
 
     async def cost(line: object) -> float:
@@ -437,7 +437,7 @@ async def test_a_bad_move(client: httpx.AsyncClient, route: str, said: object, d
     assert_error(await client.post(route, json=said, headers={"x-service-key": KEY}), 422, "Validation error", detail)
 
 
-async def test_with_a_token(app: Service, settings: Settings, tenant: UUID) -> None:
+async def test_with_a_token(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
     """With a tenant's token an alert for another tenant is 403, and the others are recorded."""
     async with client_of(create_app(replace(settings, tenant_jwt_secret=SECRET), app.state.database)) as guarded:
         results = await record(guarded, body(tenant), body(uuid4()), body(tenant), **bearer(token("HS256", tenant)))
@@ -445,7 +445,7 @@ async def test_with_a_token(app: Service, settings: Settings, tenant: UUID) -> N
     assert results[1]["error"] == {"error": "Forbidden", "detail": "tenant_id: must be the token's own tenant"}
 
 
-async def test_a_call_counts_once(app: Service, settings: Settings, tenant: UUID) -> None:
+async def test_a_call_counts_once(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
     """A call counts once for each tenant that it names; one that has called too often is 429, each of its items."""
     limited = create_app(replace(settings, rate_limit_tenant="2/hour"), app.state.database)
     async with client_of(limited) as client:
@@ -558,7 +558,7 @@ async def test_racing_calls(client: httpx.AsyncClient, tenant: UUID) -> None:
 
 
 async def test_those_who_ask_for_little_do_not_wait_for_those_who_ask_for_much(
-    client: httpx.AsyncClient, app: Service, tenant: UUID
+    client: httpx.AsyncClient, app: AlertsApp, tenant: UUID
 ) -> None:
     """However many bulk calls come at a time, they hold no more than two connections."""
     connections = app.state.database.connections
@@ -571,7 +571,7 @@ async def test_those_who_ask_for_little_do_not_wait_for_those_who_ask_for_much(
     assert least >= connections.limit - database.MAX_BULK_STATEMENTS
 
 
-async def test_a_kept_answer_does_not_only_have_to_wait(app: Service, settings: Settings, tenant: UUID) -> None:
+async def test_a_kept_answer_does_not_only_have_to_wait(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
     """With a key a call of which something would only have to wait is refused whole, and its key stays free."""
     limited = create_app(replace(settings, rate_limit_tenant="1/hour"), app.state.database)
     async with client_of(limited) as client:

@@ -9,7 +9,7 @@ import pytest
 
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import ALERT_KEYS, KEY, assert_error, client_of, create
 from tests.support.factories import CreateAlertFactory
 
@@ -84,7 +84,7 @@ async def test_an_internal_route_needs_the_key(client: httpx.AsyncClient, key: s
     assert_error(await client.post("/internal/alerts", headers=headers), 401, "Unauthorized", "x-service-key")
 
 
-async def test_either_key_is_good_while_they_change(app: Service, tenant: UUID) -> None:
+async def test_either_key_is_good_while_they_change(app: AlertsApp, tenant: UUID) -> None:
     """Of several keys each is good, be it ASCII or not, and neither a part of them nor all together."""
     keys = ("old-key", "neuer-schlüssel", "newest-key")
     several = create_app(Settings(internal_service_key=",".join(keys)), app.state.database)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import KEY, assert_error, client_of, create
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +20,7 @@ NO_CHANGE = {"rejected": "before it is read"}
 
 
 @pytest.fixture(scope="module")
-async def guarded(app: Service, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def guarded(app: AlertsApp, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that allows one origin and two patterns of host names."""
     changed = replace(settings, cors_origins=ALLOWED, allowed_hosts="alerts.test, *.example.com")
     async with client_of(create_app(changed, app.state.database)) as client:

@@ -16,7 +16,7 @@ from alerts_service.app import create_app
 from alerts_service.db.database import Database, Row, Statement
 from alerts_service.db.queries import load_queries
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import ALERT_KEYS, KEY, assert_error, client_of, create, history, move, pages
 from tests.support.database import open_database
 
@@ -127,7 +127,7 @@ async def test_fifty_at_once(client: httpx.AsyncClient, tenant: UUID) -> None:
 
 
 @pytest.fixture
-async def services(app: Service, settings: Settings) -> AsyncIterator[list[httpx.AsyncClient]]:
+async def services(app: AlertsApp, settings: Settings) -> AsyncIterator[list[httpx.AsyncClient]]:
     """Two services on one database, as two processes would be."""
     async with AsyncExitStack() as stack:
         other = await stack.enter_async_context(
@@ -380,7 +380,7 @@ class Meanwhile(Database):
 
 
 async def test_triggered_again_meanwhile(
-    app: Service, settings: Settings, client: httpx.AsyncClient, tenant: UUID
+    app: AlertsApp, settings: Settings, client: httpx.AsyncClient, tenant: UUID
 ) -> None:
     """An acknowledgment that came too late, and then too early, is made: a triggered alert is no conflict."""
     alert = (await report(client, tenant, severity="low")).json()

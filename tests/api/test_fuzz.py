@@ -24,7 +24,7 @@ from alerts_service.errors import ErrorResponse
 from alerts_service.history.structs import Event
 from alerts_service.stats.structs import Stats
 from alerts_service.web import pagination as cursor
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import KEY
 from tests.support.asgi import Input, answer
 
@@ -228,7 +228,7 @@ def check(document: dict[str, Any], request: Input, status: int, headers: dict[b
 
 
 @pytest.fixture(scope="module")
-async def document(app: Service) -> dict[str, Any]:
+async def document(app: AlertsApp) -> dict[str, Any]:
     _, _, body = await answer(app, Input("GET", b"/openapi.json", b"", [], b""))
     decoded: dict[str, Any] = msgspec.json.decode(body)
     return decoded
@@ -251,7 +251,7 @@ def statuses_seen() -> Iterator[set[int]]:
 )
 @given(requests=st.lists(inputs(), min_size=5, max_size=20), seed=st.integers(0))
 async def test_any_input_is_answered_as_the_document_says(
-    app: Service, document: dict[str, Any], statuses_seen: set[int], requests: list[Input], seed: int
+    app: AlertsApp, document: dict[str, Any], statuses_seen: set[int], requests: list[Input], seed: int
 ) -> None:
     """Whatever is sent, the answer has the documented shape and status, and is no 500."""
     chance, last = Random(seed), b"none"

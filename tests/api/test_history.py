@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import KEY, assert_error, client_of, create, history, move, pages
 from tests.support.tokens import SECRET, bearer, token
 
@@ -85,7 +85,7 @@ async def test_what_changes_nothing_is_no_event(client: httpx.AsyncClient, tenan
     assert [event["type"] for event in await history(client, alert)] == ["created", "acknowledged"]
 
 
-async def test_who_did_it(app: Service, settings: Settings, client: httpx.AsyncClient, tenant: UUID) -> None:
+async def test_who_did_it(app: AlertsApp, settings: Settings, client: httpx.AsyncClient, tenant: UUID) -> None:
     """An event names the service that had the key, the token's subject, or nobody; and the request."""
     body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
     headers = {"x-service-key": KEY, "x-request-id": "of-the-create"}

@@ -25,7 +25,7 @@ from alerts_service.db.queries import Query, load_queries
 from alerts_service.errors import DatabaseBusy, ValidationFailed
 from alerts_service.settings import Settings
 from alerts_service.stats.controller import GET
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import ALERT_ID, KEY, answers_to_a_lost_database, assert_error, client_of, create
 from tests.support.database import POOLER, open_database, settings_for
 
@@ -74,7 +74,7 @@ async def test_options_of_an_unknown_path(client: httpx.AsyncClient) -> None:
     assert_error(await client.options("/nope"), 404, "Not found")
 
 
-async def bodies(app: Service, method: str, path: str, query: str = "") -> bytes:
+async def bodies(app: AlertsApp, method: str, path: str, query: str = "") -> bytes:
     """What the application itself sends as a body: the test's client drops that of a HEAD."""
     sent: list[Any] = []
 
@@ -94,7 +94,7 @@ async def bodies(app: Service, method: str, path: str, query: str = "") -> bytes
 @pytest.mark.parametrize(
     "path", ["/health", "/health/live", "/alerts?tenant_id={tenant}", "/stats/{tenant}", "/docs", "/openapi.json"]
 )
-async def test_head_is_get_without_a_body(app: Service, client: httpx.AsyncClient, tenant: UUID, path: str) -> None:
+async def test_head_is_get_without_a_body(app: AlertsApp, client: httpx.AsyncClient, tenant: UUID, path: str) -> None:
     """HEAD answers what GET would, but for the body."""
     target = path.format(tenant=tenant)
     assert await bodies(app, "HEAD", *target.split("?")) == b""
@@ -531,7 +531,7 @@ CACHE_CONTROL = [
 @pytest.mark.parametrize("origins", [None, ORIGIN])
 @pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example"])
 async def test_every_response_says_how_browsers_and_caches_may_use_it(
-    app: Service, settings: Settings, tenant: UUID, origins: str | None, origin: str | None
+    app: AlertsApp, settings: Settings, tenant: UUID, origins: str | None, origin: str | None
 ) -> None:
     common = {"Origin": origin} if origin else {}
     seen = []
@@ -555,7 +555,7 @@ async def test_every_response_says_how_browsers_and_caches_may_use_it(
     assert seen == [*expected, (304, [REVALIDATED])]
 
 
-def routes_with_a_body(app: Service) -> list[tuple[str, str]]:
+def routes_with_a_body(app: AlertsApp) -> list[tuple[str, str]]:
     paths = app.openapi_schema.to_schema()["paths"]
     return [
         (method, path.format(alert_id=ALERT_ID))
@@ -575,7 +575,7 @@ def routes_with_a_body(app: Service) -> list[tuple[str, str]]:
     ],
 )
 async def test_a_body_that_is_declared_something_else(
-    app: Service, client: httpx.AsyncClient, name: str, value: str
+    app: AlertsApp, client: httpx.AsyncClient, name: str, value: str
 ) -> None:
     """A body that is declared to be no JSON, as a browser's form is, or compressed, is not read: 415 says why."""
     routes = routes_with_a_body(app)
@@ -587,7 +587,7 @@ async def test_a_body_that_is_declared_something_else(
         assert response.headers["accept-encoding"] == "identity"
 
 
-async def test_a_body_that_is_not_declared(app: Service, client: httpx.AsyncClient) -> None:
+async def test_a_body_that_is_not_declared(app: AlertsApp, client: httpx.AsyncClient) -> None:
     """A body that is not declared at all is read as JSON."""
     for method, path in routes_with_a_body(app):
         response = await client.request(method, path, content=b'{"no": 1}', headers={"X-Service-Key": KEY})

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import KEY, assert_error, client_of, create
 from tests.support.processes import serving
 from tests.support.routes import ROUTES, Route, Side, World, call, choices, filled, named
@@ -34,7 +34,7 @@ async def connection(settings: Settings) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-async def guarded(app: Service, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def guarded(app: AlertsApp, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that asks for tokens."""
     async with client_of(create_app(replace(settings, tenant_jwt_secret=SECRET), app.state.database)) as client:
         yield client
@@ -320,7 +320,7 @@ async def test_another_process(settings: Settings, tmp_path: Path, tenant: UUID)
         assert_replayed(first, client.post("/alerts", json=body_of(tenant)))
 
 
-async def test_a_page_of_another_origin(app: Service, settings: Settings, tenant: UUID) -> None:
+async def test_a_page_of_another_origin(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
     """A page that may call at all may give a key, and see that an answer is an old one."""
     origin = "https://desk.example"
     asked = {

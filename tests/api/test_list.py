@@ -13,7 +13,7 @@ from msgspec import to_builtins
 
 from alerts_service.db.pool import Connection
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import assert_error, create, move
 from tests.support.asgi import Input, answer
 from tests.support.factories import CreateAlertFactory, NoteRequestFactory
@@ -234,7 +234,7 @@ async def test_alerts_of_one_moment_are_paged_once_each(
     assert ids == sorted(ids, reverse=True)
 
 
-async def test_the_next_page_below_a_root_path(app: Service, client: httpx.AsyncClient, tenant: UUID) -> None:
+async def test_the_next_page_below_a_root_path(app: AlertsApp, client: httpx.AsyncClient, tenant: UUID) -> None:
     """Where the service is served below a path, the link to the next page leads there."""
     for _ in range(51):
         await create(client, tenant)

@@ -25,7 +25,7 @@ KIB = 1024
 HEAD = b"POST /alerts/bulk HTTP/1.1\r\nHost: alerts.test\r\nContent-Type: application/x-ndjson\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
-DETAIL = "a line may have 64 KiB; what is behind it is not read"
+DETAIL = "a line must not exceed 64 KiB; the lines after it are not processed"
 TOO_LONG = {"status": 413, "error": {"error": "Line too long", "detail": DETAIL}}
 
 
@@ -171,17 +171,31 @@ def test_a_line_is_answered_while_the_next_is_awaited(caller: Caller, tenant: UU
         caller.send(chunk(line(tenant)))
         assert [result["status"] for result in answers.next()] == [201]
     silent = time.monotonic()
+    late = {"error": "Request timeout", "detail": "the next line must arrive within 1 s"}
+    assert answers.next() == [{"status": 408, "error": late}]
     assert answers.next() == []
-    assert not answers.ended
+    assert answers.ended
     assert caller.closed()
     assert 0.5 < time.monotonic() - silent < 3
+
+
+def test_a_malformed_chunk_ends_the_stream_with_400(service: ServiceProcess, caller: Caller, tenant: UUID) -> None:
+    caller.send(CHUNKED + chunk(line(tenant)))
+    answers = Answers(caller)
+    assert [result["status"] for result in answers.next()] == [201]
+    caller.send(b"no size\r\n")
+    (last,) = answers.all()
+    assert (last["status"], last["error"]["error"]) == (400, "Bad request")
+    assert answers.ended
+    assert caller.closed()
+    assert [it for it in service.lines() if "exc_info" in it] == []
 
 
 @pytest.mark.parametrize("first", [b"", b"x"])
 def test_a_stream_that_never_begins(caller: Caller, first: bytes) -> None:
     """A stream whose first line does not come in time is 408."""
     caller.send(CHUNKED + (chunk(first) if first else b""))
-    caller.assert_refused(408, "Request timeout", "a request may take 1 s to come in")
+    caller.assert_refused(408, "Request timeout", "the next line must arrive within 1 s")
 
 
 def test_drops_of_a_line(caller: Caller, tenant: UUID) -> None:
@@ -388,5 +402,5 @@ def test_the_end_of_the_service(settings: Settings, tmp_path: Path, tenant: UUID
         assert answers.ended
         assert service.process.wait(timeout=10) == 0
         assert last["status"] == 503
-        assert last["error"]["detail"] == "the service stops; a change may still have been made"
+        assert last["error"]["detail"] == "the service is shutting down; the change may have been made"
         assert [it["exc_info"] for it in service.lines() if "exc_info" in it] == []

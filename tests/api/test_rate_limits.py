@@ -13,7 +13,7 @@ from alerts_service.app import create_app
 from alerts_service.db.database import Database
 from alerts_service.errors import TooManyRequests
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from alerts_service.web.rate_limits import RateLimit
 from tests.support.api import KEY, assert_error, client_of, create
 from tests.support.routes import HARMLESS, PUBLIC, Route, call, named, parts
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 def limited(
-    app: Service, *, tenant: str | None = None, key: str | None = None, secret: str | None = None
+    app: AlertsApp, *, tenant: str | None = None, key: str | None = None, secret: str | None = None
 ) -> httpx.AsyncClient:
     """Make a client of an application with limits, on the database of another."""
     database: Database = app.state.database
@@ -33,7 +33,7 @@ def limited(
     return client_of(create_app(settings, database))
 
 
-async def test_a_tenant_that_calls_too_often(app: Service, tenant: UUID) -> None:
+async def test_a_tenant_that_calls_too_often(app: AlertsApp, tenant: UUID) -> None:
     """A tenant's calls count wherever its id is given; the one too many is told the limit and when to come again."""
     async with limited(app, tenant="4/hour") as client:
         alert = await create(client, tenant)
@@ -61,7 +61,7 @@ async def refused(client: httpx.AsyncClient, route: Route, tenant: UUID, token: 
 
 
 @pytest.mark.parametrize("route", PUBLIC, ids=named)
-async def test_every_route_counts(app: Service, route: Route) -> None:
+async def test_every_route_counts(app: AlertsApp, route: Route) -> None:
     """A call of any public route counts once, however many statements it takes, for the tenant that it names."""
     one, other = uuid4(), uuid4()
     async with limited(app, tenant="2/hour") as client:
@@ -70,7 +70,7 @@ async def test_every_route_counts(app: Service, route: Route) -> None:
 
 
 @pytest.mark.parametrize("route", PUBLIC, ids=named)
-async def test_a_token_counts_for_its_own_tenant(app: Service, route: Route) -> None:
+async def test_a_token_counts_for_its_own_tenant(app: AlertsApp, route: Route) -> None:
     """With tokens a call counts for the token's tenant, whomever it names, and uses up nothing of theirs."""
     one, other = uuid4(), uuid4()
     its, others = token("HS256", one), token("HS256", other)
@@ -79,14 +79,14 @@ async def test_a_token_counts_for_its_own_tenant(app: Service, route: Route) -> 
         assert [await refused(client, route, other, others) for _ in range(3)] == [False, False, True]
 
 
-async def test_a_request_of_two_statements_counts_once(app: Service, tenant: UUID) -> None:
+async def test_a_request_of_two_statements_counts_once(app: AlertsApp, tenant: UUID) -> None:
     """A change that was made before takes two statements, and is one call."""
     async with limited(app, tenant="4/hour") as client:
         path = f"/alerts/{(await create(client, tenant))['id']}/resolve?tenant_id={tenant}"
         assert [(await client.put(path)).status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
-async def test_a_bad_request_does_not_count(app: Service, tenant: UUID) -> None:
+async def test_a_bad_request_does_not_count(app: AlertsApp, tenant: UUID) -> None:
     """What is refused for what it says is no call of its tenant."""
     async with limited(app, tenant="1/hour") as client:
         path = f"/alerts?tenant_id={tenant}"
@@ -94,7 +94,7 @@ async def test_a_bad_request_does_not_count(app: Service, tenant: UUID) -> None:
         assert [(await client.get(path + query)).status_code for query in queries] == [422, 422, 422, 200, 429]
 
 
-async def test_a_stream_counts_once(app: Service, tenant: UUID) -> None:
+async def test_a_stream_counts_once(app: AlertsApp, tenant: UUID) -> None:
     """A stream that comes at once is one call of its token's tenant, and an empty body is none."""
     its = bearer(token("HS256", tenant))
     line = json.dumps({"tenant_id": str(tenant), "rule_name": "r", "message": "m"}).encode()
@@ -106,7 +106,7 @@ async def test_a_stream_counts_once(app: Service, tenant: UUID) -> None:
         assert (await client.post("/alerts/bulk", content=line, headers=stream)).status_code == 429
 
 
-async def test_a_service_does_not_count_for_a_tenant(app: Service, tenant: UUID) -> None:
+async def test_a_service_does_not_count_for_a_tenant(app: AlertsApp, tenant: UUID) -> None:
     """A tenant that has called too often still gets the alerts that services record for it."""
     async with limited(app, tenant="1/hour") as client:
         assert [(await client.get(f"/stats/{tenant}")).status_code for _ in range(2)] == [200, 429]
@@ -122,7 +122,7 @@ async def test_a_service_does_not_count_for_a_tenant(app: Service, tenant: UUID)
             assert answer.status_code == 200
 
 
-async def test_a_service_key_that_calls_too_often(app: Service, tenant: UUID) -> None:
+async def test_a_service_key_that_calls_too_often(app: AlertsApp, tenant: UUID) -> None:
     """Calls with a service key have a limit of their own, which a wrong key does not use up."""
     async with limited(app, key="2/minute") as client:
         body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from alerts_service.app import create_app
 from alerts_service.errors import StartupError
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import assert_error, client_of
 from tests.support.processes import run
 from tests.support.tokens import PRIVATE, SECRET, bearer, token
@@ -56,7 +56,7 @@ def algorithm(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def guarded(app: Service, settings: Settings, algorithm: str) -> AsyncIterator[httpx.AsyncClient]:
+async def guarded(app: AlertsApp, settings: Settings, algorithm: str) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(create_app(replace(settings, **told(algorithm)), app.state.database)) as client:
         yield client
 
@@ -139,7 +139,7 @@ async def test_another_algorithm_of_the_same_key(
     assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer(signed)), 401, "Unauthorized")
 
 
-async def test_the_public_key_is_no_secret(app: Service, settings: Settings, tenant: UUID) -> None:
+async def test_the_public_key_is_no_secret(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
     """A token signed by HS256 with the public key, which everybody knows, is 401."""
     import hmac  # noqa: PLC0415 - PyJWT refuses to sign so, and an attacker does not
 

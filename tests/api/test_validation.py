@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 from tests.support.api import assert_error, create
 from tests.support.asgi import Input, answer
 
@@ -217,7 +217,7 @@ async def test_a_misspelled_owner(client: httpx.AsyncClient, tenant: UUID, metho
     assert (await client.get("/alerts", params={"tenant_id": str(tenant)})).json() == [alert]
 
 
-async def test_a_body_that_announces_too_much_is_not_read(app: Service) -> None:
+async def test_a_body_that_announces_too_much_is_not_read(app: AlertsApp) -> None:
     """A body that announces more than 1 MiB is refused before a byte of it is taken."""
     asked: list[Any] = []
     request = Input("POST", b"/alerts", b"", [(b"content-length", b"10000000000")], b"")
@@ -225,7 +225,7 @@ async def test_a_body_that_announces_too_much_is_not_read(app: Service) -> None:
     assert (status, asked) == (413, [])
 
 
-async def test_a_caller_that_hangs_up_in_its_body(app: Service, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_caller_that_hangs_up_in_its_body(app: AlertsApp, caplog: pytest.LogCaptureFixture) -> None:
     """A caller that has gone before its body was whole is nobody's fault here: no error is logged."""
     await answer(app, Input("POST", b"/alerts", b"", [], None))
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -95,7 +95,7 @@ async def test_a_stop_with_half_a_request(tmp_path: Path) -> None:
         answer = body.recv(1000)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert answer.endswith(
-            b'{"error":"Service unavailable","detail":"the service stops; a change may still have been made"}'
+            b'{"error":"Service unavailable","detail":"the service is shutting down; the change may have been made"}'
         )
         assert b"\r\nx-request-id: the-half\r\n" in answer
         assert b"retry-after" not in answer

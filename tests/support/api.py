@@ -5,7 +5,7 @@ from uuid import UUID
 
 import httpx
 
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 
 KEY = "a-key-for-tests"
 ALERT_ID = UUID(int=0x0193A7C4D2E87B01A0C1F00D00000001)  # of an alert that nobody has
@@ -47,7 +47,7 @@ def assert_error(response: httpx.Response, status: int, error: str, detail: str 
     assert detail is None or detail in (body["detail"] or ""), body
 
 
-def client_of(app: Service) -> httpx.AsyncClient:
+def client_of(app: AlertsApp) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://alerts.test")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from alerts_service.web.middleware import Service
+from alerts_service.web.middleware import AlertsApp
 
 
 class Input(NamedTuple):
@@ -18,7 +18,7 @@ class Input(NamedTuple):
 
 
 async def answer(
-    app: Service, request: Input, heard: Callable[[Any], object] = id, root_path: str = ""
+    app: AlertsApp, request: Input, heard: Callable[[Any], object] = id, root_path: str = ""
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     """Call the application as a server does; `heard` hears when it asks for the body."""
     sent: list[Any] = []
