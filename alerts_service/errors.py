@@ -34,7 +34,7 @@ from typing import ClassVar
 from msgspec import Struct
 
 SEND_BUFFER_FULL = "the send buffer for large responses is full (AS_ALERTS_SEND_BUFFER_MIB)"
-BODY_TOO_LARGE = "the request body must not exceed 1 MiB"
+BODY_TOO_LARGE = "body: must be at most 1 MiB"
 SHUTTING_DOWN = "the service is shutting down; the change may have been made"
 
 

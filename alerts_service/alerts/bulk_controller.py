@@ -60,12 +60,12 @@ class BulkController(Controller):
         self, request: Request, data: JSONBody[BulkCreate] = NDJSON_STREAM
     ) -> Response[BulkResults]:
         """Create the alerts of a JSON list or of an NDJSON stream."""
-        if not data.alerts and not request.streams:
+        if not data.alerts and not request.is_ndjson:
             raise ValidationFailed("body: must not be empty")
         authorizer = TenantAuthorizer(request) if self.limits_tenants else None
         if authorizer is not None:
             authorizer.start_chunk()
-        if request.streams:
+        if request.is_ndjson:
             return await create_from_stream(request, authorizer)
         return await create_from_list(request, data.alerts, authorizer)
 
@@ -102,7 +102,7 @@ class BulkController(Controller):
     async def _transition(
         self, request: Request, to: Status, data: BulkTransition, tenant_id: UUID | None
     ) -> Response[BulkTransitionResults]:
-        if request.values(b"if-match"):
+        if request.header_values(b"if-match"):
             raise ValidationFailed("If-Match: not supported on bulk requests, only on those for a single alert")
         requested_tenant = tenant_id if data.filter is UNSET else data.filter.tenant_id
         if self.limits_tenants:

@@ -54,7 +54,7 @@ async def create_from_list(
     ensure_send_buffer_room(request)
     # Decoded before `idempotent` takes a database connection: the list may have to wait in the queue.
     decoded = await _decode_in_queue(request, items, authorizer)
-    if request.values(KEY_HEADER):
+    if request.header_values(KEY_HEADER):
         for item in decoded:
             if isinstance(item, TooManyRequests):
                 raise item  # a stored response would repeat this temporary error

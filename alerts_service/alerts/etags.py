@@ -38,4 +38,4 @@ def is_not_modified(request: Request, alert: Alert) -> bool:
 
 def _field_value(request: Request, header: bytes) -> str:
     """Join the lines of a header. An empty line becomes an entity tag that no alert has."""
-    return b",".join(value or b'""' for value in request.values(header)).decode("latin-1")
+    return b",".join(value or b'""' for value in request.header_values(header)).decode("latin-1")

@@ -74,7 +74,7 @@ class AlertListController(Controller):
         if page.last_created_at is None or page.last_id is None:
             return JSONResponse[Any](alerts)
         next_cursor = cursors.encode_alert_cursor(page.last_created_at, page.last_id)
-        return JSONResponse[Any](alerts, headers=request.next_page(next_cursor))
+        return JSONResponse[Any](alerts, headers=cursors.next_page_link(request, next_cursor))
 
 
 async def _fetch_page(request: Request, parameters: dict[str, object], q: str | None) -> AlertPage:

@@ -20,10 +20,20 @@ from alerts_service.alerts.bulk_results import error_fields
 from alerts_service.alerts.bulk_structs import BulkResults, LineResult
 from alerts_service.alerts.statements import CreateParameters
 from alerts_service.db.database import AT_ONCE
-from alerts_service.errors import ApiError, IncompleteBody, InvalidToken, LineTooLong, OutcomeUnknown, TooManyRequests
+from alerts_service.errors import (
+    SHUTTING_DOWN,
+    ApiError,
+    IncompleteBody,
+    InvalidToken,
+    LineTooLong,
+    MalformedRequest,
+    OutcomeUnknown,
+    RequestTimeout,
+    TooManyRequests,
+)
 from alerts_service.web.idempotency import idempotent
 from alerts_service.web.requests import Request
-from alerts_service.web.responses import LinesResponse, encode_lines
+from alerts_service.web.responses import NdjsonResponse, encode_lines
 
 # The decoded lines of a chunk, or the end of the stream: the exception that ended it, or None.
 Chunk: TypeAlias = list[CreateParameters | ApiError] | Exception | None
@@ -41,28 +51,32 @@ async def create_from_stream(request: Request, authorizer: TenantAuthorizer | No
 
 
 async def _respond(request: Request, authorizer: TenantAuthorizer | None) -> Response[BulkResults]:
-    return LinesResponse(_results(request, authorizer))
+    return NdjsonResponse(_results(request, authorizer))
 
 
 async def _results(request: Request, authorizer: TenantAuthorizer | None) -> AsyncGenerator[bytes, None]:
     """Yield the results of each chunk once it is committed."""
     chunks: asyncio.Queue[Chunk] = asyncio.Queue(maxsize=1)
     prefetching = asyncio.create_task(_prefetch(request, authorizer, chunks))
+    has_started = False
     try:
-        while isinstance(chunk := await request.next_turn(chunks.get()), list):
+        while isinstance(chunk := await request.wait_for_client(chunks.get(), "the next line"), list):
             outcomes = await insert_alerts(request, chunk, attrgetter("id"))
             request.log_failure_reason(outcomes)
             yield encode_lines([_line_result(outcome) for outcome in outcomes])
+            has_started = True
         if isinstance(chunk, (LineTooLong, InvalidToken)):
             yield encode_lines([LineResult(**error_fields(chunk))])
         elif chunk is not None and not isinstance(chunk, IncompleteBody):
             raise chunk
+    except (MalformedRequest, RequestTimeout) as error:
+        if not has_started:
+            raise
+        yield encode_lines([LineResult(**error_fields(error))])
     except asyncio.CancelledError:
-        stopped = OutcomeUnknown("the service stops; a change may still have been made")
-        yield encode_lines([LineResult(**error_fields(stopped))])
+        yield encode_lines([LineResult(**error_fields(OutcomeUnknown(SHUTTING_DOWN)))])
     finally:
         prefetching.cancel()
-        request.end_turns()
 
 
 async def _prefetch(request: Request, authorizer: TenantAuthorizer | None, chunks: "asyncio.Queue[Chunk]") -> None:

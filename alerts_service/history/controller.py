@@ -150,7 +150,6 @@ class HistoryController(Controller):
 def _page_response(request: Request, page: EventPage) -> Response[list[Event]]:
     headers = {}
     if page.last_occurred_at is not None and page.last_alert_id is not None and page.last_sequence is not None:
-        headers = request.next_page(
-            cursors.encode_event_cursor(page.last_occurred_at, page.last_alert_id, page.last_sequence)
-        )
+        cursor = cursors.encode_event_cursor(page.last_occurred_at, page.last_alert_id, page.last_sequence)
+        headers = cursors.next_page_link(request, cursor)
     return JSONResponse[Any](Raw(page.events.encode()), headers=headers)

@@ -30,14 +30,14 @@ AnyRequest = Request[Any, Any, Any]
 
 # Statuses that Litestar raises. The phrases of HTTPStatus differ between versions of Python.
 ERRORS_BY_STATUS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
-DETAILS_BY_STATUS = {413: "body: must be at most 1 MiB"}
+DETAILS_BY_STATUS = {413: BODY_TOO_LARGE}
 
 
-def error_response(request: AnyRequest, error: ApiError) -> Response[ErrorResponse]:
+def error_response(_: AnyRequest, error: ApiError) -> Response[ErrorResponse]:
     """Build the response for an ApiError, and add the reason of a server error to the request's access log line."""
-    log_line: Any = request.scope.get("line")
-    if log_line is not None and (reason := failure_reason(error)):
-        log_line.reason = reason
+    context = request_context.get()
+    if context is not None and (reason := failure_reason(error)):
+        context.reason = reason
     return _response(error.status, error.error, error.detail, error.headers)
 
 

@@ -90,10 +90,10 @@ async def idempotent(
         ValidationFailed: The key is not valid, or was used for a different request.
         IdempotencyConflict: The first request with this key is still running.
     """
-    header_values = request.values(KEY_HEADER)
+    header_values = request.header_values(KEY_HEADER)
     if not header_values:
         return await handle()
-    if request.streams:
+    if request.is_ndjson:
         raise ValidationFailed("Idempotency-Key: not supported with application/x-ndjson; send application/json")
     key = _parse_key(header_values)
     if dry_run:
@@ -136,7 +136,7 @@ async def _run_once(
 
 async def _fingerprint(request: Request) -> bytes:
     """Hash the parts of a request that, beside its method and path, determine its effect."""
-    parts = (request.scope["query_string"], request.values(IF_MATCH_HEADER), await request.body())
+    parts = (request.scope["query_string"], request.header_values(IF_MATCH_HEADER), await request.body())
     return sha256(msgpack.encode(parts)).digest()
 
 

@@ -16,6 +16,7 @@ import litestar
 
 from alerts_service.errors import ValidationFailed
 
+CURSOR_PARAMETER = re.compile(r"(?:^|&)cursor=[^&]*")
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
 # Both sizes are multiples of 3 bytes, so that base64 needs no padding, which a URL would have to escape.
@@ -63,3 +64,11 @@ def _decode(format_: Struct, cursor: str) -> tuple[Any, ...]:
         return EPOCH + microseconds * MICROSECOND, UUID(bytes=id_), *sequence
     except (ValueError, OverflowError, error):
         raise ValidationFailed("cursor: not valid; use the one in the Link header of the previous page") from None
+
+
+def next_page_link(request: litestar.Request[Any, Any, Any], cursor: str) -> dict[str, str]:
+    """Return the `Link` header (RFC 8288) of the page after the one that the request asks for."""
+    scope = request.scope
+    query = CURSOR_PARAMETER.sub("", scope["query_string"].decode("latin-1"))
+    path = f"{scope['root_path']}{scope['path']}"
+    return {"Link": f'<{path}?{quote(query, safe="%&=+,:")}&cursor={cursor}>; rel="next"'}
