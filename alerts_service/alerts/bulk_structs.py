@@ -32,7 +32,7 @@ class BulkCreate(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     alerts: Annotated[list[Raw], Meta(min_length=1, max_length=MOST)]
 
     # Any item is taken here and judged by itself.
-    said: ClassVar[dict[str, Any]] = {
+    schema_extra: ClassVar[dict[str, Any]] = {
         "examples": [
             {
                 "alerts": [
@@ -46,7 +46,7 @@ class BulkCreate(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
             }
         ]
     }
-    said_of: ClassVar[dict[str, Any]] = {
+    field_schema_extra: ClassVar[dict[str, Any]] = {
         "alerts": {"items": {"anyOf": [{"$ref": "#/components/schemas/CreateAlert"}, {}]}}
     }
 
@@ -70,8 +70,10 @@ class BulkTransition(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     note: Note | None = None
     dry_run: Annotated[bool, Meta(description="Answer with the alerts as they stand, and change nothing.")] = False
 
-    said_of: ClassVar[dict[str, Any]] = {"ids": {"items": {"anyOf": [{"type": "string", "format": "uuid"}, {}]}}}
-    said: ClassVar[dict[str, Any]] = {
+    field_schema_extra: ClassVar[dict[str, Any]] = {
+        "ids": {"items": {"anyOf": [{"type": "string", "format": "uuid"}, {}]}}
+    }
+    schema_extra: ClassVar[dict[str, Any]] = {
         "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
         "examples": [
             {"filter": {"tenant_id": TENANT, "severity": "low"}, "note": "No need to call back", "dry_run": True},
