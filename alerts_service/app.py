@@ -94,7 +94,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Service:
         RateLimit("tenant", settings.rate_limit_tenant) if settings.rate_limit_tenant else None
     )
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
-    openapi.complete(app, EXAMPLE, EVENT_EXAMPLE)
+    openapi.correct(app, EXAMPLE, EVENT_EXAMPLE)
     return app
 
 

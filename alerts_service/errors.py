@@ -82,7 +82,7 @@ class Unauthorized(ApiError):
 
     status = HTTPStatus.UNAUTHORIZED
     error = "Unauthorized"
-    example_detail = "x-service-key: missing or not valid"
+    example_detail = "x-service-key: missing or not a valid service key"
 
 
 class InvalidToken(Unauthorized):
@@ -137,7 +137,7 @@ class PreconditionFailed(ApiError):
 
     status = HTTPStatus.PRECONDITION_FAILED
     error = "Precondition failed"
-    example_detail = 'If-Match: the ETag of the alert is "2026-01-05T09:30:00+00:00"'
+    example_detail = 'the alert has none of these tags, but "2026-01-05T09:30:00+00:00"'
 
 
 class TooManyRequests(ApiError):
@@ -211,7 +211,7 @@ class OutcomeUnknown(ApiError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
-    example_detail = "the change was not done in time; it may still have been made"
+    example_detail = "the statement timed out; the change may still have been made"
 
 
 class Unhealthy(ApiError):

@@ -39,8 +39,10 @@ from alerts_service.web.openapi.error_responses import JSON, describe_errors
 from alerts_service.web.openapi.examples import REF_TEMPLATE, Schemas, example_of, verbatim
 from alerts_service.web.responses import JSONResponse, encode
 
-# A line that begins a block of Markdown: a heading, an item of a list, a row of a table, or a fence.
+# Lines of Markdown that begin a block: headings, items of lists, rows of tables, and fences.
 BLOCK = re.compile(r"#|[-*] |\d+\. |\||```")
+UNJOINABLE = re.compile(r"#|\||```")
+CODE_INDENT = "    "
 
 
 def config(*, tokens: bool) -> OpenAPIConfig:
@@ -125,8 +127,7 @@ def _complete_bodies(handler: HTTPRouteHandler, operation: Operation, schemas: S
             body.content[NDJSON] = NDJSON_ALERTS
             responses["200"].content[NDJSON] = NDJSON_RESULTS
     for media_type, field in media_types:
-        example = UNSET if media_type.examples else example_of(field.annotation, schemas)
-        if example is not UNSET:
+        if not media_type.examples and (example := example_of(field.annotation, schemas)) is not UNSET:
             media_type.example = verbatim(example)
     if "200" in responses and "201" in responses:
         responses["200"].headers = responses["201"].headers
@@ -180,17 +181,18 @@ def _without_null(schema: Any) -> Any:
 
 
 def _join_lines(markdown: str) -> str:
-    """Join the lines of each paragraph, each of which Swagger UI would show on a line of its own."""
+    """Join the lines of each paragraph, as Swagger UI shows a line break in a paragraph as one."""
     lines: list[str] = []
-    in_code = False
+    fenced = False
     for line in markdown.splitlines():
-        starts_block = in_code or not line.strip() or BLOCK.match(line.lstrip()) is not None
-        if line.startswith("```"):
-            in_code = not in_code
-        if starts_block or not lines or not lines[-1] or lines[-1].startswith(("#", "|", "```")):
+        before = lines[-1] if lines else ""
+        indented_code = line.startswith(CODE_INDENT) and (not before or before.startswith(CODE_INDENT))
+        if fenced or indented_code or not line or not before or BLOCK.match(line.lstrip()) or UNJOINABLE.match(before):
             lines.append(line)
         else:
             lines[-1] += " " + line.lstrip()
+        if line.startswith("```"):
+            fenced = not fenced
     return "\n".join(lines)
 
 

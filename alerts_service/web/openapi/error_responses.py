@@ -5,6 +5,7 @@ from copy import deepcopy
 from inspect import getdoc
 from typing import Any
 
+import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example, OpenAPIHeader, OpenAPIResponse, Operation
 
@@ -118,10 +119,13 @@ def _possible_errors(operation: Operation, *, state_changing: bool) -> list[type
 
 
 def _describe(response: OpenAPIResponse, errors_: list[type[ApiError]], operation: Operation) -> None:
-    descriptions = [getdoc(error) or "" for error in errors_]
-    response.description = descriptions[0] if len(errors_) == 1 else "\n".join(f"- {each}" for each in descriptions)
     media_type = (response.content or {})[JSON]
-    media_type.examples = {_name(error): Example(value=verbatim(_example(error, operation))) for error in errors_}
+    if len(errors_) == 1:
+        response.description = getdoc(errors_[0]) or ""
+        media_type.example = _example(errors_[0], operation)
+    else:
+        response.description = "\n".join(f"- {getdoc(error)}" for error in errors_)
+        media_type.examples = {_name(error): Example(value=_example(error, operation)) for error in errors_}
     headers = {name: header for error in errors_ for name, header in HEADERS.get(error, {}).items()}
     if headers:
         response.headers = {**(response.headers or {}), **headers}
@@ -132,8 +136,8 @@ def _name(error: type[ApiError]) -> str:
     return CAPITAL.sub("-", error.__name__).lower()
 
 
-def _example(error: type[ApiError], operation: Operation) -> ErrorResponse:
+def _example(error: type[ApiError], operation: Operation) -> msgspec.Raw:
     detail = error.example_detail
     if error is TooManyRequests and detail is not None and operation.security == SERVICE_KEY:
         detail = detail.replace("tenant", "service key")
-    return ErrorResponse(error.error, detail)
+    return verbatim(ErrorResponse(error.error, detail))

@@ -213,9 +213,9 @@ BROWSERS = """
 ## Browsers
 
 A request that changes something is rejected with 403 if `Sec-Fetch-Site` or `Origin` shows that a page of another
-origin (host and port) sent it. Pages of the origins in `AS_ALERTS_CORS_ORIGINS` may send requests and read the responses. A
-browser must declare a body as `application/json`, or a stream as `application/x-ndjson`; otherwise the response is 415.
-Clients that are not browsers are not affected.
+origin (host and port) sent it. Pages of the origins in `AS_ALERTS_CORS_ORIGINS` may send requests and read the
+responses. A browser must declare a body as `application/json`, or a stream as `application/x-ndjson`; otherwise the
+response is 415. Clients that are not browsers are not affected.
 
 Where `AS_ALERTS_ALLOWED_HOSTS` is set, a request with another `Host` is rejected with 400 on every path, which prevents
 DNS rebinding. IP addresses and `localhost` are always allowed.
@@ -236,9 +236,9 @@ TAGS = {
 Create, list, acknowledge and resolve single alerts.
 
 The status of an alert goes from `triggered` to `acknowledged` to `resolved`, or from `triggered` directly to
-`resolved`. It never goes back, except that a duplicate of higher severity triggers an acknowledged alert again. Repeating a
-transition with the same note, or without one, returns 200 and changes nothing; an empty note is a note. With another
-note the response is 409.
+`resolved`. It never goes back, except that a duplicate of higher severity triggers an acknowledged alert again.
+Repeating a transition with the same note, or without one, returns 200 and changes nothing; an empty note is a note.
+With another note the response is 409.
 
 `severity` is `low`, `medium`, `high` or `critical`; the default is `medium`.
 """,
@@ -253,10 +253,10 @@ done, unknown, or not executed, the last with `retry_after` in seconds.
 The events of alerts. Every change of an alert is an event, which is committed with the change.
 
 An event has its type (`created`, `acknowledged`, `resolved`, `repeated` for a duplicate, `escalated` for a duplicate
-that raised the severity), the status before and after, the note or the message of the duplicate, the actor, the id of the
-request, the time, and its number among the events of the alert. The actor is `token:` with the subject of the token,
-`service` for a service key, or `anonymous`. The database rejects every change of an event, and its deletion while its
-alert exists.
+that raised the severity), the status before and after, the note or the message of the duplicate, the actor, the id
+of the request, the time, and its number among the events of the alert. The actor is `token:` with the subject of the
+token, `service` for a service key, or `anonymous`. The database rejects every change of an event, and its deletion
+while its alert exists.
 """,
     "stats": """
 Counters of the alerts of a tenant, by status. They are updated with each change of an alert.
