@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
+BODY_TOO_LARGE = "the request body must not exceed 1 MiB"
 SEND_BUFFER_FULL = "the send buffer for large responses is full (AS_ALERTS_SEND_BUFFER_MIB)"
 
 
@@ -74,7 +75,7 @@ class BodyTooLarge(ApiError):
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     error = "Body too large"
-    example_detail = "request body exceeds 1 MiB"
+    example_detail = BODY_TOO_LARGE
 
 
 class Unauthorized(ApiError):

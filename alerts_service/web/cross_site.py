@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from alerts_service.errors import ApiError, CrossSiteRequest, InvalidHost
+from alerts_service.errors import ApiError, Forbidden, InvalidHost
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
@@ -45,7 +45,7 @@ class CrossSiteProtection:
             return None
         return self._foreign(origin, site, host or b"")
 
-    def _foreign(self, origin: bytes | None, site: bytes | None, host: bytes) -> CrossSiteRequest | None:
+    def _foreign(self, origin: bytes | None, site: bytes | None, host: bytes) -> Forbidden | None:
         """Return the error for a state-changing request of a browser, unless its page may send it.
 
         `Sec-Fetch-Site` is compared before `Host`, as a reverse proxy may replace the host.
@@ -55,13 +55,13 @@ class CrossSiteProtection:
         if site is not None:
             if site in {b"same-origin", b"none"}:
                 return None
-            return CrossSiteRequest(
+            return Forbidden(
                 f'Sec-Fetch-Site: "{_text(site)}" is not one of same-origin, none, and Origin is not one of '
                 "AS_ALERTS_CORS_ORIGINS"
             )
         if origin is None or _is_own(origin, host):
             return None
-        return CrossSiteRequest(
+        return Forbidden(
             f'Origin: "{_text(origin)}" is neither the origin of this service nor one of AS_ALERTS_CORS_ORIGINS'
         )
 

@@ -13,6 +13,7 @@ import httpx
 import jsonschema_rs
 import msgspec
 import pytest
+from litestar import Litestar
 from msgspec.structs import replace
 
 from alerts_service import errors
@@ -20,7 +21,6 @@ from alerts_service.app import create_app
 from alerts_service.db.database import UnavailableDatabase
 from alerts_service.errors import ApiError
 from alerts_service.settings import Settings
-from alerts_service.web.middleware import Service
 from tests.support.api import ALERT_ID, KEY, client_of, create, move
 from tests.support.processes import serving
 from tests.support.tokens import SECRET, bearer, token
@@ -235,7 +235,7 @@ async def test_errors_of_bodies_are_as_documented(client: httpx.AsyncClient, ten
 
 
 async def test_errors_of_authentication_are_as_documented(
-    app: Service, client: httpx.AsyncClient, settings: Settings, tenant: UUID
+    app: Litestar, client: httpx.AsyncClient, settings: Settings, tenant: UUID
 ) -> None:
     body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
     assert_as_documented(await client.post("/internal/alerts", json=body), errors.Unauthorized)
@@ -248,7 +248,7 @@ async def test_errors_of_authentication_are_as_documented(
         assert_as_documented(not_own, errors.Forbidden)
 
 
-async def test_errors_of_settings_are_as_documented(app: Service, settings: Settings, tenant: UUID) -> None:
+async def test_errors_of_settings_are_as_documented(app: Litestar, settings: Settings, tenant: UUID) -> None:
     limited = replace(settings, allowed_hosts="alerts.test", rate_limit_tenant="1/minute", rate_limit_key="1/minute")
     async with client_of(create_app(limited, app.state.database)) as client:
         path = f"/stats/{tenant}"

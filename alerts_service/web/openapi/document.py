@@ -40,7 +40,7 @@ from alerts_service.web.openapi.examples import REF_TEMPLATE, Schemas, example_o
 from alerts_service.web.responses import JSONResponse, encode
 
 # Lines of Markdown that begin a block: headings, items of lists, rows of tables, and fences.
-BLOCK = re.compile(r"#|[-*] |\d+\. |\||```")
+BLOCK = re.compile(r"#|[-*] |\d{1,2}\. |\||```")
 UNJOINABLE = re.compile(r"#|\||```")
 CODE_INDENT = "    "
 
@@ -79,7 +79,7 @@ def complete(app: Litestar, *examples: Struct) -> None:
     for handler, operation in _operations(app):
         state_changing = bool(handler.http_methods & {"POST", "PUT"})
         operation.description = _join_lines(operation.description or "")
-        describe_errors(operation, state_changing=state_changing)
+        describe_errors(operation, _fields(handler, operation), state_changing=state_changing)
         _complete_bodies(handler, operation, schemas)
         operation.parameters = [*(operation.parameters or ()), *handler.opt.get("headers", ())]
         if state_changing:
@@ -159,6 +159,13 @@ def _response_type(handler: HTTPRouteHandler) -> FieldDefinition:
     """Return what a handler returns, without the `Response` around it."""
     type_ = handler.parsed_fn_signature.return_type
     return type_.inner_types[0] if type_.is_subclass_of(litestar.Response) else type_
+
+
+def _fields(handler: HTTPRouteHandler, operation: Operation) -> list[str]:
+    """Name the parameters of an operation and the fields of its body."""
+    names = [parameter.name for parameter in operation.parameters or () if isinstance(parameter, Parameter)]
+    body = _body_type(handler)
+    return names if body is None else [*names, *body.annotation.__struct_fields__]
 
 
 def _structs(field: FieldDefinition) -> Iterator[type[Struct]]:

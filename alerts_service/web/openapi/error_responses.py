@@ -1,11 +1,11 @@
 """The error responses of an operation: descriptions, examples and headers, from the exceptions in `errors`."""
 
 import re
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from inspect import getdoc
 from typing import Any
 
-import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example, OpenAPIHeader, OpenAPIResponse, Operation
 
@@ -73,7 +73,8 @@ HEADERS: dict[type[ApiError], dict[str, OpenAPIHeader]] = {
         "Retry-After": retry_after(required=False, condition="Only while the first request is being processed.")
     },
     TooManyRequests: {"Retry-After": retry_after(required=True)},
-    DatabaseBusy: {"Retry-After": retry_after(required=False, condition="Missing if the outcome is unknown.")},
+    DatabaseBusy: {"Retry-After": retry_after(required=False)},
+    OutcomeUnknown: {"Retry-After": retry_after(required=False, condition="Missing if the outcome is unknown.")},
 }
 
 
@@ -82,10 +83,10 @@ def errors(*statuses: int) -> dict[int, ResponseSpec]:
     return {status: ResponseSpec(ErrorResponse, generate_examples=False) for status in statuses}
 
 
-def describe_errors(operation: Operation, *, state_changing: bool) -> None:
+def describe_errors(operation: Operation, fields: Sequence[str], *, state_changing: bool) -> None:
     """Describe the error responses of an operation, and remove those that it cannot return.
 
-    Litestar adds 400 for a validation error, which is 422 here.
+    Litestar adds 400 for a validation error, which is 422 here. `fields` are the parameters and the fields of the body.
     """
     responses: dict[str, Any] = operation.responses or {}
     responses.pop("400", None)
@@ -95,7 +96,7 @@ def describe_errors(operation: Operation, *, state_changing: bool) -> None:
     for status in [status for status in responses if status >= "400"]:
         classes = [error for error in possible if error.status == int(status)]
         if classes:
-            _describe(responses[status], classes, operation)
+            _describe(responses[status], {error: _detail(error, operation, fields) for error in classes})
         else:
             del responses[status]
 
@@ -118,15 +119,16 @@ def _possible_errors(operation: Operation, *, state_changing: bool) -> list[type
     return [error for error in DOCUMENTED if conditions.get(error, True)]
 
 
-def _describe(response: OpenAPIResponse, errors_: list[type[ApiError]], operation: Operation) -> None:
+def _describe(response: OpenAPIResponse, details: Mapping[type[ApiError], str | None]) -> None:
+    examples = {error: verbatim(ErrorResponse(error.error, detail)) for error, detail in details.items()}
     media_type = (response.content or {})[JSON]
-    if len(errors_) == 1:
-        response.description = getdoc(errors_[0]) or ""
-        media_type.example = _example(errors_[0], operation)
+    if len(examples) == 1:
+        ((error, media_type.example),) = examples.items()
+        response.description = getdoc(error) or ""
     else:
-        response.description = "\n".join(f"- {getdoc(error)}" for error in errors_)
-        media_type.examples = {_name(error): Example(value=_example(error, operation)) for error in errors_}
-    headers = {name: header for error in errors_ for name, header in HEADERS.get(error, {}).items()}
+        response.description = "\n".join(f"- {getdoc(error)}" for error in examples)
+        media_type.examples = {_name(error): Example(value=example) for error, example in examples.items()}
+    headers = {name: header for error in examples for name, header in HEADERS.get(error, {}).items()}
     if headers:
         response.headers = {**(response.headers or {}), **headers}
 
@@ -136,8 +138,12 @@ def _name(error: type[ApiError]) -> str:
     return CAPITAL.sub("-", error.__name__).lower()
 
 
-def _example(error: type[ApiError], operation: Operation) -> msgspec.Raw:
+def _detail(error: type[ApiError], operation: Operation, fields: Sequence[str]) -> str | None:
+    """Return the detail of an error, about a field or a key that the operation has."""
     detail = error.example_detail
     if error is TooManyRequests and detail is not None and operation.security == SERVICE_KEY:
-        detail = detail.replace("tenant", "service key")
-    return verbatim(ErrorResponse(error.error, detail))
+        return detail.replace("tenant", "service key")
+    if error is ValidationFailed and "severity" not in fields:
+        ids = [field for field in fields if field in {"alert_id", "tenant_id"}]
+        return f"{ids[0]}: must be a UUID" if ids else f"{fields[0]}: must not be empty"
+    return detail
