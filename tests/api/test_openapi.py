@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from alerts_service import errors
 from alerts_service.app import create_app
-from alerts_service.db.database import UnavailableDatabase
 from alerts_service.errors import ApiError
 from alerts_service.settings import Settings
 from tests.support.api import ALERT_ID, KEY, client_of, create, move
@@ -259,7 +258,8 @@ async def test_errors_of_settings_are_as_documented(app: Litestar, settings: Set
 
 
 async def test_errors_of_the_database_are_as_documented(settings: Settings, tenant: UUID) -> None:
-    async with client_of(create_app(settings, UnavailableDatabase())) as client:
+    unreachable = create_app(replace(settings, database_url="postgresql://127.0.0.1:1/none"))
+    async with unreachable.lifespan(), client_of(unreachable) as client:
         assert_as_documented(await client.get(f"/stats/{tenant}"), errors.DatabaseUnreachable)
         assert_as_documented(await client.get("/health"), errors.Unhealthy)
     async with client_of(create_app(settings)) as client:  # whose database is None
