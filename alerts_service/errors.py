@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
-BODY_TOO_LARGE = "the request body must not exceed 1 MiB"
 SEND_BUFFER_FULL = "the send buffer for large responses is full (AS_ALERTS_SEND_BUFFER_MIB)"
+BODY_TOO_LARGE = "the request body must not exceed 1 MiB"
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -167,6 +167,15 @@ class IncompleteBody(ApiError):
     error = "Request timeout"
 
 
+class ServiceOverloaded(ApiError):
+    """The process has no memory left for the body of this request or for its response. Nothing was changed."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    error = "Service unavailable"
+    example_detail = SEND_BUFFER_FULL
+    headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
 class DatabaseUnreachable(ApiError):
     """There is no connection to the database, or it was lost. A change may have been committed."""
 
@@ -179,15 +188,6 @@ class UnexpectedError(ApiError):
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     error = "Internal server error"
-
-
-class ServiceOverloaded(ApiError):
-    """The process has no memory left for the body of this request or for its response. Nothing was changed."""
-
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    error = "Service unavailable"
-    example_detail = SEND_BUFFER_FULL
-    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class DatabaseBusy(ApiError):
