@@ -138,7 +138,7 @@ class PreconditionFailed(ApiError):
 
     status = HTTPStatus.PRECONDITION_FAILED
     error = "Precondition failed"
-    example_detail = 'the alert has none of these tags, but "2026-01-05T09:30:00+00:00"'
+    example_detail = 'If-Match: the entity tag of the alert is "2026-01-05T09:30:00+00:00"'
 
 
 class TooManyRequests(ApiError):

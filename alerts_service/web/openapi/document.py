@@ -16,7 +16,17 @@ import msgspec
 from litestar import Litestar, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.spec import Components, License, Operation, Parameter, RequestBody, Server, Tag
+from litestar.openapi.spec import (
+    Components,
+    Example,
+    License,
+    OpenAPIMediaType,
+    Operation,
+    Parameter,
+    RequestBody,
+    Server,
+    Tag,
+)
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
@@ -115,22 +125,31 @@ def _add_schema_extra(schema: dict[str, Any], struct: type[Struct]) -> None:
 
 def _complete_bodies(handler: HTTPRouteHandler, operation: Operation, schemas: Schemas) -> None:
     responses: dict[str, Any] = operation.responses or {}
-    body = operation.request_body
-    media_types = [
-        (responses[status].content[JSON], _response_type(handler)) for status in responses.keys() & {"200", "201"}
-    ]
-    if (data := _body_type(handler)) is not None and isinstance(body, RequestBody):
+    body, body_type = operation.request_body, _body_type(handler)
+    if body_type is not None and isinstance(body, RequestBody):
         takes_lines = "takes_lines" in handler.opt
         body.required = takes_lines or not handler.parsed_fn_signature.parameters["data"].has_default
-        media_types.append((body.content[JSON], data))
+        _add_examples(body.content[JSON], body_type.annotation, schemas)
         if takes_lines:
             body.content[NDJSON] = NDJSON_ALERTS
             responses["200"].content[NDJSON] = NDJSON_RESULTS
-    for media_type, field in media_types:
-        if not media_type.examples and (example := example_of(field.annotation, schemas)) is not UNSET:
-            media_type.example = verbatim(example)
+    if (example := handler.opt.get("example")) is not None:
+        responses[str(handler.status_code)].content[JSON].example = verbatim(example)
+    for status in responses.keys() & {"200", "201"}:
+        _add_examples(responses[status].content[JSON], _response_type(handler).annotation, schemas)
     if "200" in responses and "201" in responses:
         responses["200"].headers = responses["201"].headers
+
+
+def _add_examples(media_type: OpenAPIMediaType, type_: Any, schemas: Schemas) -> None:
+    """Add examples of a type, unless there are some. Several examples are named by their fields."""
+    if media_type.example is not None or media_type.examples:
+        return
+    examples = schemas.get(type_.__name__, {}).get("examples", ())
+    if len(examples) > 1:
+        media_type.examples = {", ".join(example): Example(value=verbatim(example)) for example in examples}
+    elif (example := example_of(type_, schemas)) is not UNSET:
+        media_type.example = verbatim(example)
 
 
 def _add_idempotency_key(operation: Operation) -> None:
