@@ -1,37 +1,14 @@
-"""The exceptions of the service, and the body of an error response.
+"""The exceptions of the service and the body of an error response.
 
-Exception
-├── StartupError                    the process cannot serve; one line for whoever started it
-│   └── DatabaseNotReady                    its database is not there yet
-└── ApiError                       an answer that is no success: status, error, detail
-    ├── InvalidHost          400  the Host header is not an allowed name
-    ├── Invalid              422  the request breaks the contract
-    ├── UnsupportedMediaType              415  the body is something else, or compressed
-    ├── Unauthorized         401  an internal route without the right key
-    │   └── InvalidToken     401  a tenant's route without a good token
-    ├── Forbidden            403  a change for another tenant than the token's, or sent by a page of another site
-    ├── AlertNotFound        404  no such alert, or not this tenant's
-    ├── Conflict             409  a move that the workflow does not allow
-    ├── IdempotencyConflict         409  a request whose key came with another one that is not done
-    ├── LineTooLong          413  a line of a stream that nobody should hold
-    ├── Unfinished           408  the body did not come to its end
-    ├── TooManyRequests      429  this tenant or this service key has called too often
-    ├── Crowded              503  there is no room for this body, or for the response, beside the others
-    ├── DatabaseUnreachable  500  there is no connection to the database, or it is lost
-    ├── DatabaseBusy         503  the database had no time for this request
-    │   ├── StatementTimeout 503  a read took too long
-    │   └── OutOfResources   503  the server lacked memory, disk or connections, and did nothing
-    ├── OutcomeUnknown       503  a change took too long, and may have been made all the same
-    └── Unhealthy            503  the health check's own answer
-
-`web.error_handlers` turns each into an ErrorResponse.
+Each subclass of `ApiError` is an error response: `web.error_handlers` sends its status, its error and its detail. The
+OpenAPI document takes from it the description (the docstring) and the example (`example_detail`).
 """
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 SEND_BUFFER_FULL = "the send buffer for large responses is full (AS_ALERTS_SEND_BUFFER_MIB)"
 BODY_TOO_LARGE = "body: must be at most 1 MiB"
@@ -39,25 +16,29 @@ SHUTTING_DOWN = "the service is shutting down; the change may have been made"
 
 
 class ErrorResponse(Struct, frozen=True):
-    """The body of every answer that is not a success."""
+    """The body of every error response."""
 
-    error: str
-    detail: str | None
+    error: Annotated[str, Meta(description="What kind of error it is: the same text for every error of this kind.")]
+    detail: Annotated[
+        str | None,
+        Meta(description="What is wrong with this request, for a person to read. The wording may change."),
+    ]
 
 
 class StartupError(Exception):
-    """The process cannot serve."""
+    """The process cannot serve requests."""
 
 
 class DatabaseNotReady(StartupError):
-    """The database cannot be reached, which may get better by waiting."""
+    """The database cannot be reached yet."""
 
 
 class ApiError(Exception):
-    """An answer that is no success."""
+    """An error response: a status, the kind of error, and a detail that says what is wrong with this request."""
 
     status: ClassVar[HTTPStatus]
     error: ClassVar[str]
+    example_detail: ClassVar[str | None] = None
     headers: Mapping[str, str] = {}
 
     def __init__(self, detail: str | None = None) -> None:
@@ -66,81 +47,107 @@ class ApiError(Exception):
 
 
 class InvalidHost(ApiError):
-    """The Host header names a host that is not in `AS_ALERTS_ALLOWED_HOSTS`."""
+    """The `Host` header is not one of `AS_ALERTS_ALLOWED_HOSTS`, an IP address or `localhost`."""
 
     status = HTTPStatus.BAD_REQUEST
     error = "Bad request"
+    example_detail = 'Host: "attacker.example" is not one of AS_ALERTS_ALLOWED_HOSTS, an IP address or localhost'
 
 
 class ValidationFailed(ApiError):
-    """The request breaks the contract; the detail names the field and the reason."""
+    """A field, a parameter or a header is not valid. The detail names it and the reason."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     error = "Validation error"
+    example_detail = 'severity: "urgent" is not one of low, medium, high, critical'
 
 
 class UnsupportedMediaType(ApiError):
-    """The body is declared to be something else than JSON, or compressed."""
+    """The body is declared as something other than JSON, or as compressed."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     error = "Unsupported media type"
+    example_detail = "Content-Type: must be application/json"
     headers: Mapping[str, str] = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
+class BodyTooLarge(ApiError):
+    """The body is larger than 1 MiB."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    error = "Body too large"
+    example_detail = BODY_TOO_LARGE
+
+
 class Unauthorized(ApiError):
-    """An internal route was called without the right key."""
+    """The `x-service-key` header is missing or holds no valid key."""
 
     status = HTTPStatus.UNAUTHORIZED
     error = "Unauthorized"
+    example_detail = "x-service-key: missing or not a valid service key"
 
 
 class InvalidToken(Unauthorized):
-    """A tenant's route was called without a token, or with one that is not good (any more)."""
+    """The token is missing, has a wrong signature, has expired, names no tenant, or has an `aud` claim."""
 
+    example_detail = "Authorization: must be Bearer and a tenant token"
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(ApiError):
-    """The token's tenant may not do this for another one, or a page of another site sent the request."""
+    """The tenant of the alert is not the tenant of the token."""
 
     status = HTTPStatus.FORBIDDEN
     error = "Forbidden"
+    example_detail = "tenant_id: must be the token's own tenant"
+
+
+class CrossSiteRequest(Forbidden):
+    """A page of another site sent this request, and its origin is not one of `AS_ALERTS_CORS_ORIGINS`."""
+
+    example_detail = (
+        'Sec-Fetch-Site: "cross-site" is not one of same-origin, none, and Origin is not one of AS_ALERTS_CORS_ORIGINS'
+    )
 
 
 class AlertNotFound(ApiError):
-    """There is no such alert, or it is another tenant's: nobody can tell which."""
+    """The alert does not exist, or it is an alert of another tenant."""
 
     status = HTTPStatus.NOT_FOUND
     error = "Alert not found"
 
 
 class Conflict(ApiError):
-    """The workflow does not allow this move."""
+    """The status of the alert does not allow this transition, or the alert is in this status with another note."""
 
     status = HTTPStatus.CONFLICT
     error = "Conflict"
+    example_detail = "already resolved at 2026-01-05T09:30:00+00:00; its note cannot be changed"
 
 
 class IdempotencyConflict(ApiError):
-    """The first request with this key is not done, so nobody knows its answer yet."""
+    """The first request with this `Idempotency-Key` is still being processed."""
 
     status = HTTPStatus.CONFLICT
     error = "Request in progress"
+    example_detail = "Idempotency-Key: the first request with this key is still running"
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class PreconditionFailed(ApiError):
-    """The alert is no longer as the caller knows it."""
+    """The alert has changed: its `ETag` is none of the tags in `If-Match`."""
 
     status = HTTPStatus.PRECONDITION_FAILED
     error = "Precondition failed"
+    example_detail = 'If-Match: the entity tag of the alert is "2026-01-05T09:30:00+00:00"'
 
 
 class TooManyRequests(ApiError):
-    """A tenant or a service key has called too often; the detail names the limit."""
+    """The rate limit of this tenant or of this service key is exceeded."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     error = "Too many requests"
+    example_detail = "rate limit of 100/minute for this tenant exceeded"
 
     def __init__(self, detail: str, seconds: int) -> None:
         super().__init__(detail)
@@ -148,14 +155,14 @@ class TooManyRequests(ApiError):
 
 
 class LineTooLong(ApiError):
-    """A line of a stream is longer than we hold; what comes behind it is not read."""
+    """A line of a stream is longer than 64 KiB. The service does not read what follows it."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     error = "Line too long"
 
 
 class IncompleteBody(ApiError):
-    """The body did not come to its end: nobody is there to read this, but it is logged as what it is."""
+    """The client disconnected before the end of the body. No client receives this response, but it is logged."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
     error = "Request timeout"
@@ -184,52 +191,63 @@ class HeadTooLarge(ApiError):
 
 
 class ServiceOverloaded(ApiError):
-    """The process has no room for the body of this request, or for the response to it, beside the others."""
+    """The process has no memory left for the body of this request or for its response. Nothing was changed."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
+    example_detail = SEND_BUFFER_FULL
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class DatabaseUnreachable(ApiError):
-    """There is no connection to the database, or it was lost on the way."""
+    """There is no connection to the database, or it was lost. A change may have been committed."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     error = "Database connection error"
 
 
+class UnexpectedError(ApiError):
+    """The service failed in a way that it does not expect. The reason is in its log only."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    error = "Internal server error"
+
+
 class DatabaseBusy(ApiError):
-    """No connection came free in time, or the statement took too long."""
+    """The database has no capacity for this request. Nothing was changed."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
+    example_detail = "timed out waiting for the database"
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class StatementTimeout(DatabaseBusy):
-    """A statement that changes nothing did not finish in time."""
+    """A statement that changes nothing exceeded `AS_ALERTS_STATEMENT_TIMEOUT`."""
 
 
 class OutOfResources(DatabaseBusy):
-    """The server lacked memory, disk space or connections, and undid the statement (SQLSTATE class 53)."""
+    """PostgreSQL rolled the statement back for lack of memory, disk space or connections (SQLSTATE class 53)."""
 
 
 class OutcomeUnknown(ApiError):
-    """A change took too long, and may have been made all the same: so nobody is asked to repeat it."""
+    """The outcome is unknown: the change may have been committed. This response has no `Retry-After` header."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
+    example_detail = "the statement timed out; the change may still have been made"
 
 
 class Unhealthy(ApiError):
-    """The database does not answer the health check."""
+    """The database does not answer the health check within a second."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
+    example_detail = "the database does not answer"
 
 
 def failure_reason(error: Exception) -> str | None:
-    """Say what failed on our side, if it did."""
+    """Return why the service failed, for the access log, or None for an error of the client."""
     if not isinstance(error, ApiError):
-        return "unforeseen"
+        return "unhandled exception"
     return (error.detail or error.error) if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None

@@ -69,7 +69,7 @@ USED: dict[type[Any], tuple[str, str]] = {
     PoolConnectionProxy: ("pool.py", "is_closed is_in_transaction terminate"),
     BaseRouteHandler: ("requests.py", "opt parsed_fn_signature"),
     ParsedSignature: ("requests.py", "parameters return_type"),
-    FieldDefinition: ("openapi.py", "annotation has_default inner_types is_subclass_of"),
+    FieldDefinition: ("document.py", "annotation has_default inner_types is_subclass_of"),
     CORSConfig: ("middleware.py", "allow_methods is_origin_allowed"),
     litestar.Response: ("responses.py", "to_asgi_response"),
 }

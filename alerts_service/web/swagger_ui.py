@@ -1,4 +1,4 @@
-"""Swagger UI at `/docs`, from files that come with a package, under a policy without exceptions."""
+"""Swagger UI at `/docs`, from the files of an installed package, under a strict content security policy."""
 
 import re
 from base64 import b64encode
@@ -17,13 +17,13 @@ from litestar.static_files import create_static_files_router
 from alerts_service.web.responses import PIECE_BYTES
 
 STATIC = "/docs/static"
-INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<text>.+?)</script>", re.DOTALL)
-# Swagger UI styles itself by script, which a policy allows; its icons are pictures inside its style sheet.
-POLICY = (
+INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<source>.+?)</script>", re.DOTALL)
+# Swagger UI sets styles by script, which the policy allows. Its icons are `data:` URLs in its style sheet.
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self' {scripts}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-CACHE_CONTROL = CacheControlHeader(public=True, max_age=3600)  # the files change with an upgrade only
+CACHE_CONTROL = CacheControlHeader(public=True, max_age=3600)  # the files change only when the package is upgraded
 PLUGIN = SwaggerRenderPlugin(
     path="/",
     js_url=f"{STATIC}/swagger-ui-bundle.js",
@@ -35,45 +35,45 @@ PLUGIN = SwaggerRenderPlugin(
 
 
 def files() -> Router:
-    """Serve Swagger UI's own files; the package is only looked for, its Python is never run."""
+    """Return the router of the static files of Swagger UI. Nothing is imported from the package that has them."""
     folder = distribution("swagger-ui-py").locate_file("swagger_ui/static")
     return create_static_files_router(
         STATIC,
         [Path(str(folder))],
         cache_control=CACHE_CONTROL,
         include_in_schema=False,
-        after_request=_read_in_pieces,
+        after_request=_read_in_chunks,
     )
 
 
 def pages() -> Router:
-    """Guard the page that the plugin renders."""
+    """Return the router of the page that the plugin renders."""
     return Router(
         "/docs",
         route_handlers=[],
         include_in_schema=False,
-        before_request=_only_known_pages,
-        after_request=_guard_page,
+        before_request=_reject_unknown_pages,
+        after_request=_add_security_headers,
     )
 
 
-async def _read_in_pieces(response: Any) -> Any:
-    """Hold little of a file for a client that does not read it: Litestar reads files by the MiB."""
+async def _read_in_chunks(response: Any) -> Any:
+    """Read a file in small chunks, which bounds the memory for a slow client. Litestar reads chunks of 1 MiB."""
     response.chunk_size = PIECE_BYTES
     response.iterator = async_file_iterator(response.file_path, PIECE_BYTES, response.adapter)
     return response
 
 
-async def _guard_page(response: Response[bytes]) -> Response[bytes]:
-    """Let a page run its own scripts and no other, and stand in no other page."""
-    scripts = INLINE_SCRIPT.findall(response.content)
-    hashes = " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in scripts)
-    response.headers["Content-Security-Policy"] = POLICY.format(scripts=hashes)
+async def _add_security_headers(response: Response[bytes]) -> Response[bytes]:
+    """Allow the page to run its own scripts only, and no other page to embed it."""
+    sources = INLINE_SCRIPT.findall(response.content)
+    hashes = " ".join(f"'sha256-{b64encode(sha256(source).digest()).decode()}'" for source in sources)
+    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY.format(scripts=hashes)
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
 
-async def _only_known_pages(request: Request[Any, Any, Any]) -> None:
-    """Answer an unknown page below `/docs` as any other unknown path: Litestar has a page of HTML for it."""
+async def _reject_unknown_pages(request: Request[Any, Any, Any]) -> None:
+    """Return 404 as JSON for an unknown path below `/docs`, for which Litestar renders a page of HTML."""
     if request.path_params:
         raise NotFoundException
