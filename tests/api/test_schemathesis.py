@@ -17,7 +17,6 @@ from schemathesis.core.failures import AcceptedNegativeData
 
 from alerts_service.alerts.bulk_structs import BulkResults, BulkTransition, BulkTransitionResults
 from alerts_service.alerts.structs import ALERT_EXAMPLE, Alert, CreateAlert
-from alerts_service.errors import ErrorResponse
 from alerts_service.settings import Settings
 from tests.support.api import KEY
 from tests.support.processes import ServiceProcess, serving

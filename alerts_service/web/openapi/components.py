@@ -13,7 +13,7 @@ from litestar.openapi.spec import (
     SecurityRequirement,
     SecurityScheme,
 )
-from litestar.openapi.spec.enums import OpenAPIType
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from alerts_service.web.guards import SERVICE_KEY_HEADER
 from alerts_service.web.idempotency import KEY_PATTERN
@@ -92,6 +92,8 @@ NDJSON = "application/x-ndjson"
 # The schema admits any text: each line is validated by itself.
 NDJSON_ALERTS = OpenAPIMediaType(
     schema=Schema(
+        type=OpenAPIType.STRING,
+        format=OpenAPIFormat.BINARY,
         description="One alert per line, as in the body of `POST /alerts`. A line has at most 64 KiB; the number of "
         "lines is not limited.",
         examples=[
