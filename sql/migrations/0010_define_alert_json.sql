@@ -1,8 +1,8 @@
 -- Define the JSON of an alert in one place, for the statements that return pages of alerts.
 --
 -- The planner inlines these functions, so a page costs the same as with the columns written out (0.99 to 1.01 times).
--- Their bodies are strings, which record no dependency on columns: a later migration can alter the table. (alert).message
--- rather than alert.message makes PostgreSQL name a missing column in its error.
+-- Their bodies are strings, which record no dependency on columns: a later migration can alter the table.
+-- With (alert).message, rather than alert.message, PostgreSQL names a missing column in its error.
 -- Processes of an older version call repeats_json and with_repeats until they are restarted, so these functions stay.
 
 -- The fields of every alert, in the order of its JSON.

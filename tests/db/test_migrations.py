@@ -18,7 +18,7 @@ from tests.support.database import settings_for
 
 pytestmark = pytest.mark.anyio
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "sql" / "README.md"
 
 # As the specification has it.
 SPECIFIED_TABLE = """
