@@ -18,7 +18,7 @@ from tests.support.database import settings_for
 
 pytestmark = pytest.mark.anyio
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "sql" / "README.md"
 
 # As the specification has it.
 SPECIFIED_TABLE = """
@@ -48,7 +48,7 @@ OTHER_TENANT = "123e4567-e89b-12d3-a456-426614174001"
 async def test_an_empty_database(empty_database: str) -> None:
     """An empty database gets the table with the specification's columns and index names; again is nothing to do."""
     connection = await asyncpg.connect(empty_database)
-    assert [migration.version for migration in await migrate(connection)] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [migration.version for migration in await migrate(connection)] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert await migrate(connection) == []
     indexes = await connection.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'alerts' ORDER BY 1")
     assert [row["indexname"] for row in indexes] == [

@@ -1,9 +1,6 @@
--- Acknowledge alerts that are still triggered. No row: there is no such alert for this tenant, it has moved on, or it has
--- another tag.
--- Each is an event of its alert. A tag that it must still have, as If-Match names it, is the time of its last change.
--- The condition stands in the UPDATE, so of racing callers exactly one finds it true. Rows are locked in the order of
--- their ids, then of the counts' keys, so that statements that overlap wait for each other and never in a circle.
--- The times tell the status, and no index knows them: so no plan looks for it but in the alerts that are asked for.
+-- Acknowledge alerts that are triggered.
+-- No row: the tenant has no such alert, the alert is not triggered, or if_match does not contain the alert's ETag.
+-- Each transition appends an event. Locks and conditions: sql/README.md, "Concurrency".
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]?
 -- $3 note text[]?
@@ -24,7 +21,7 @@ WITH input AS MATERIALIZED (
         WITH ORDINALITY AS input (id, tenant_id, note, if_match, actor, request_id, batch_index)
     ORDER BY id
 ),
-moved AS (
+acknowledged AS (
     UPDATE alerts
     SET status = 'acknowledged',
         acknowledged_at = greatest(now(), alerts.updated_at + interval '1 microsecond'),
@@ -58,7 +55,7 @@ moved AS (
         alerts.occurrences,
         alerts.last_seen_at
 ),
-logged AS (
+events AS (
     INSERT INTO alert_events (
         alert_id,
         sequence,
@@ -82,9 +79,9 @@ logged AS (
         actor,
         request_id,
         updated_at
-    FROM moved
+    FROM acknowledged
 ),
-counted AS (
+counters AS (
     INSERT INTO alert_counts (
         tenant_id,
         lane,
@@ -96,7 +93,7 @@ counted AS (
         count_lane(),
         -count(*),
         count(*)
-    FROM moved
+    FROM acknowledged
     GROUP BY tenant_id
     ORDER BY tenant_id
     ON CONFLICT (tenant_id, lane) DO UPDATE
@@ -121,4 +118,4 @@ SELECT
     occurrences,
     CASE WHEN dedup_key IS NOT NULL THEN rfc3339(created_at) END AS first_seen_at,
     rfc3339(last_seen_at) AS last_seen_at
-FROM moved;
+FROM acknowledged;

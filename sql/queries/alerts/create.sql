@@ -1,4 +1,4 @@
--- Record new alerts, a row for each of the arrays' places, each with its first event, and count them.
+-- Create alerts without a dedup_key, each with its first event.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]
 -- $3 rule_name text[]
@@ -20,7 +20,7 @@ WITH input AS MATERIALIZED (
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
         WITH ORDINALITY AS input (id, tenant_id, rule_name, message, severity, actor, request_id, batch_index)
 ),
-recorded AS (
+new_alerts AS (
     INSERT INTO alerts (
         id,
         tenant_id,
@@ -42,7 +42,7 @@ recorded AS (
         now()
     FROM input
 ),
-logged AS (
+events AS (
     INSERT INTO alert_events (
         alert_id,
         sequence,
@@ -64,7 +64,7 @@ logged AS (
         now()
     FROM input
 ),
-counted AS (
+counters AS (
     INSERT INTO alert_counts (
         tenant_id,
         lane,

@@ -1,9 +1,10 @@
--- Record alerts with a key, or count each as an occurrence of its tenant's open alert of that key. Each is an event.
--- Those of one key are merged first, in the order of their places; all of them get the alert as it stands in the end,
--- and it is a new one for the call whose id it has. A repeat raises the severity at most, and only then undoes an
--- acknowledgment. Open alerts are locked in the order of their ids, as all changes lock them, and new ones come behind.
--- clock_timestamp() is evaluated for each row behind the sort, as the row is inserted. An earlier row may have waited for
--- a lock, and a new alert must begin after the previous alert of its key was resolved.
+-- Create alerts with a dedup_key, or count each as an occurrence of the tenant's open alert with that key.
+-- Duplicates within a batch are merged first, in the order of batch_index. All of them return the merged alert. It is
+-- new for the request whose id it has.
+-- An occurrence can raise the severity, not lower it. If the severity rises, the alert becomes triggered again.
+-- Open alerts are locked in the order of their ids, before new alerts are inserted. See sql/README.md, "Concurrency".
+-- clock_timestamp() is evaluated for each row after the sort, when the row is inserted: an earlier row may have waited
+-- for a lock, and a new alert must begin after the previous alert of its key was resolved.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]
 -- $3 rule_name text[]
@@ -24,15 +25,33 @@ WITH input AS MATERIALIZED (
         dedup_key,
         actor,
         request_id,
-        row_number() OVER key AS number,
-        count(*) OVER whole_key AS size,
-        first_value(severity) OVER (whole_key ORDER BY severity_rank(severity) DESC) AS highest_severity,
-        max(severity_rank(severity)) OVER (key ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS rank_before
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-        WITH ORDINALITY AS input (id, tenant_id, rule_name, message, severity, dedup_key, actor, request_id, batch_index)
-    WINDOW whole_key AS (PARTITION BY tenant_id, dedup_key), key AS (whole_key ORDER BY batch_index)
+        row_number() OVER in_order AS occurrence_number,
+        count(*) OVER duplicates AS occurrence_count,
+        first_value(severity) OVER (duplicates ORDER BY severity_rank(severity) DESC) AS highest_severity,
+        max(severity_rank(severity)) OVER (in_order ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS earlier_rank
+    FROM unnest(
+        $1::uuid[],
+        $2::uuid[],
+        $3::text[],
+        $4::text[],
+        $5::text[],
+        $6::text[],
+        $7::text[],
+        $8::text[]
+    ) WITH ORDINALITY AS input (
+        id,
+        tenant_id,
+        rule_name,
+        message,
+        severity,
+        dedup_key,
+        actor,
+        request_id,
+        batch_index
+    )
+    WINDOW duplicates AS (PARTITION BY tenant_id, dedup_key), in_order AS (duplicates ORDER BY batch_index)
 ),
-merged AS (
+upserted AS (
     INSERT INTO alerts (
         id,
         tenant_id,
@@ -56,9 +75,9 @@ merged AS (
         'triggered',
         seen_at,
         seen_at,
-        size,
+        occurrence_count,
         dedup_key,
-        size,
+        occurrence_count,
         seen_at
     FROM (
         SELECT
@@ -67,11 +86,11 @@ merged AS (
             rule_name,
             message,
             highest_severity,
-            size,
+            occurrence_count,
             dedup_key,
             clock_timestamp() AS seen_at
         FROM input
-        WHERE number = 1
+        WHERE occurrence_number = 1
         ORDER BY
             (
                 SELECT alerts.id
@@ -82,7 +101,7 @@ merged AS (
             ),
             tenant_id,
             dedup_key
-    ) AS first
+    ) AS first_occurrences
     ON CONFLICT (tenant_id, dedup_key) WHERE dedup_key IS NOT NULL AND status <> 'resolved' DO UPDATE
     SET severity = CASE
             WHEN severity_rank(excluded.severity) > severity_rank(alerts.severity) THEN excluded.severity
@@ -124,25 +143,25 @@ merged AS (
         previous_status,
         previous_severity
 ),
-told AS (
+occurrence_events AS (
     SELECT
-        merged.id,
-        merged.version - input.size + input.number AS sequence,
-        merged.tenant_id,
+        upserted.id,
+        upserted.version - input.occurrence_count + input.occurrence_number AS sequence,
+        upserted.tenant_id,
         CASE
-            WHEN input.rank_before > coalesce(severity_rank(merged.previous_severity), 0) THEN 'triggered'
-            ELSE merged.previous_status
+            WHEN input.earlier_rank > coalesce(severity_rank(upserted.previous_severity), 0) THEN 'triggered'
+            ELSE upserted.previous_status
         END AS from_status,
         severity_rank(input.severity)
-            > greatest(input.rank_before, severity_rank(merged.previous_severity), 0) AS rises,
+            > greatest(input.earlier_rank, severity_rank(upserted.previous_severity), 0) AS severity_rises,
         input.message,
         input.actor,
         input.request_id,
-        merged.updated_at
+        upserted.updated_at
     FROM input
-    JOIN merged USING (tenant_id, dedup_key)
+    JOIN upserted USING (tenant_id, dedup_key)
 ),
-logged AS (
+events AS (
     INSERT INTO alert_events (
         alert_id,
         sequence,
@@ -161,18 +180,18 @@ logged AS (
         tenant_id,
         CASE
             WHEN from_status IS NULL THEN 'created'
-            WHEN rises THEN 'escalated'
+            WHEN severity_rises THEN 'escalated'
             ELSE 'repeated'
         END,
         from_status,
-        CASE WHEN rises THEN 'triggered' ELSE from_status END,
+        CASE WHEN severity_rises THEN 'triggered' ELSE from_status END,
         CASE WHEN from_status IS NOT NULL THEN message END,
         actor,
         request_id,
         updated_at
-    FROM told
+    FROM occurrence_events
 ),
-counted AS (
+counters AS (
     INSERT INTO alert_counts (
         tenant_id,
         lane,
@@ -184,7 +203,7 @@ counted AS (
         count_lane(),
         count(*),
         -count(previous_status)
-    FROM merged
+    FROM upserted
     WHERE status IS DISTINCT FROM previous_status
     GROUP BY tenant_id
     ORDER BY tenant_id
@@ -194,21 +213,21 @@ counted AS (
 )
 SELECT
     input.batch_index,
-    merged.id,
-    merged.tenant_id,
-    merged.rule_name,
-    merged.message,
-    merged.severity,
-    merged.status,
-    rfc3339(merged.created_at) AS created_at,
-    rfc3339(merged.updated_at) AS updated_at,
-    rfc3339(merged.acknowledged_at) AS acknowledged_at,
-    merged.acknowledgment_note,
-    rfc3339(merged.resolved_at) AS resolved_at,
-    merged.resolution_note,
-    merged.dedup_key,
-    merged.occurrences,
-    rfc3339(merged.created_at) AS first_seen_at,
-    rfc3339(merged.last_seen_at) AS last_seen_at
+    upserted.id,
+    upserted.tenant_id,
+    upserted.rule_name,
+    upserted.message,
+    upserted.severity,
+    upserted.status,
+    rfc3339(upserted.created_at) AS created_at,
+    rfc3339(upserted.updated_at) AS updated_at,
+    rfc3339(upserted.acknowledged_at) AS acknowledged_at,
+    upserted.acknowledgment_note,
+    rfc3339(upserted.resolved_at) AS resolved_at,
+    upserted.resolution_note,
+    upserted.dedup_key,
+    upserted.occurrences,
+    rfc3339(upserted.created_at) AS first_seen_at,
+    rfc3339(upserted.last_seen_at) AS last_seen_at
 FROM input
-JOIN merged USING (tenant_id, dedup_key);
+JOIN upserted USING (tenant_id, dedup_key);

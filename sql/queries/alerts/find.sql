@@ -1,6 +1,6 @@
--- Find the oldest alerts of a tenant that a move would change: up to 1,000 ids as JSON, each with the time
--- of the alert's last change, and whether there are more.
--- What is asked for is put together from the first of each piece of the index that has this order, as in a list.
+-- Find the oldest alerts of a tenant that a bulk transition would change: up to 1,000 ids, each with the alert's
+-- updated_at, as JSON, and whether there are more.
+-- move is the target status. The result is merged from one index range for each pair of status and severity.
 -- $1 tenant_id uuid[]
 -- $2 move text[]
 -- $3 status text[]?
@@ -29,20 +29,20 @@ FROM (
 ) AS input
 CROSS JOIN LATERAL (
     SELECT
-        coalesce(array_to_json((array_agg(json_build_array(found.id, rfc3339(found.updated_at))))[:1000])::text, '[]')
+        coalesce(array_to_json((array_agg(json_build_array(oldest.id, rfc3339(oldest.updated_at))))[:1000])::text, '[]')
             AS alerts,
         count(*) > 1000 AS more
     FROM (
         SELECT
-            piece.id,
-            piece.updated_at
+            index_range.id,
+            index_range.updated_at
         FROM unnest(
             CASE input.move
                 WHEN 'acknowledged' THEN ARRAY['triggered']
                 ELSE ARRAY['triggered', 'acknowledged']
             END
-        ) AS one (status)
-        CROSS JOIN unnest(ARRAY['low', 'medium', 'high', 'critical']) AS other (severity)
+        ) AS statuses (status)
+        CROSS JOIN unnest(ARRAY['low', 'medium', 'high', 'critical']) AS severities (severity)
         CROSS JOIN LATERAL (
             (
                 SELECT
@@ -52,11 +52,11 @@ CROSS JOIN LATERAL (
                 FROM alerts
                 WHERE input.rule_name IS NULL
                     AND tenant_id = input.tenant_id
-                    AND status = one.status
-                    AND severity = other.severity
+                    AND status = statuses.status
+                    AND severity = severities.severity
                     AND created_at >= input.created_after
                     AND created_at < input.created_before
-                    AND status >= ''
+                    AND status >= '' -- selects idx_alerts_status
                 ORDER BY created_at, id
                 LIMIT 1001
             )
@@ -69,20 +69,20 @@ CROSS JOIN LATERAL (
                 FROM alerts
                 WHERE tenant_id = input.tenant_id
                     AND rule_name = input.rule_name
-                    AND status = one.status
-                    AND severity = other.severity
+                    AND status = statuses.status
+                    AND severity = severities.severity
                     AND created_at >= input.created_after
                     AND created_at < input.created_before
-                    AND rule_name >= ''
+                    AND rule_name >= '' -- selects idx_alerts_rule_name
                 ORDER BY created_at, id
                 LIMIT 1001
             )
-        ) AS piece
-        WHERE (input.status IS NULL OR one.status = input.status)
-            AND (input.severity IS NULL OR other.severity = input.severity)
+        ) AS index_range
+        WHERE (input.status IS NULL OR statuses.status = input.status)
+            AND (input.severity IS NULL OR severities.severity = input.severity)
         ORDER BY
-            piece.created_at,
-            piece.id
+            index_range.created_at,
+            index_range.id
         LIMIT 1001
-    ) AS found
+    ) AS oldest
 ) AS page;

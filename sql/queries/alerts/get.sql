@@ -1,4 +1,5 @@
--- Find alerts by their ids, each if it is this tenant's. The tenant is null where the caller named none.
+-- Return alerts by id.
+-- No row: the alert does not exist, or tenant_id is given and the alert belongs to another tenant.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]?
 

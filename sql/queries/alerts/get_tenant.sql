@@ -1,4 +1,5 @@
--- Find the tenants of alerts by their ids. No tenant: the query returns it.
+-- Return the tenants of alerts by id.
+-- No tenant: the statement returns it.
 -- $1 id uuid[]
 
 SELECT

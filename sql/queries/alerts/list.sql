@@ -1,11 +1,8 @@
--- Pages of tenants' alerts, newest first, each from behind its cursor's alert on: up to 50 alerts as JSON, and the place
--- of the last where more follow. Several statuses or severities have commas between them, and none comes twice.
--- A page is the first rows of one index without a filter, and with one the first of each piece of another that the
--- filter lets through: of one for a rule, of one for all others. By a condition that all rows meet each names its index: so nothing is read but the first 51 rows
--- of a piece, whatever the planner believes. The JSON of a whole page is made at once; what alerts with a key have behind
--- the twelve fields of all is put in where a page has any.
--- The alerts are null if one of them has more than 4,000 bytes of text, which is then not even read: alerts/search
--- returns that page.
+-- Return pages of tenants' alerts, newest first: up to 50 alerts as JSON, and the position of the last if more follow.
+-- alerts is null if an alert of the page has more than 4,000 bytes of text; alerts/search then returns the page.
+-- status and severity hold one or several distinct values, separated by commas.
+-- An unfiltered page is one index range. A filtered page is merged from one index range for each pair of status and
+-- severity that the filter accepts. At most 51 rows of a range are read.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?
 -- $3 severity text[]?
@@ -56,34 +53,19 @@ FROM (
 ) AS input
 CROSS JOIN LATERAL (
     SELECT
-        convert_to(
-            CASE
-                WHEN max(found.octets) > 4000 THEN NULL
-                WHEN count(found.repeats) = 0 THEN coalesce(array_to_json((array_agg(alert) FILTER (WHERE found.octets <= 4000))[:50])::text, '[]')
-                ELSE with_repeats(array_to_json((array_agg(alert) FILTER (WHERE found.octets <= 4000))[:50]), (array_agg(found.repeats))[:50])
-            END,
-            'UTF8'
-        ) AS alerts,
-        CASE WHEN count(*) > 50 THEN (array_agg(found.created_at))[50] END AS last_created_at,
-        CASE WHEN count(*) > 50 THEN (array_agg(found.id))[50] END AS last_id
+        CASE
+            WHEN count(alert) = count(*)
+                THEN convert_to(alerts_json((array_agg(alert))[:50], (array_agg(occurrence_fields))[:50]), 'UTF8')
+        END AS alerts,
+        CASE WHEN count(*) > 50 THEN (array_agg(created_at))[50] END AS last_created_at,
+        CASE WHEN count(*) > 50 THEN (array_agg(id))[50] END AS last_id
     FROM (
         (
             SELECT
-                id,
-                tenant_id,
-                rule_name,
-                message,
-                severity,
-                status,
                 created_at,
-                updated_at,
-                acknowledged_at,
-                acknowledgment_note,
-                resolved_at,
-                resolution_note,
-                repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats,
-                octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
-                    + coalesce(octet_length(resolution_note), 0) AS octets
+                id,
+                CASE WHEN text_bytes(alerts) <= 4000 THEN alert_fields(alerts) END AS alert,
+                occurrence_fields(alerts) AS occurrence_fields
             FROM alerts
             WHERE input.status IS NULL
                 AND input.severity IS NULL
@@ -91,114 +73,64 @@ CROSS JOIN LATERAL (
                 AND tenant_id = input.tenant_id
                 AND created_at >= input.created_after
                 AND (created_at, id) < (input.before_created_at, input.before_id)
-                AND severity >= ''
+                AND severity >= '' -- selects idx_alerts_tenant_id
             ORDER BY created_at DESC, id DESC
             LIMIT 51
         )
         UNION ALL
         SELECT
-            piece.id,
-            piece.tenant_id,
-            piece.rule_name,
-            piece.message,
-            piece.severity,
-            piece.status,
-            piece.created_at,
-            piece.updated_at,
-            piece.acknowledged_at,
-            piece.acknowledgment_note,
-            piece.resolved_at,
-            piece.resolution_note,
-            piece.repeats,
-            piece.octets
+            index_range.created_at,
+            index_range.id,
+            index_range.alert,
+            index_range.occurrence_fields
         FROM unnest(
             CASE
                 WHEN input.status IS NOT NULL THEN string_to_array(input.status, ',')
                 WHEN input.severity IS NOT NULL OR input.rule_name IS NOT NULL
                     THEN ARRAY['triggered', 'acknowledged', 'resolved']
             END
-        ) AS one (status)
+        ) AS statuses (status)
         CROSS JOIN unnest(
-            CASE
-                WHEN input.severity IS NOT NULL THEN string_to_array(input.severity, ',')
-                ELSE ARRAY['low', 'medium', 'high', 'critical']
-            END
-        ) AS other (severity)
+            string_to_array(coalesce(input.severity, 'low,medium,high,critical'), ',')
+        ) AS severities (severity)
         CROSS JOIN LATERAL (
             (
                 SELECT
-                    id,
-                    tenant_id,
-                    rule_name,
-                    message,
-                    severity,
-                    status,
                     created_at,
-                    updated_at,
-                    acknowledged_at,
-                    acknowledgment_note,
-                    resolved_at,
-                    resolution_note,
-                    repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats,
-                    octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
-                        + coalesce(octet_length(resolution_note), 0) AS octets
+                    id,
+                    CASE WHEN text_bytes(alerts) <= 4000 THEN alert_fields(alerts) END AS alert,
+                    occurrence_fields(alerts) AS occurrence_fields
                 FROM alerts
                 WHERE input.rule_name IS NULL
                     AND tenant_id = input.tenant_id
-                    AND status = one.status
-                    AND severity = other.severity
+                    AND status = statuses.status
+                    AND severity = severities.severity
                     AND created_at >= input.created_after
                     AND (created_at, id) < (input.before_created_at, input.before_id)
-                    AND status >= ''
+                    AND status >= '' -- selects idx_alerts_status
                 ORDER BY created_at DESC, id DESC
                 LIMIT 51
             )
             UNION ALL
             (
                 SELECT
-                    id,
-                    tenant_id,
-                    rule_name,
-                    message,
-                    severity,
-                    status,
                     created_at,
-                    updated_at,
-                    acknowledged_at,
-                    acknowledgment_note,
-                    resolved_at,
-                    resolution_note,
-                    repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats,
-                    octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
-                        + coalesce(octet_length(resolution_note), 0) AS octets
+                    id,
+                    CASE WHEN text_bytes(alerts) <= 4000 THEN alert_fields(alerts) END AS alert,
+                    occurrence_fields(alerts) AS occurrence_fields
                 FROM alerts
                 WHERE tenant_id = input.tenant_id
                     AND rule_name = input.rule_name
-                    AND status = one.status
-                    AND severity = other.severity
+                    AND status = statuses.status
+                    AND severity = severities.severity
                     AND created_at >= input.created_after
                     AND (created_at, id) < (input.before_created_at, input.before_id)
-                    AND rule_name >= ''
+                    AND rule_name >= '' -- selects idx_alerts_rule_name
                 ORDER BY created_at DESC, id DESC
                 LIMIT 51
             )
-        ) AS piece
+        ) AS index_range
         ORDER BY created_at DESC, id DESC
         LIMIT 51
-    ) AS found
-    CROSS JOIN LATERAL (
-        SELECT
-            found.id,
-            found.tenant_id,
-            found.rule_name,
-            found.message,
-            found.severity,
-            found.status,
-            found.created_at,
-            found.updated_at,
-            found.acknowledged_at,
-            found.acknowledgment_note,
-            found.resolved_at,
-            found.resolution_note
-    ) AS alert
+    ) AS newest
 ) AS page;

@@ -1,9 +1,6 @@
--- Resolve alerts that are not resolved yet. No row: there is no such alert for this tenant, it is resolved, or it has
--- another tag.
--- Each is an event of its alert. A tag that it must still have, as If-Match names it, is the time of its last change.
--- The condition stands in the UPDATE, so of racing callers exactly one finds it true. Rows are locked in the order of
--- their ids, then of the counts' keys, so that statements that overlap wait for each other and never in a circle.
--- The times tell the status, and no index knows them: so no plan looks for it but in the alerts that are asked for.
+-- Resolve alerts that are triggered or acknowledged.
+-- No row: the tenant has no such alert, the alert is resolved, or if_match does not contain the alert's ETag.
+-- Each transition appends an event. Locks and conditions: sql/README.md, "Concurrency".
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]?
 -- $3 note text[]?
@@ -24,7 +21,7 @@ WITH input AS MATERIALIZED (
         WITH ORDINALITY AS input (id, tenant_id, note, if_match, actor, request_id, batch_index)
     ORDER BY id
 ),
-moved AS (
+resolved AS (
     UPDATE alerts
     SET status = 'resolved',
         resolved_at = greatest(now(), alerts.updated_at + interval '1 microsecond'),
@@ -57,7 +54,7 @@ moved AS (
         alerts.occurrences,
         alerts.last_seen_at
 ),
-logged AS (
+events AS (
     INSERT INTO alert_events (
         alert_id,
         sequence,
@@ -81,9 +78,9 @@ logged AS (
         actor,
         request_id,
         updated_at
-    FROM moved
+    FROM resolved
 ),
-counted AS (
+counters AS (
     INSERT INTO alert_counts (
         tenant_id,
         lane,
@@ -97,7 +94,7 @@ counted AS (
         -count(*) FILTER (WHERE acknowledged_at IS NULL),
         -count(*) FILTER (WHERE acknowledged_at IS NOT NULL),
         count(*)
-    FROM moved
+    FROM resolved
     GROUP BY tenant_id
     ORDER BY tenant_id
     ON CONFLICT (tenant_id, lane) DO UPDATE
@@ -123,4 +120,4 @@ SELECT
     occurrences,
     CASE WHEN dedup_key IS NOT NULL THEN rfc3339(created_at) END AS first_seen_at,
     rfc3339(last_seen_at) AS last_seen_at
-FROM moved;
+FROM resolved;

@@ -1,10 +1,11 @@
--- Pages of tenants' alerts with certain words, or with long texts: as alerts/list has them of others. A page ends behind 50 alerts or 1 MB of their texts.
--- A page of words examines the first 1,000 alerts that the other filters let through, or as many as have 200 kB of
--- messages: it has those that match, perhaps none, and the place is that of the last alert that it examined. Words are
--- those of the rule's name and of the first 10,000 characters of the message, which must match a regular expression. Its
--- cost grows with its terms: with more than 8 of them a page examines fewer alerts.
--- The indexes alone tell which alerts to examine. What is examined, and what is shown, is then read by its id, one by
--- one: a limit of one keeps the planner from reading all alerts instead, and no message is read in vain.
+-- Return pages of tenants' alerts that contain words or long texts, in the order and with the cursor of alerts/list.
+-- No page has more than 50 alerts or 1 MB of text; it ends early at the alert that reaches 1 MB.
+-- With a pattern, a page examines the next 1,000 alerts that pass the other filters, or 200 kB of their messages, and
+-- fewer if terms exceeds 8: the cost of a regular expression grows with its terms. The pattern is compared with the
+-- rule name and the first 10,000 characters of the message. The page contains the matches, perhaps none, and its
+-- position is the last examined alert.
+-- Candidates are read from the indexes alone. Texts are then read by id, each in a subquery with LIMIT 1: without the
+-- limit the planner may read all alerts of the tenant.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?
 -- $3 severity text[]?
@@ -20,13 +21,13 @@ WITH input AS MATERIALIZED (
     SELECT
         batch_index,
         tenant_id,
-        status IS NULL AND severity IS NULL AS whole,
+        status IS NULL AND severity IS NULL AS unfiltered,
         string_to_array(coalesce(status, 'triggered,acknowledged,resolved'), ',') AS statuses,
         string_to_array(coalesce(severity, 'low,medium,high,critical'), ',') AS severities,
         rule_name,
         pattern,
-        CASE WHEN pattern IS NULL THEN 51 ELSE 1 + 8000 / greatest(terms, 8) END AS depth,
-        1600000 / greatest(terms, 8) AS octets,
+        CASE WHEN pattern IS NULL THEN 51 ELSE 1 + 8000 / greatest(terms, 8) END AS candidate_limit,
+        1600000 / greatest(terms, 8) AS message_bytes_limit,
         coalesce(created_after, '-infinity') AS created_after,
         coalesce(least(before_created_at, created_before), 'infinity') AS before_created_at,
         CASE
@@ -65,43 +66,43 @@ SELECT
     page.last_id
 FROM input
 CROSS JOIN LATERAL (
-    WITH listed AS (
+    WITH candidates AS (
         (
             SELECT
                 created_at,
                 id
             FROM alerts
-            WHERE input.whole
+            WHERE input.unfiltered
                 AND input.rule_name IS NULL
                 AND tenant_id = input.tenant_id
                 AND created_at >= input.created_after
                 AND (created_at, id) < (input.before_created_at, input.before_id)
-                AND severity >= ''
+                AND severity >= '' -- selects idx_alerts_tenant_id
             ORDER BY created_at DESC, id DESC
-            LIMIT input.depth
+            LIMIT input.candidate_limit
         )
         UNION ALL
         SELECT
-            piece.created_at,
-            piece.id
-        FROM unnest(input.statuses) AS one (status)
-        CROSS JOIN unnest(input.severities) AS other (severity)
+            index_range.created_at,
+            index_range.id
+        FROM unnest(input.statuses) AS statuses (status)
+        CROSS JOIN unnest(input.severities) AS severities (severity)
         CROSS JOIN LATERAL (
             (
                 SELECT
                     created_at,
                     id
                 FROM alerts
-                WHERE NOT input.whole
+                WHERE NOT input.unfiltered
                     AND input.rule_name IS NULL
                     AND tenant_id = input.tenant_id
-                    AND status = one.status
-                    AND severity = other.severity
+                    AND status = statuses.status
+                    AND severity = severities.severity
                     AND created_at >= input.created_after
                     AND (created_at, id) < (input.before_created_at, input.before_id)
-                    AND status >= ''
+                    AND status >= '' -- selects idx_alerts_status
                 ORDER BY created_at DESC, id DESC
-                LIMIT input.depth
+                LIMIT input.candidate_limit
             )
             UNION ALL
             (
@@ -111,28 +112,28 @@ CROSS JOIN LATERAL (
                 FROM alerts
                 WHERE tenant_id = input.tenant_id
                     AND rule_name = input.rule_name
-                    AND status = one.status
-                    AND severity = other.severity
+                    AND status = statuses.status
+                    AND severity = severities.severity
                     AND created_at >= input.created_after
                     AND (created_at, id) < (input.before_created_at, input.before_id)
-                    AND rule_name >= ''
+                    AND rule_name >= '' -- selects idx_alerts_rule_name
                 ORDER BY created_at DESC, id DESC
-                LIMIT input.depth
+                LIMIT input.candidate_limit
             )
-        ) AS piece
+        ) AS index_range
         ORDER BY created_at DESC, id DESC
-        LIMIT input.depth
+        LIMIT input.candidate_limit
     ),
-    examined AS MATERIALIZED (
+    candidate_texts AS MATERIALIZED (
         SELECT
-            listed.created_at,
-            listed.id,
+            candidates.created_at,
+            candidates.id,
             text.rule_name,
             text.message,
             row_number() OVER newest AS number,
             sum(octet_length(text.message)) OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-                AS octets_before
-        FROM listed
+                AS bytes_before
+        FROM candidates
         LEFT JOIN LATERAL (
             SELECT
                 rule_name,
@@ -140,105 +141,87 @@ CROSS JOIN LATERAL (
             FROM alerts
             WHERE input.pattern IS NOT NULL
                 AND tenant_id = input.tenant_id
-                AND id = listed.id
+                AND id = candidates.id
             LIMIT 1
         ) AS text ON true
-        WINDOW newest AS (ORDER BY listed.created_at DESC, listed.id DESC)
+        WINDOW newest AS (ORDER BY candidates.created_at DESC, candidates.id DESC)
     ),
-    near AS (
+    examined AS (
         SELECT
             created_at,
             id,
             rule_name,
             message,
             number
-        FROM examined
-        WHERE number < input.depth
-            AND (input.pattern IS NULL OR number = 1 OR octets_before < input.octets)
+        FROM candidate_texts
+        WHERE number < input.candidate_limit
+            AND (input.pattern IS NULL OR number = 1 OR bytes_before < input.message_bytes_limit)
     ),
-    reached AS (
+    last_examined AS (
         SELECT
             created_at,
             id
-        FROM near
-        WHERE (SELECT count(*) FROM near) < (SELECT count(*) FROM examined)
+        FROM examined
+        WHERE (SELECT count(*) FROM examined) < (SELECT count(*) FROM candidate_texts)
         ORDER BY number DESC
         LIMIT 1
     ),
-    matching AS (
+    matches AS (
         SELECT
             id,
             number
-        FROM near
+        FROM examined
         WHERE input.pattern IS NULL
             OR (rule_name || ' ' || left(message, 10000)) ~* input.pattern
         ORDER BY number
         LIMIT 51
     ),
-    measured AS (
+    sized_matches AS (
         SELECT
             id,
             row_number() OVER newest AS number,
-            coalesce(sum(octets) OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS octets_before
-        FROM matching
+            coalesce(sum(bytes) OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
+        FROM matches
         CROSS JOIN LATERAL (
-            SELECT
-                octet_length(message) + coalesce(octet_length(acknowledgment_note), 0)
-                    + coalesce(octet_length(resolution_note), 0) AS octets
+            SELECT text_bytes(alerts) AS bytes
             FROM alerts
             WHERE tenant_id = input.tenant_id
-                AND id = matching.id
+                AND id = matches.id
             LIMIT 1
         ) AS size
         WINDOW newest AS (ORDER BY number)
     ),
-    found AS (
+    page_alerts AS (
         SELECT
             id,
             number
-        FROM measured
+        FROM sized_matches
         WHERE number <= 50
-            AND octets_before < 1000000
+            AND bytes_before < 1000000
     )
     SELECT
         convert_to(
-            CASE
-                WHEN count(repeats) = 0 THEN coalesce(array_to_json(array_agg(alert ORDER BY number))::text, '[]')
-                ELSE with_repeats(array_to_json(array_agg(alert ORDER BY number)), array_agg(repeats ORDER BY number))
-            END,
+            alerts_json(array_agg(fields ORDER BY number), array_agg(occurrence_fields ORDER BY number)),
             'UTF8'
         ) AS alerts,
         CASE
-            WHEN count(*) < (SELECT count(*) FROM measured) THEN (array_agg(alert.created_at ORDER BY number))[count(*)]
-            ELSE (SELECT created_at FROM reached)
+            WHEN count(*) < (SELECT count(*) FROM sized_matches) THEN (array_agg(created_at ORDER BY number))[count(*)]
+            ELSE (SELECT created_at FROM last_examined)
         END AS last_created_at,
         CASE
-            WHEN count(*) < (SELECT count(*) FROM measured) THEN (array_agg(alert.id ORDER BY number))[count(*)]
-            ELSE (SELECT id FROM reached)
+            WHEN count(*) < (SELECT count(*) FROM sized_matches) THEN (array_agg(alert.id ORDER BY number))[count(*)]
+            ELSE (SELECT id FROM last_examined)
         END AS last_id
-    FROM found
+    FROM page_alerts
     CROSS JOIN LATERAL (
         SELECT
-            alerts AS entry,
-            repeats_json(dedup_key, occurrences, created_at, last_seen_at) AS repeats
+            created_at,
+            id,
+            alert_fields(alerts) AS fields,
+            occurrence_fields(alerts) AS occurrence_fields
         FROM alerts
         WHERE tenant_id = input.tenant_id
-            AND id = found.id
+            AND id = page_alerts.id
         LIMIT 1
-    ) AS shown
-    CROSS JOIN LATERAL (
-        SELECT
-            (entry).id,
-            (entry).tenant_id,
-            (entry).rule_name,
-            (entry).message,
-            (entry).severity,
-            (entry).status,
-            (entry).created_at,
-            (entry).updated_at,
-            (entry).acknowledged_at,
-            (entry).acknowledgment_note,
-            (entry).resolved_at,
-            (entry).resolution_note
     ) AS alert
 ) AS page;

@@ -1,4 +1,5 @@
--- The version of the schema; that it answers at all shows that the database does. No tenant: it reads no alert.
+-- Return the version of the schema, which also shows that the database answers.
+-- No tenant: the statement reads no alert.
 
 SELECT
     1 AS batch_index,

@@ -1,5 +1,5 @@
--- Pages of alerts' histories, oldest first, each from behind its cursor's event on: up to 50 events as JSON, and the place
--- of the last where more follow. No row: there is no such alert for this tenant. The tenant is null where none was named.
+-- Return pages of alerts' events, oldest first: up to 50 events as JSON, and the position of the last if more follow.
+-- No row: the alert does not exist, or tenant_id is given and the alert belongs to another tenant.
 -- $1 alert_id uuid[]
 -- $2 tenant_id uuid[]?
 -- $3 after_sequence int4[]?
@@ -15,10 +15,10 @@ FROM unnest($1::uuid[], $2::uuid[], $3::integer[])
 JOIN alerts ON alerts.id = input.alert_id
 CROSS JOIN LATERAL (
     SELECT
-        coalesce(array_to_json((array_agg(found))[:50])::text, '[]') AS events,
-        CASE WHEN count(*) > 50 THEN (array_agg(found.occurred_at))[50] END AS last_occurred_at,
-        CASE WHEN count(*) > 50 THEN (array_agg(found.alert_id))[50] END AS last_alert_id,
-        CASE WHEN count(*) > 50 THEN (array_agg(found.sequence))[50] END AS last_sequence
+        coalesce(array_to_json((array_agg(event))[:50])::text, '[]') AS events,
+        CASE WHEN count(*) > 50 THEN (array_agg(event.occurred_at))[50] END AS last_occurred_at,
+        CASE WHEN count(*) > 50 THEN (array_agg(event.alert_id))[50] END AS last_alert_id,
+        CASE WHEN count(*) > 50 THEN (array_agg(event.sequence))[50] END AS last_sequence
     FROM (
         SELECT
             id,
@@ -37,6 +37,6 @@ CROSS JOIN LATERAL (
             AND sequence > coalesce(input.after_sequence, 0)
         ORDER BY sequence
         LIMIT 51
-    ) AS found
+    ) AS event
 ) AS page
 WHERE input.tenant_id IS NULL OR alerts.tenant_id = input.tenant_id;

@@ -1,5 +1,5 @@
--- Keep the first answers to keys, also in the place of ones that have expired.
--- No row: there is an answer already, which nobody who holds the key meets.
+-- Store the responses of idempotency keys, also in place of expired ones.
+-- No row: an unexpired response is stored already. This does not happen while the request holds the lock of its key.
 -- $1 tenant_id uuid[]
 -- $2 route text[]
 -- $3 key text[]
@@ -21,7 +21,7 @@ WITH input AS MATERIALIZED (
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::integer[], $6::text[], $7::bytea[])
         WITH ORDINALITY AS input (tenant_id, route, key, fingerprint, status, etag, body, batch_index)
 ),
-kept AS (
+stored AS (
     INSERT INTO idempotency_keys (
         tenant_id,
         route,
@@ -55,6 +55,6 @@ kept AS (
 )
 SELECT
     input.batch_index,
-    kept.created_at
+    stored.created_at
 FROM input
-JOIN kept USING (tenant_id, route, key);
+JOIN stored USING (tenant_id, route, key);

@@ -1,5 +1,5 @@
--- Hold keys until the end of the transaction, each unless somebody holds it already.
--- No tenant: nothing is read, and what is locked is a number that is made of the tenant too.
+-- Try to lock idempotency keys until the end of the transaction. held is false if another transaction holds the key.
+-- No tenant: the statement reads no table; the tenant is part of the hashed lock number.
 -- $1 tenant_id uuid[]
 -- $2 route text[]
 -- $3 key text[]

@@ -1,5 +1,6 @@
--- Delete the first 500 expired keys, of any tenants, or as many as have 16 MB of stored responses. One batch at a time;
--- the next goes on from the last one's time, past what is dead already. A key that another transaction holds is skipped.
+-- Delete expired idempotency keys of all tenants in batches of 500, or fewer if they hold 16 MB of stored responses.
+-- The next batch starts at the time of the last deleted key, after the dead rows. Keys that another transaction has
+-- locked are skipped.
 -- $1 since timestamptz[]?
 
 WITH locked AS MATERIALIZED (
@@ -28,7 +29,7 @@ expired AS MATERIALIZED (
             key,
             sum(size) OVER (ORDER BY created_at, tenant_id, route, key) - size AS size_before
         FROM locked
-    ) AS one
+    ) AS locked_sizes
     WHERE size_before < 16000000
 ),
 deleted AS (

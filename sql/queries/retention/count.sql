@@ -1,6 +1,6 @@
--- How many alerts were resolved more than so many days ago, how many events they have, which their versions tell, and
--- how many idempotency keys have expired.
--- No tenant: for whoever looks after the service.
+-- Count the alerts that were resolved more than a number of days ago, their events, and the expired idempotency keys.
+-- No tenant: this is an operator's command for all tenants.
+-- The version of an alert is the number of its events.
 -- $1 days int4[]
 
 SELECT

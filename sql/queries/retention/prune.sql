@@ -1,8 +1,9 @@
--- Delete the first 500 alerts, of any tenants, that were resolved more than so many days ago, with their events, or as
--- many as have 5,000 of these, and take them off the counts. One batch at a time; the next goes on from the last one's
--- time, past what is dead already. One that has more events than may go at once is left.
--- The condition stands in the DELETE, as a CASE, so that no plan looks for it but in the alerts that were locked. Whom
--- somebody holds is skipped. Events are kept as long as their alert exists: they go with it.
+-- Delete alerts of all tenants that were resolved more than a number of days ago, with their events, in batches of 500
+-- alerts, or fewer if they have 5,000 events.
+-- The next batch starts at the time of the last deleted alert, after the dead rows. Alerts that have more than most
+-- events, or that another transaction has locked, are skipped.
+-- The DELETE repeats the condition as a CASE: no index matches it, so only the locked alerts are examined.
+-- The triggers of alert_events allow the deletion of events only together with their alert.
 -- $1 days int4[]
 -- $2 since timestamptz[]?
 -- $3 most int4[]?
@@ -20,31 +21,31 @@ WITH locked AS MATERIALIZED (
     LIMIT 500
     FOR UPDATE SKIP LOCKED
 ),
-due AS MATERIALIZED (
+expired AS MATERIALIZED (
     SELECT id
     FROM (
         SELECT
             id,
             sum(version) OVER (ORDER BY resolved_at, id) - version AS events_before
         FROM locked
-    ) AS one
+    ) AS locked_versions
     WHERE events_before < 5000
 ),
-deleted AS (
+deleted_alerts AS (
     DELETE FROM alerts
-    WHERE id = ANY (ARRAY(SELECT id FROM due))
+    WHERE id = ANY (ARRAY(SELECT id FROM expired))
         AND CASE status WHEN 'resolved' THEN resolved_at < now() - make_interval(days => ($1::integer[])[1]) END
     RETURNING
         id,
         tenant_id,
         resolved_at
 ),
-forgotten AS (
+deleted_events AS (
     DELETE FROM alert_events
-    WHERE alert_id = ANY (ARRAY(SELECT id FROM deleted))
+    WHERE alert_id = ANY (ARRAY(SELECT id FROM deleted_alerts))
     RETURNING alert_id
 ),
-counted AS (
+counters AS (
     INSERT INTO alert_counts (
         tenant_id,
         lane,
@@ -54,7 +55,7 @@ counted AS (
         tenant_id,
         count_lane(),
         -count(*)
-    FROM deleted
+    FROM deleted_alerts
     GROUP BY tenant_id
     ORDER BY tenant_id
     ON CONFLICT (tenant_id, lane) DO UPDATE
@@ -62,6 +63,6 @@ counted AS (
 )
 SELECT
     1 AS batch_index,
-    (SELECT count(*) FROM deleted) AS alerts,
-    (SELECT count(*) FROM forgotten) AS events,
-    (SELECT max(resolved_at) FROM deleted) AS until;
+    (SELECT count(*) FROM deleted_alerts) AS alerts,
+    (SELECT count(*) FROM deleted_events) AS events,
+    (SELECT max(resolved_at) FROM deleted_alerts) AS until;

@@ -1,12 +1,12 @@
--- How many alerts tenants have, in all and by status, from the counts that are kept.
+-- Return the number of tenants' alerts, in total and by status, from the statistics counters.
 -- $1 tenant_id uuid[]
 
 SELECT
     input.batch_index,
-    counted.triggered + counted.acknowledged + counted.resolved AS total,
-    counted.triggered,
-    counted.acknowledged,
-    counted.resolved
+    totals.triggered + totals.acknowledged + totals.resolved AS total,
+    totals.triggered,
+    totals.acknowledged,
+    totals.resolved
 FROM unnest($1::uuid[]) WITH ORDINALITY AS input (tenant_id, batch_index)
 CROSS JOIN LATERAL (
     SELECT
@@ -15,4 +15,4 @@ CROSS JOIN LATERAL (
         coalesce(sum(resolved), 0)::bigint AS resolved
     FROM alert_counts
     WHERE alert_counts.tenant_id = input.tenant_id
-) AS counted;
+) AS totals;

@@ -1,8 +1,8 @@
--- Correct the counts that do not agree with the alerts, of every tenant, for whoever looks after the service.
--- One snapshot sees each alert together with its count, so the difference holds whoever writes meanwhile. It goes into a
--- lane of its own, where it keeps nobody waiting.
+-- Correct the statistics counters of all tenants that differ from the alerts.
+-- One snapshot sees each alert together with its count, so the difference is right while other transactions write.
+-- The difference is added to the counter shard -1, which no other statement updates.
 
-WITH real AS (
+WITH actual AS (
     SELECT
         tenant_id,
         count(*) FILTER (WHERE status = 'triggered') AS triggered,
@@ -11,7 +11,7 @@ WITH real AS (
     FROM alerts
     GROUP BY tenant_id
 ),
-kept AS (
+stored AS (
     SELECT
         tenant_id,
         sum(triggered) AS triggered,
@@ -20,14 +20,14 @@ kept AS (
     FROM alert_counts
     GROUP BY tenant_id
 ),
-missing AS (
+differences AS (
     SELECT
         tenant_id,
-        coalesce(real.triggered, 0) - coalesce(kept.triggered, 0) AS triggered,
-        coalesce(real.acknowledged, 0) - coalesce(kept.acknowledged, 0) AS acknowledged,
-        coalesce(real.resolved, 0) - coalesce(kept.resolved, 0) AS resolved
-    FROM real
-    FULL JOIN kept USING (tenant_id)
+        coalesce(actual.triggered, 0) - coalesce(stored.triggered, 0) AS triggered,
+        coalesce(actual.acknowledged, 0) - coalesce(stored.acknowledged, 0) AS acknowledged,
+        coalesce(actual.resolved, 0) - coalesce(stored.resolved, 0) AS resolved
+    FROM actual
+    FULL JOIN stored USING (tenant_id)
 ),
 corrected AS (
     INSERT INTO alert_counts (
@@ -43,7 +43,7 @@ corrected AS (
         triggered,
         acknowledged,
         resolved
-    FROM missing
+    FROM differences
     WHERE (triggered, acknowledged, resolved) <> (0, 0, 0)
     ORDER BY tenant_id
     ON CONFLICT (tenant_id, lane) DO UPDATE
