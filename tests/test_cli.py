@@ -180,7 +180,7 @@ def test_a_database_that_does_not_exist(tmp_path: Path, server_url: str, argumen
     [
         ({"AS_ALERTS_PORT": "http"}, "AS_ALERTS_PORT: ", ()),
         ({"ENVIRONMENT": "production"}, "DATABASE_URL: must be set", ()),
-        ({"DATABASE_URL": "mysql://u:geheim@127.0.0.1/d"}, "DATABASE_URL: Expected", ()),
+        ({"DATABASE_URL": "mysql://u:geheim@127.0.0.1/d"}, "DATABASE_URL: must be a PostgreSQL URL", ()),
         ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:x/d"}, "DATABASE_URL: not an address", ("check",)),
         *(
             ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d"}, "DATABASE_URL: no connection to", command)
