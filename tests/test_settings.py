@@ -195,4 +195,4 @@ def test_compose_passes_on_every_setting_except_those_it_sets_itself() -> None:
 def test_only_settings_and_embedded_read_the_environment() -> None:
     """`embedded` passes the environment on to the processes that it starts."""
     readers = {path.name for path in (ROOT / "alerts_service").rglob("*.py") if "os.environ" in path.read_text()}
-    assert readers == {"settings.py", "handle.py", "supervisor.py"}
+    assert readers == {"settings.py", "handle.py", "processes.py"}

@@ -592,7 +592,7 @@ def test_a_link_in_place_of_a_file_is_refused(
     (new_folder / name).unlink(missing_ok=True)
     (new_folder / name).symlink_to(target)
     if not checked:
-        monkeypatch.setattr(embedded, "insecure", lambda _: None)
+        monkeypatch.setattr(embedded, "find_insecure_path", lambda _: None)
     with pytest.raises(
         StartupError,
         match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*{name} is a symbolic link" if checked else None,
@@ -613,7 +613,7 @@ def test_a_link_in_place_of_a_folder_is_refused(
         (target / file).write_text("1")
     (new_folder / name).symlink_to(target)
     if not checked:
-        monkeypatch.setattr(embedded, "insecure", lambda _: None)
+        monkeypatch.setattr(embedded, "find_insecure_path", lambda _: None)
     with pytest.raises(
         StartupError,
         match=f"^AS_ALERTS_DATA_DIR: cannot use {new_folder}: .*{name} is a symbolic link" if checked else None,
