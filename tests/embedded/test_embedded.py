@@ -225,7 +225,7 @@ def test_a_killed_server_is_restarted_with_every_committed_row(folder: Path) -> 
         query(server.dsn, "CREATE TABLE rows (n int PRIMARY KEY)")
         committed = asyncio.run(write_until_killed(server.dsn, postmaster_of(folder)))
         eventually(lambda: accepts_queries(server.dsn))
-        assert len(committed) > 100
+        assert len(committed) >= 10
         assert set(committed) <= set(query(server.dsn, "SELECT array_agg(n) FROM rows"))
     finally:
         server.stop()
