@@ -9,9 +9,9 @@ The path of a request:
 5. `db` combines concurrent requests into a batch and runs one file of `sql/queries` for it.
 6. Its rows become Structs again, which are encoded as JSON.
 
-Imports go one way, from right to left; `tests/test_imports.py` checks this:
+Imports go one way: a package imports only from its left in this order, which `tests/test_imports.py` checks:
 
     errors, settings, logging_config, memory <- db, embedded <- web <- features, server <- bootstrap, app, cli, main
 
-Features do not import one another, except the Structs of alerts. Only `cli` imports `server`.
+A feature imports no other feature, except the Structs of `alerts`. Only `cli` imports `server`.
 """
