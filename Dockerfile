@@ -1,11 +1,11 @@
-# A digest makes the base image exact: --build-arg PYTHON_IMAGE=docker.io/library/python:3.13-slim@sha256:<digest>
+# Pin the base image by digest: --build-arg PYTHON_IMAGE=docker.io/library/python:3.13-slim@sha256:<digest>
 ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY pyproject.toml ./
-# What is deleted here belongs to an editor that the service does not show.
+# The deleted files belong to Swagger Editor, which the service does not serve.
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
         > requirements.txt \
     && python -m venv --without-pip /opt/venv \
@@ -19,7 +19,8 @@ RUN useradd --uid 10001 --user-group --no-log-init --no-create-home --shell /usr
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /opt/service /opt/venv
 ENV PATH=/opt/venv/bin:$PATH ENVIRONMENT=production AS_ALERTS_HOST=0.0.0.0
-# The base image has no bytecode for the standard library; this leaves what the service and its health check import of it.
+# The base image has no bytecode of the standard library. This compiles the modules that the service and its health check
+# import, as the container cannot write them at run time.
 RUN python -c "import argparse, encodings.idna, urllib.request, uvicorn, alerts_service.app"
 USER 10001:10001
 EXPOSE 3101

@@ -1,8 +1,9 @@
-"""Where routers, guards, lifespan and error handlers meet."""
+"""The application: its routes, guards, lifespan, error handlers and state."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
 from uuid import UUID
 
 from litestar import Litestar, Router
@@ -36,59 +37,34 @@ from alerts_service.web.send_buffer import SendBuffer
 
 logger = logging.getLogger(__name__)
 
-EXPOSED = ["ETag", REPLAYED, "Link", "Retry-After", "X-Request-ID"]
+EXPOSED_HEADERS = ["ETag", REPLAYED, "Link", "Retry-After", "X-Request-ID"]
+
+# From a token to its tenant, subject and expiry in seconds since 1970.
+VerifyToken: TypeAlias = Callable[[str], tuple[UUID, str, float]]
 
 
 def create_app(settings: Settings, database: Database | None = None) -> AlertsApp:
-    """Put the service together. Without a `database` it makes its own ready when it starts."""
-    if PUBLISHED_SERVICE_KEY in settings.service_keys:
-        logger.warning("INTERNAL_SERVICE_KEY holds the published default: anybody may call the internal routes")
-
-    @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        def serve(database: Database) -> None:
-            app.state.database = database
-            memory.tune_garbage_collector()
-            memory.return_large_blocks()
-
-        async with (
-            database_lifespan(settings, serve),
-            pruning(settings.retention_days, lambda: app.state.database),
-        ):
-            yield
-
-    verify = _verifier(settings)
-    public = Router(
-        "/",
-        route_handlers=[AlertsController, AlertListController, BulkController, HistoryController, StatsController],
-        guards=[requires_tenant_token(verify)] if verify else [],
-        security=openapi.TENANT_TOKEN if verify else None,
-    )
-    guards = [requires_service_key(settings.service_keys)]
-    if settings.rate_limit_key is not None:
-        guards.append(limits_service_key(settings.rate_limit_key))
-    internal = Router(
-        "/internal",
-        route_handlers=[InternalAlertsController, InternalBulkController],
-        guards=guards,
-        security=openapi.SERVICE_KEY,
-    )
-    api = Router(
-        "/",
-        route_handlers=[public, internal],
-        before_request=check_query,
-        response_class=JSONResponse,
-    )
-    health = Router("/", route_handlers=[HealthController], response_class=JSONResponse)
+    """Create the application. Unless a `database` is passed, it opens the configured one when it starts."""
+    verify_token = _create_token_verifier(settings)
     app = AlertsApp(
         protection=CrossSiteProtection(settings.cors_origins, settings.allowed_hosts),
-        route_handlers=[api, health, swagger_ui.files(), openapi.openapi_json],
-        cors_config=_cors(settings.cors_origins),
+        route_handlers=[
+            Router(
+                "/",
+                route_handlers=[_tenant_routes(verify_token), _internal_routes(settings)],
+                before_request=check_query,
+                response_class=JSONResponse,
+            ),
+            Router("/", route_handlers=[HealthController], response_class=JSONResponse),
+            swagger_ui.files(),
+            openapi.openapi_json,
+        ],
+        cors_config=_cors_config(settings.cors_origins),
         debug=False,
         exception_handlers=error_handlers.HANDLERS,
-        lifespan=[lifespan] if database is None else [],
+        lifespan=[_lifespan(settings)] if database is None else [],
         logging_config=None,
-        openapi_config=openapi.config(tokens=verify is not None),
+        openapi_config=openapi.config(tokens=verify_token is not None),
         request_class=Request,
     )
     app.state.database = database
@@ -103,19 +79,61 @@ def create_app(settings: Settings, database: Database | None = None) -> AlertsAp
     return app
 
 
-def _cors(origins: str | None) -> CORSConfig | None:
-    """Let pages of these origins send requests and read the responses; `CrossSiteProtection` rejects other pages."""
-    if origins is None:
-        return None
-    return CORSConfig(
-        allow_origins=origins.replace(" ", "").split(","), allow_methods=["GET", "POST", "PUT"], expose_headers=EXPOSED
+def _tenant_routes(verify_token: VerifyToken | None) -> Router:
+    return Router(
+        "/",
+        route_handlers=[AlertsController, AlertListController, BulkController, HistoryController, StatsController],
+        guards=[requires_tenant_token(verify_token)] if verify_token else [],
+        security=openapi.TENANT_TOKEN if verify_token else None,
     )
 
 
-def _verifier(settings: Settings) -> Callable[[str], tuple[UUID, str, float]] | None:
-    if settings.tenant_jwt_secret is None and settings.tenant_jwt_public_key is None:
-        logger.info("No tenant is asked for a token")
+def _internal_routes(settings: Settings) -> Router:
+    if PUBLISHED_SERVICE_KEY in settings.service_keys:
+        logger.warning("INTERNAL_SERVICE_KEY contains the published default, any client can call the internal routes")
+    guards = [requires_service_key(settings.service_keys)]
+    if settings.rate_limit_key is not None:
+        guards.append(limits_service_key(settings.rate_limit_key))
+    return Router(
+        "/internal",
+        route_handlers=[InternalAlertsController, InternalBulkController],
+        guards=guards,
+        security=openapi.SERVICE_KEY,
+    )
+
+
+def _lifespan(settings: Settings) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        def set_database(database: Database) -> None:
+            app.state.database = database
+            memory.tune_garbage_collector()
+            memory.return_large_blocks()
+
+        async with (
+            database_lifespan(settings, set_database),
+            pruning(settings.retention_days, lambda: app.state.database),
+        ):
+            yield
+
+    return lifespan
+
+
+def _cors_config(origins: str | None) -> CORSConfig | None:
+    """Allow pages of these origins to send requests and read responses. `CrossSiteProtection` rejects other pages."""
+    if origins is None:
         return None
-    from alerts_service.web import tokens  # noqa: PLC0415 - cryptography is slow to import, and used for tokens only
+    return CORSConfig(
+        allow_origins=origins.replace(" ", "").split(","),
+        allow_methods=["GET", "POST", "PUT"],
+        expose_headers=EXPOSED_HEADERS,
+    )
+
+
+def _create_token_verifier(settings: Settings) -> VerifyToken | None:
+    if settings.tenant_jwt_secret is None and settings.tenant_jwt_public_key is None:
+        logger.info("tenant tokens are disabled, neither TENANT_JWT_SECRET nor TENANT_JWT_PUBLIC_KEY is set")
+        return None
+    from alerts_service.web import tokens  # noqa: PLC0415 - cryptography is slow to import and needed for tokens only
 
     return tokens.verifier(settings.tenant_jwt_secret, settings.tenant_jwt_public_key)

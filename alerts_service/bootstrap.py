@@ -1,4 +1,8 @@
-"""From settings to a database that is ready to serve: found, awaited or started, brought up to date, checked."""
+"""Brings the database from the settings into a state in which the service can use it.
+
+The embedded PostgreSQL is started if no database is configured. Pending migrations are applied, and every SQL file is
+checked against the schema.
+"""
 
 import asyncio
 import logging
@@ -20,64 +24,71 @@ from alerts_service.settings import Settings
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
-FAILED = 3  # what uvicorn ends with when a start fails; its parent of several workers starts no other then
+# Uvicorn uses the same exit code when the application does not start. Its supervisor then does not restart the worker.
+STARTUP_FAILURE_EXIT_CODE = 3
 
-Serve: TypeAlias = Callable[[Database], None]
+SetDatabase: TypeAlias = Callable[[Database], None]
 
 
 @asynccontextmanager
-async def database_lifespan(settings: Settings, serve: Serve) -> AsyncIterator[None]:
-    """Hand over the database that is ready, and until it can be reached one that answers DatabaseUnreachable.
+async def database_lifespan(settings: Settings, set_database: SetDatabase) -> AsyncIterator[None]:
+    """Open the database, pass it to `set_database`, and close it on exit.
+
+    While the database cannot be reached, `set_database` is called with an UnavailableDatabase, and the connection is
+    retried in the background. A later failure that a retry cannot cure ends the process.
 
     Raises:
-        StartupError: waiting would not help. Where that shows only later, the process ends.
+        StartupError: the database cannot be used, and a retry cannot cure that.
     """
     async with AsyncExitStack() as stack:
         try:
-            serve(await stack.enter_async_context(ready_database(settings)))
-        except DatabaseNotReady as reason:
-            logger.warning("Waiting for the database: %s", reason)
-            serve(UnavailableDatabase())
-            waiting = asyncio.create_task(_await(settings, stack, serve))
-            waiting.add_done_callback(_end_if_failed)
-            stack.push_async_callback(_stop, waiting)
+            set_database(await stack.enter_async_context(ready_database(settings)))
+        except DatabaseNotReady as error:
+            logger.warning("database unreachable, retrying", extra={"reason": str(error), "retry_in": RETRY_SECONDS})
+            set_database(UnavailableDatabase())
+            retries = asyncio.create_task(_retry_until_ready(settings, stack, set_database))
+            retries.add_done_callback(_exit_if_failed)
+            stack.push_async_callback(_cancel, retries)
         yield
 
 
-async def _await(settings: Settings, stack: AsyncExitStack, serve: Serve) -> None:
+async def _retry_until_ready(settings: Settings, stack: AsyncExitStack, set_database: SetDatabase) -> None:
     while True:
         await asyncio.sleep(RETRY_SECONDS)
         with suppress(DatabaseNotReady):
-            serve(await stack.enter_async_context(ready_database(settings)))
-            logger.info("The database is there")
+            set_database(await stack.enter_async_context(ready_database(settings)))
+            logger.info("database connected")
             return
 
 
-def _end_if_failed(waiting: "asyncio.Task[None]") -> None:
-    if not waiting.cancelled() and waiting.exception():
-        raise SystemExit(FAILED)  # which a loop lets through, and _stop says why
+def _exit_if_failed(retries: "asyncio.Task[None]") -> None:
+    if not retries.cancelled() and retries.exception():
+        raise SystemExit(STARTUP_FAILURE_EXIT_CODE)  # stops the event loop; _cancel then raises the task's exception
 
 
-async def _stop(waiting: "asyncio.Task[None]") -> None:
-    waiting.cancel()
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
     with suppress(asyncio.CancelledError):
-        await waiting
+        await task
 
 
 @asynccontextmanager
 async def ready_database(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database that the settings name, or the embedded one, with its schema up to date.
+    """Open the configured database or the embedded one, with all migrations applied and its schema checked.
 
     Raises:
         DatabaseNotReady: the database cannot be reached.
-        StartupError: it cannot be started, or its schema is not what the SQL files need.
+        StartupError: the database cannot be started, or its schema does not match the SQL files.
     """
-    async with server(settings) as dsn:
-        async with connected(dsn, pooler=settings.pooler) as connection:
+    async with database_dsn(settings) as dsn:
+        async with connect(dsn, pooler=settings.pooler) as connection:
             await migrate(connection)
-            await verify(connection, settings)
+            await check_schema(connection, settings)
             if settings.pooler and (lacking := await missing(connection)):
-                logger.warning("The pooler's connect_query must SET %s", ", ".join(lacking))
+                logger.warning(
+                    "the pooler lacks session settings, add SET commands to its connect_query",
+                    extra={"missing": lacking},
+                )
         async with open_database(
             dsn,
             pool_size=settings.pool_size,
@@ -88,27 +99,29 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
             yield database
 
 
-async def verify(connection: Connection, settings: Settings) -> int:
-    """Hold every SQL file against the schema, and against our rights unless the settings leave it unused.
+async def check_schema(connection: Connection, settings: Settings) -> int:
+    """Check every SQL file against the schema and the privileges of the role, and return the number of files.
+
+    Privileges are not required for statements that the settings leave unused.
 
     Raises:
-        StartupError: one does not fit.
+        StartupError: a file does not match.
     """
     unused = (PRUNE.name,) if settings.retention_days is None else ()
     return await schema_check.verify(connection, load_queries(), unused)
 
 
 @asynccontextmanager
-async def server(settings: Settings) -> AsyncIterator[str]:
-    """Yield the address of the database; without DATABASE_URL, start the embedded PostgreSQL and stop it afterwards."""
+async def database_dsn(settings: Settings) -> AsyncIterator[str]:
+    """Yield DATABASE_URL. If it is not set, start the embedded PostgreSQL, yield its DSN, and stop it on exit."""
     if settings.database_url is not None:
         yield settings.database_url
         return
-    from alerts_service.embedded import handle as embedded  # noqa: PLC0415 - a production install does not carry it
+    from alerts_service.embedded import handle as embedded  # noqa: PLC0415 - not needed with DATABASE_URL
 
-    folder = settings.data_dir or embedded.default_data_dir()
-    postgres = await asyncio.to_thread(embedded.start, folder)
-    logger.info("Embedded PostgreSQL is up, its data in %s", folder)
+    data_dir = settings.data_dir or embedded.default_data_dir()
+    postgres = await asyncio.to_thread(embedded.start, data_dir)
+    logger.info("embedded PostgreSQL started", extra={"data_dir": str(data_dir)})
     try:
         yield postgres.dsn
     finally:
@@ -116,22 +129,24 @@ async def server(settings: Settings) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def connected(dsn: str, *, pooler: bool = False) -> AsyncIterator[Connection]:
-    """Yield one connection, outside the pool, in the server's own time zone.
+async def connect(dsn: str, *, pooler: bool = False) -> AsyncIterator[Connection]:
+    """Yield a single connection, outside the pool, in the time zone of the server.
 
     Raises:
-        StartupError: there is none to be had, or it does not do what it is used for. The message never holds the
-            address, which holds a password.
+        StartupError: the connection fails or is lost, or a statement inside the block fails. The message never contains
+            the DSN, which may contain a password.
     """
     try:
         connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, **options(pooler=pooler))
     except ValueError:
-        raise StartupError("DATABASE_URL: not an address of a PostgreSQL database") from None
+        raise StartupError(
+            "DATABASE_URL: must be a PostgreSQL URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+        ) from None
     except UNREACHABLE_ERRORS as error:
         raise startup_error("DATABASE_URL: no connection to the database", error) from None
     try:
         yield connection
     except UNREACHABLE_ERRORS as error:
-        raise startup_error("the database refused", error) from error
+        raise startup_error("database error", error) from error
     finally:
         await connection.close()

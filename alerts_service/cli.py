@@ -7,7 +7,8 @@ import secrets
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 
@@ -15,8 +16,9 @@ import uvicorn
 from msgspec import structs
 
 from alerts_service.app import create_app
-from alerts_service.bootstrap import FAILED, connected, ready_database, server, verify
+from alerts_service.bootstrap import STARTUP_FAILURE_EXIT_CODE, check_schema, connect, database_dsn, ready_database
 from alerts_service.db.migrations import alone, migrate, pending
+from alerts_service.db.pool import Connection
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.logging_config import configure_logging
@@ -26,25 +28,39 @@ from alerts_service.server.http_protocol import protocol_factory
 from alerts_service.settings import Settings, check_published_key, load_settings
 from alerts_service.stats.controller import RECOUNT
 
-KEEP_ALIVE_SECONDS = 75  # longer than balancers keep theirs, so that they close first
+KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep idle connections, so that they close them first
+
+DESCRIPTION = "Multi-tenant HTTP service that stores alerts in PostgreSQL."
+COMMAND_HELP = """\
+serve    run the HTTP server (the default)
+migrate  apply pending schema migrations
+check    check settings, database, schema and SQL files
+recount  count the alerts again and correct the statistics
+prune    delete resolved alerts after the retention period, and expired idempotency keys
+key      print a new random key for INTERNAL_SERVICE_KEY
+"""
+EPILOG = """\
+Settings are read from the environment and from .env in the working directory; .env.example documents them.
+Options take precedence over settings.
+"""
 
 
 def main() -> None:
-    """Do what the command line says; a failure that we know is one line and exit code 1.
+    """Run a command. A known failure is reported in one line, with exit code 1.
 
-    SIGTERM ends it at any time, for a container's first process would not hear it otherwise: serving with 0 (uvicorn
-    finishes its requests first and raises it again in the end), another command with 143, as what it was to do is not
-    done. An exception instead, raised wherever the program is at that moment, would leave asyncio in an unknown state.
+    SIGTERM ends the process at any time. The first process of a container would ignore it without a handler. The exit
+    code is 0 for `serve`, as uvicorn completes its requests and then raises the signal again, and 143 for commands that
+    were interrupted. A handler that raised an exception could leave asyncio in an inconsistent state.
     """
-    parser = _parser()
+    parser = _create_parser()
     arguments = parser.parse_args()
     if arguments.command != "prune" and (arguments.dry_run or arguments.older_than is not None):
         parser.error("--dry-run and --older-than are options of prune")
     if arguments.command == "key":
         print(secrets.token_urlsafe(32))
         return
-    done = 0 if arguments.command == "serve" else 128 + signal.SIGTERM
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(done))
+    exit_code = 0 if arguments.command == "serve" else 128 + signal.SIGTERM
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(exit_code))
     try:
         settings = load_settings(
             AS_ALERTS_HOST=arguments.host,
@@ -56,38 +72,51 @@ def main() -> None:
         if arguments.command == "serve":
             _serve(settings)
         elif arguments.dry_run:
-            asyncio.run(_count_due(settings))
+            asyncio.run(_prune_dry_run(settings))
         else:
             asyncio.run(COMMANDS[arguments.command](settings))
     except StartupError as error:
         sys.exit(f"alerts-service: {error}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="alerts-service",
-        description="Keeps the alerts of NeverMissCall. Settings come from the environment and from .env.",
+        usage="%(prog)s [COMMAND] [OPTIONS]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
-    commands = (
-        "serve (the default); migrate the schema and stop; check settings, database, schema and SQL files; recount the "
-        "alerts and correct the counts of the statistics; prune alerts that were resolved long enough ago, and expired "
-        "idempotency keys; print a fresh key for INTERNAL_SERVICE_KEY"
+    commands = parser.add_argument_group("commands", COMMAND_HELP)
+    choices = ("serve", *COMMANDS, "key")
+    commands.add_argument(
+        "command", nargs="?", choices=choices, default="serve", metavar="COMMAND", help=argparse.SUPPRESS
     )
-    parser.add_argument("command", nargs="?", choices=("serve", *COMMANDS, "key"), default="serve", help=commands)
-    parser.add_argument("--host", help="address to listen on (AS_ALERTS_HOST)")
-    parser.add_argument("--port", help="port to listen on (AS_ALERTS_PORT)")
-    parser.add_argument("--workers", help="processes that serve (AS_ALERTS_WORKERS)")
-    parser.add_argument(
-        "--older-than", metavar="DAYS", help="prune what was resolved so long ago (AS_ALERTS_RETENTION_DAYS)"
+    serve = parser.add_argument_group("options of serve")
+    serve.add_argument("--host", metavar="ADDRESS", help="address to listen on (AS_ALERTS_HOST, default 127.0.0.1)")
+    serve.add_argument(
+        "--port", help="port to listen on; 0 selects a free port and logs it (AS_ALERTS_PORT, default 3101)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only count what prune would delete")
-    parser.add_argument("--version", action="version", version=version("as-alerts-service"))
+    serve.add_argument("--workers", metavar="N", help="number of server processes (AS_ALERTS_WORKERS, default 1)")
+    pruning = parser.add_argument_group("options of prune")
+    pruning.add_argument(
+        "--older-than",
+        metavar="DAYS",
+        help="delete alerts that were resolved more than DAYS days ago (AS_ALERTS_RETENTION_DAYS)",
+    )
+    pruning.add_argument("--dry-run", action="store_true", help="count what would be deleted, and delete nothing")
+    other = parser.add_argument_group("other options")
+    other.add_argument("-h", "--help", action="help", help="show this help and exit")
+    other.add_argument(
+        "--version", action="version", version=version("as-alerts-service"), help="show the version and exit"
+    )
     return parser
 
 
 def _serve(settings: Settings) -> None:
     check_published_key(settings)
-    _try_to_listen(settings.host, settings.port)
+    _check_address(settings.host, settings.port)
     config = uvicorn.Config(
         "alerts_service.main:app",
         host=settings.host,
@@ -107,17 +136,17 @@ def _serve(settings: Settings) -> None:
         server = GracefulServer(config)
         with suppress(KeyboardInterrupt):
             server.run()
-        sys.exit(None if server.started else FAILED)
-    with suppress(DatabaseNotReady):  # the workers wait
-        asyncio.run(_rehearse(settings))
+        sys.exit(None if server.started else STARTUP_FAILURE_EXIT_CODE)
+    with suppress(DatabaseNotReady):  # each worker retries
+        asyncio.run(_check_worker_startup(settings))
     supervisor = GracefulSupervisor(config, [config.bind_socket()])
     supervisor.run()
-    if FAILED in [process.exitcode for process in supervisor.processes]:
-        sys.exit(FAILED)
+    if STARTUP_FAILURE_EXIT_CODE in [process.exitcode for process in supervisor.processes]:
+        sys.exit(STARTUP_FAILURE_EXIT_CODE)
 
 
-def _try_to_listen(host: str, port: int) -> None:
-    """Fail before the database is touched where the address is not ours to listen on."""
+def _check_address(host: str, port: int) -> None:
+    """Fail before the database is started or changed if the address cannot be listened on."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address, family=family).close()
@@ -126,15 +155,25 @@ def _try_to_listen(host: str, port: int) -> None:
         raise StartupError(f"AS_ALERTS_HOST, AS_ALERTS_PORT: cannot listen on {host}:{port}: {reason}") from None
 
 
-async def _rehearse(settings: Settings) -> None:
-    """Fail here, once and with exit code 1, on what would fail in a worker; they all need their connections at once."""
+async def _check_worker_startup(settings: Settings) -> None:
+    """Fail once, with exit code 1, on anything that would fail in each worker.
+
+    This includes a server that does not accept the connections of all workers at a time.
+    """
     create_app(settings)
-    async with ready_database(structs.replace(settings, pool_size=settings.workers * (settings.pool_size + 1) - 1)):
+    connections = settings.workers * (settings.pool_size + 1)  # each worker has one for health checks
+    async with ready_database(structs.replace(settings, pool_size=connections - 1)):
         pass
 
 
+@asynccontextmanager
+async def _connect(settings: Settings) -> AsyncIterator[Connection]:
+    async with database_dsn(settings) as dsn, connect(dsn, pooler=settings.pooler) as connection:
+        yield connection
+
+
 async def _migrate(settings: Settings) -> None:
-    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
+    async with _connect(settings) as connection:
         applied = await migrate(connection)
     print("applied " + ", ".join(migration.name for migration in applied) if applied else "nothing to apply")
 
@@ -142,24 +181,24 @@ async def _migrate(settings: Settings) -> None:
 async def _check(settings: Settings) -> None:
     check_published_key(settings)
     create_app(settings)
-    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
-        if due := await pending(connection):
-            names = ", ".join(migration.name for migration in due)
+    async with _connect(settings) as connection:
+        if missing := await pending(connection):
+            names = ", ".join(migration.name for migration in missing)
             raise StartupError(f"the schema lacks {names}: run `alerts-service migrate`, or start the service")
-        count = await verify(connection, settings)
+        count = await check_schema(connection, settings)
     print(f"settings, database, schema and {count} SQL files are in order")
 
 
 async def _recount(settings: Settings) -> None:
-    # Two at a time would correct everything twice.
-    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection, alone(connection):
+    # Two recounts at a time would each apply the whole correction.
+    async with _connect(settings) as connection, alone(connection):
         tenants = await connection.fetchval(load_queries()[RECOUNT.name].sql, column=1)
     print(f"corrected the counts of {tenants} tenants")
 
 
 async def _prune(settings: Settings) -> None:
-    days, queries, alerts, keys = _retention(settings), load_queries(), Pruned(), Pruned()
-    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
+    days, queries, alerts, keys = _retention_days(settings), load_queries(), Pruned(), Pruned()
+    async with _connect(settings) as connection:
 
         async def prune_keys(since: datetime | None) -> KeyBatch:
             (record,) = await connection.fetch(queries[PRUNE_KEYS.name].sql, [since])
@@ -180,9 +219,9 @@ async def _prune(settings: Settings) -> None:
             )
 
 
-async def _count_due(settings: Settings) -> None:
-    days = _retention(settings)
-    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection:
+async def _prune_dry_run(settings: Settings) -> None:
+    days = _retention_days(settings)
+    async with _connect(settings) as connection:
         (record,) = await connection.fetch(load_queries()[COUNT.name].sql, [days])
     due = Expired(*record[1:])
     print(
@@ -191,9 +230,9 @@ async def _count_due(settings: Settings) -> None:
     )
 
 
-def _retention(settings: Settings) -> int:
+def _retention_days(settings: Settings) -> int:
     if settings.retention_days is None:
-        raise StartupError("AS_ALERTS_RETENTION_DAYS: must be set to prune, or --older-than be given")
+        raise StartupError("AS_ALERTS_RETENTION_DAYS: must be set to prune, or pass --older-than DAYS")
     return settings.retention_days
 
 

@@ -1,4 +1,4 @@
-"""The application for a server that imports it: `uvicorn alerts_service.main:app`."""
+"""The ASGI application for servers that import it: `uvicorn alerts_service.main:app`."""
 
 import sys
 

@@ -1,34 +1,34 @@
-"""Settings of the garbage collector and of the C library's memory allocator."""
+"""Tuning of the garbage collector and of the C library's memory allocator."""
 
 import ctypes
 import gc
 import platform
 
-# From <malloc.h>, which promises these numbers.
+# Constants of <malloc.h>, which guarantees these values.
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
 LARGE_BLOCK_BYTES = 128 * 1024
 MAX_UNUSED_HEAP_BYTES = 1024 * 1024
 
-# New objects before a collection. Python's default of 700 collects so often while 2,000 requests wait that each of them
-# costs twice the CPU time.
+# Allocations before a collection. With Python's default of 700, collections are so frequent while 2,000 requests wait
+# that each request costs twice the CPU time.
 GC_THRESHOLD = 50_000
 
 
 def tune_garbage_collector() -> None:
-    """Exclude all objects that exist now from garbage collections, and collect less often."""
+    """Exclude all existing objects from garbage collections, and collect less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
 
 
 def return_large_blocks() -> None:
-    """Let glibc return large blocks to the system when they are freed.
+    """Make glibc return large memory blocks to the system when they are freed.
 
-    By default glibc takes blocks of up to 32 MiB from its heap once blocks of that size have been freed, and keeps the
-    heap below the last block in use. Measured after 200 clients that read nothing of large responses: a process that
-    started with 59 MiB has 78 to 96 MiB, and 69 with these settings.
+    By default glibc takes blocks of up to 32 MiB from its heap once blocks of that size have been freed, and does not
+    shrink the heap below its last used block. Measured after 200 clients that did not read large responses: a process
+    that started with 59 MiB had 78 to 96 MiB by default, and 69 MiB with these settings.
 
     Other C libraries have no such settings.
     """

@@ -1,4 +1,4 @@
-"""The command line, as real processes."""
+"""The command line, run as real processes."""
 
 import asyncio
 import re
@@ -17,6 +17,7 @@ import asyncpg
 import httpx
 import pytest
 
+from alerts_service.cli import COMMANDS
 from alerts_service.db.migrations import LOCK
 from tests.support.api import answers_to_a_lost_database, assert_error
 from tests.support.database import not_pooled
@@ -28,34 +29,34 @@ LINE_KEYS = {"time", "level", "logger", "message"}
 REQUEST_KEYS = {"request_id", "method", "path", "status", "duration_ms"}
 
 
-def requests(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def request_lines(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [line for line in lines if line["logger"] == "alerts_service.access"]
 
 
-def test_every_line_is_json(tmp_path: Path, empty_database: str) -> None:
-    """Every line of the log is JSON, uvicorn's too, each request has one, and none holds a secret or a note."""
-    with serving(tmp_path, DATABASE_URL=empty_database, INTERNAL_SERVICE_KEY="geheim") as service:
-        with service.client(**{"X-Request-ID": "call-1", "Authorization": "Bearer geheim"}) as client:
-            alert = client.post("/alerts", json={**BODY, "message": "geheim"}).json()
-            client.put(f"/alerts/{alert['id']}/acknowledge?tenant_id={TENANT}", json={"note": "geheim"})
-            refusals = [
-                client.post("/internal/alerts", headers={"x-service-key": key}) for key in ("geheim", "geheim?")
+def test_log_lines_are_json_with_one_line_per_request_and_without_secrets(tmp_path: Path, empty_database: str) -> None:
+    with serving(tmp_path, DATABASE_URL=empty_database, INTERNAL_SERVICE_KEY="secret") as service:
+        with service.client(**{"X-Request-ID": "call-1", "Authorization": "Bearer secret"}) as client:
+            alert = client.post("/alerts", json={**BODY, "message": "secret"}).json()
+            client.put(f"/alerts/{alert['id']}/acknowledge?tenant_id={TENANT}", json={"note": "secret"})
+            rejections = [
+                client.post("/internal/alerts", headers={"x-service-key": key}) for key in ("secret", "secret?")
             ]
         lines = service.stop()
     assert all(line.keys() >= LINE_KEYS for line in lines)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", line["time"]) for line in lines)
     loggers = {line["logger"] for line in lines}
     assert loggers >= {"uvicorn.error", "alerts_service.db.migrations", "alerts_service.access"}
-    assert "geheim" not in str(lines) + "".join(refusal.text for refusal in refusals)
-    created, acknowledged, invalid, refused = [line for line in requests(lines) if line["request_id"] == "call-1"]
+    assert "secret" not in str(lines) + "".join(rejection.text for rejection in rejections)
+    created, acknowledged, invalid, unauthorized = [
+        line for line in request_lines(lines) if line["request_id"] == "call-1"
+    ]
     assert created.keys() == LINE_KEYS | REQUEST_KEYS
     assert (created["method"], created["path"], created["status"]) == ("POST", "/alerts", 201)
     assert (acknowledged["path"], acknowledged["status"]) == (f"/alerts/{alert['id']}/acknowledge", 200)
-    assert (invalid["status"], refused["status"]) == (422, 401)
+    assert (invalid["status"], unauthorized["status"]) == (422, 401)
 
 
-def test_the_default_key_is_warned_of(tmp_path: Path, empty_database: str) -> None:
-    """In development the published key works, and the log warns of it once."""
+def test_the_published_key_is_accepted_in_development_with_one_warning(tmp_path: Path, empty_database: str) -> None:
     with serving(tmp_path, DATABASE_URL=empty_database) as service:
         with service.client(**{"x-service-key": "nmc-internal-services-auth-key-phase1"}) as client:
             assert client.post("/internal/alerts", json=BODY).status_code == 201
@@ -66,7 +67,9 @@ def test_the_default_key_is_warned_of(tmp_path: Path, empty_database: str) -> No
 
 
 @pytest.mark.parametrize("options", [{}, {"AS_ALERTS_WORKERS": "2"}])
-def test_the_published_key_is_refused_beyond_loopback(tmp_path: Path, options: dict[str, str]) -> None:
+def test_the_published_key_is_rejected_on_an_address_that_is_not_loopback(
+    tmp_path: Path, options: dict[str, str]
+) -> None:
     ended = run(tmp_path, "--host", "192.0.2.1", **options)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
@@ -78,7 +81,7 @@ def test_the_published_key_is_refused_beyond_loopback(tmp_path: Path, options: d
     assert "cannot listen on 192.0.2.1" in allowed.stderr.splitlines()[-1]
 
 
-def test_a_command_that_does_not_listen_accepts_the_published_key(tmp_path: Path, empty_database: str) -> None:
+def test_commands_that_do_not_listen_accept_the_published_key(tmp_path: Path, empty_database: str) -> None:
     for command in ("migrate", "recount"):
         ended = run(tmp_path, command, DATABASE_URL=empty_database, AS_ALERTS_HOST="192.0.2.1")
         assert ended.returncode == 0, ended.stderr
@@ -87,8 +90,9 @@ def test_a_command_that_does_not_listen_accepts_the_published_key(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_alerts_survive_a_restart(tmp_path: Path, data_dir: Path, number: signal.Signals) -> None:
-    """An alert is still there after the service, embedded database and all, was stopped and started again."""
+def test_alerts_survive_a_restart_with_the_embedded_database(
+    tmp_path: Path, data_dir: Path, number: signal.Signals
+) -> None:
     folder = str(data_dir / "served")
     with serving(tmp_path, AS_ALERTS_DATA_DIR=folder) as service:
         with service.client() as client:
@@ -99,8 +103,7 @@ def test_alerts_survive_a_restart(tmp_path: Path, data_dir: Path, number: signal
         assert client.get(f"/alerts/{alert['id']}").json() == alert
 
 
-def test_several_workers(tmp_path: Path, data_dir: Path) -> None:
-    """Two workers share the embedded database and serve the same alerts, their logs JSON too."""
+def test_workers_share_the_embedded_database(tmp_path: Path, data_dir: Path) -> None:
     command = (sys.executable, "-m", "alerts_service", "--workers", "2")
     with serving(tmp_path, command, AS_ALERTS_DATA_DIR=str(data_dir / "served")) as service:
         for _ in range(20):
@@ -114,8 +117,7 @@ def test_several_workers(tmp_path: Path, data_dir: Path) -> None:
 
 @not_pooled
 @pytest.mark.anyio
-async def test_too_few_connections_for_all_workers(tmp_path: Path, empty_database: str) -> None:
-    """Where the server does not give all workers their connections, the start is one line and exit code 1."""
+async def test_too_few_connections_for_all_workers_stop_the_start(tmp_path: Path, empty_database: str) -> None:
     connection = await asyncpg.connect(empty_database)
     role, address = f"role_{uuid4().hex}", urlsplit(empty_database)
     await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT 7")
@@ -129,21 +131,21 @@ async def test_too_few_connections_for_all_workers(tmp_path: Path, empty_databas
     await connection.close()
 
 
-def test_the_specifications_way(tmp_path: Path, empty_database: str) -> None:
-    """`python -m uvicorn alerts_service.main:app` serves as well, and its request lines are the service's own."""
+def test_uvicorn_can_serve_the_application_with_its_own_access_log(tmp_path: Path, empty_database: str) -> None:
+    """The specification starts the service as `python -m uvicorn alerts_service.main:app`."""
     command = (sys.executable, "-m", "uvicorn", "alerts_service.main:app", "--host", "127.0.0.1", "--port", "{port}")
     with serving(tmp_path, command, DATABASE_URL=empty_database) as service:
         with service.client() as client:
             assert client.post("/alerts", json=BODY).status_code == 201
         lines = service.stop()
-    assert [line["path"] for line in requests(lines)][-1] == "/alerts"
+    assert [line["path"] for line in request_lines(lines)][-1] == "/alerts"
     assert not [line for line in lines if line["logger"] == "uvicorn.access"]
 
 
 @pytest.mark.anyio
-async def test_an_absent_database_is_awaited(tmp_path: Path, tenant: UUID) -> None:
-    """Where nobody listens yet the process waits for the database, says so once, and can be stopped at any time."""
-    with serving(tmp_path, DATABASE_URL="postgresql://u:geheim@127.0.0.1:1/d") as service:
+async def test_an_unreachable_database_is_retried_and_logged_once(tmp_path: Path, tenant: UUID) -> None:
+    """Requests are answered with errors meanwhile, and SIGTERM stops the service at once."""
+    with serving(tmp_path, DATABASE_URL="postgresql://u:secret@127.0.0.1:1/d") as service:
         async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
             for path in ("/health", "/health/details"):
                 assert_error(await client.get(path), 503, "Service unavailable", "the database does not answer")
@@ -153,19 +155,21 @@ async def test_an_absent_database_is_awaited(tmp_path: Path, tenant: UUID) -> No
         started = time.monotonic()
         lines = service.stop()
         assert (service.process.returncode, time.monotonic() - started < 1) == (0, True)
-    (waiting,) = [line for line in lines if line["logger"] == "alerts_service.bootstrap"]
-    assert "Waiting for the database: DATABASE_URL: no connection to" in waiting["message"]
+    (unreachable,) = [line for line in lines if line["logger"] == "alerts_service.bootstrap"]
+    assert (unreachable["message"], unreachable["retry_in"]) == ("database unreachable, retrying", 0.5)
+    assert unreachable["reason"].startswith("DATABASE_URL: no connection to the database: ")
     reasons = {line["reason"] for line in lines if line.get("status") in {500, 503}}
     assert reasons == {"the database does not answer", "Database connection error"}
-    assert "geheim" not in str(lines)
+    assert "secret" not in str(lines)
 
 
 SERVING = [pytest.param(arguments, marks=not_pooled) for arguments in ((), ("--workers", "2"))]
 
 
 @pytest.mark.parametrize("arguments", [*SERVING, ("migrate",), ("check",)])
-def test_a_database_that_does_not_exist(tmp_path: Path, server_url: str, arguments: tuple[str, ...]) -> None:
-    """What waiting cannot mend, here a wrong name, ends every command at once with one line."""
+def test_a_database_that_does_not_exist_ends_every_command(
+    tmp_path: Path, server_url: str, arguments: tuple[str, ...]
+) -> None:
     ended = run(
         tmp_path, *arguments, DATABASE_URL=urlsplit(server_url)._replace(path=f"/absent_{uuid4().hex}").geturl()
     )
@@ -176,34 +180,34 @@ def test_a_database_that_does_not_exist(tmp_path: Path, server_url: str, argumen
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint", "arguments"),
+    ("settings", "message", "arguments"),
     [
         ({"AS_ALERTS_PORT": "http"}, "AS_ALERTS_PORT: ", ()),
         ({"ENVIRONMENT": "production"}, "DATABASE_URL: must be set", ()),
-        ({"DATABASE_URL": "mysql://u:geheim@127.0.0.1/d"}, "DATABASE_URL: Expected", ()),
-        ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:x/d"}, "DATABASE_URL: not an address", ("check",)),
+        ({"DATABASE_URL": "mysql://u:secret@127.0.0.1/d"}, "DATABASE_URL: must be a PostgreSQL URL", ()),
+        ({"DATABASE_URL": "postgresql://u:secret@127.0.0.1:x/d"}, "DATABASE_URL: must be a PostgreSQL URL", ("check",)),
         *(
-            ({"DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d"}, "DATABASE_URL: no connection to", command)
+            ({"DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/d"}, "DATABASE_URL: no connection to", command)
             for command in (("migrate",), ("check",))
         ),
     ],
 )
-def test_a_start_that_cannot_be(
-    tmp_path: Path, settings: dict[str, str], complaint: str, arguments: tuple[str, ...]
+def test_a_startup_error_is_one_line_without_traceback_or_password(
+    tmp_path: Path, settings: dict[str, str], message: str, arguments: tuple[str, ...]
 ) -> None:
-    """What keeps the service from starting is one clear line, without a traceback or a password, and an exit code."""
     ended = run(tmp_path, *arguments, **settings)
     assert ended.returncode != 0
-    assert complaint in ended.stderr
-    assert len([line for line in ended.stderr.splitlines() if complaint in line]) == 1
+    assert message in ended.stderr
+    assert len([line for line in ended.stderr.splitlines() if message in line]) == 1
     assert "Traceback" not in ended.stderr
     assert "---" not in ended.stderr
-    assert "geheim" not in ended.stderr
+    assert "secret" not in ended.stderr
 
 
 @pytest.mark.parametrize(("host", "reason"), [("127.0.0.1", "already in use"), ("no.such.host.invalid", "")])
-def test_an_address_that_cannot_be_listened_on(tmp_path: Path, host: str, reason: str) -> None:
-    """A taken port or a host that is not ours is one line, before a database is started or changed."""
+def test_an_address_that_cannot_be_listened_on_is_reported_before_the_database_is_started(
+    tmp_path: Path, host: str, reason: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         ended = run(
@@ -219,8 +223,7 @@ def test_an_address_that_cannot_be_listened_on(tmp_path: Path, host: str, reason
     assert not (tmp_path / "data").exists()
 
 
-def test_migrate_and_check(tmp_path: Path, data_dir: Path) -> None:
-    """`check` finds an old schema, `migrate` brings it up to date, and then `check` is content."""
+def test_check_reports_migrations_that_migrate_applies(tmp_path: Path, data_dir: Path) -> None:
     settings = {"AS_ALERTS_DATA_DIR": str(data_dir / "check")}
     before = run(tmp_path, "check", **settings)
     assert (before.returncode, "the schema lacks 0001_create_alerts" in before.stderr) == (1, True)
@@ -232,15 +235,15 @@ def test_migrate_and_check(tmp_path: Path, data_dir: Path) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("command", "code"), [("migrate", 143), ("serve", 0)])
-async def test_what_waits_for_another_can_be_stopped(
+async def test_sigterm_ends_a_command_that_waits_for_the_migration_lock(
     tmp_path: Path, empty_database: str, command: str, code: int
 ) -> None:
-    """SIGTERM ends what waits at once, and `migrate` not with 0: what it waited for is not done."""
+    """`migrate` ends with 143, as the migrations were not applied."""
     connection = await asyncpg.connect(empty_database)
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-        given = environment(DATABASE_URL=empty_database)
-        process = await asyncio.create_subprocess_exec(*SERVE, command, cwd=tmp_path, env=given, stderr=DEVNULL)
+        variables = environment(DATABASE_URL=empty_database)
+        process = await asyncio.create_subprocess_exec(*SERVE, command, cwd=tmp_path, env=variables, stderr=DEVNULL)
         for _ in range(500):
             if await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
                 break
@@ -251,23 +254,25 @@ async def test_what_waits_for_another_can_be_stopped(
     await connection.close()
 
 
-def test_a_fresh_key(tmp_path: Path) -> None:
-    """`key` prints another key every time, one that the setting takes, whatever the settings are meanwhile."""
+def test_key_prints_a_new_key_whatever_the_settings_are(tmp_path: Path) -> None:
     keys = [run(tmp_path, "key", ENVIRONMENT="production").stdout for _ in range(2)]
     assert all(re.fullmatch(r"[\w-]{43}\n", key, re.ASCII) for key in keys)
     assert keys[0] != keys[1]
 
 
-def test_help_and_version(tmp_path: Path) -> None:
-    """`--help` names the commands and options, `--version` the version."""
+def test_help_describes_every_command_and_option_in_a_line(tmp_path: Path) -> None:
     shown = run(tmp_path, "--help").stdout
-    for word in ("serve", "migrate", "check", "--host", "--port", "--workers"):
-        assert word in shown
+    for command in ("serve", *COMMANDS, "key"):
+        assert re.search(rf"^  {command} +\w+ .+$", shown, re.MULTILINE), command
+    for option in ("--host", "--port", "--workers", "--older-than", "--dry-run", "--help", "--version"):
+        assert re.search(rf"^  (-\w, )?{option}\b.* \w+ .+$", shown, re.MULTILINE), option
+
+
+def test_version_prints_the_version_of_the_package(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout == version("as-alerts-service") + "\n"
 
 
-def test_options_go_before_settings(tmp_path: Path, empty_database: str) -> None:
-    """`--host` and `--port` go before the settings, which would not serve."""
+def test_options_take_precedence_over_settings(tmp_path: Path, empty_database: str) -> None:
     command = (sys.executable, "-m", "alerts_service", "serve", "--host", "localhost", "--port", "{port}")
     (tmp_path / ".env").write_text("AS_ALERTS_HOST=192.0.2.1\nAS_ALERTS_PORT=1\n")
     with (
@@ -278,8 +283,7 @@ def test_options_go_before_settings(tmp_path: Path, empty_database: str) -> None
 
 
 @pytest.mark.parametrize("option", [("--port", "99999"), ("--port", "http"), ("--workers", "0"), ("--workers", "-3")])
-def test_a_wrong_option(tmp_path: Path, option: tuple[str, str]) -> None:
-    """A wrong option stops the start with one line, as the setting does."""
+def test_a_rejected_option_is_reported_by_the_name_of_its_setting(tmp_path: Path, option: tuple[str, str]) -> None:
     ended = run(tmp_path, *option)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()

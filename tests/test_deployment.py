@@ -1,4 +1,4 @@
-"""compose.yaml, Dockerfile and .env.example: what a deployment gets by default, and what it can set."""
+"""Defaults and variables of compose.yaml, Dockerfile and .env.example."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def interpolated(value: str, **environment: str) -> str:
 
 
 def base_images(**build_args: str) -> list[str]:
-    """Name the image of each stage of the Dockerfile as a build with these arguments does."""
+    """Return the base image of each stage of the Dockerfile for these build arguments."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     head, *_ = dockerfile.partition("\nFROM ")
     variables = {**dict(re.findall(r"^ARG (\w+)=(\S+)$", head, re.MULTILINE)), **build_args}
@@ -40,12 +40,12 @@ def test_compose_limits_memory(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_compose_limits_logs(service: str) -> None:
+def test_compose_rotates_logs(service: str) -> None:
     logging = SERVICES[service]["logging"]
     assert logging == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "5"}}
 
 
-def test_the_image_of_postgresql_can_be_pinned() -> None:
+def test_the_postgresql_image_can_be_pinned() -> None:
     image = SERVICES["postgres"]["image"]
     assert interpolated(image) == "docker.io/library/postgres:18"
     assert interpolated(image, POSTGRES_IMAGE=f"postgres:18{DIGEST}") == f"postgres:18{DIGEST}"
@@ -55,7 +55,7 @@ def test_the_base_image_of_every_stage_can_be_pinned() -> None:
     assert base_images(PYTHON_IMAGE=f"python:3.13-slim{DIGEST}") == [f"python:3.13-slim{DIGEST}"] * 2
 
 
-def test_compose_builds_on_the_base_image_of_the_dockerfile_unless_told_otherwise() -> None:
+def test_compose_and_the_dockerfile_have_the_same_default_base_image() -> None:
     build_arg = SERVICES["alerts"]["build"]["args"]["PYTHON_IMAGE"]
     assert [interpolated(build_arg)] * 2 == base_images()
     assert interpolated(build_arg, PYTHON_IMAGE=f"python:3.13-slim{DIGEST}") == f"python:3.13-slim{DIGEST}"

@@ -1,4 +1,4 @@
-"""The built wheel, alone in an environment of its own."""
+"""The built wheel, installed without anything else in a virtual environment."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ BODY = {"tenant_id": "123e4567-e89b-12d3-a456-426614174000", "rule_name": "r", "
 
 @pytest.fixture(scope="module")
 def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty environment into which pip installed the wheel and what it asks for, nothing else."""
+    """Install the wheel and its dependencies, nothing else, and return the folder of its commands."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
@@ -29,8 +29,8 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.anyio
-async def test_the_wheel_serves_from_any_folder(bin_folder: Path, server_url: str, tmp_path: Path) -> None:
-    """An installed wheel serves from any folder: its SQL files and Swagger UI are inside what pip installed."""
+async def test_an_installed_wheel_serves_from_any_folder(bin_folder: Path, server_url: str, tmp_path: Path) -> None:
+    """The SQL files and Swagger UI are found in the installed packages."""
     async with fresh_database(server_url) as url:
         command = [str(bin_folder / "alerts-service"), "--port", "{port}"]
         with serving(tmp_path, command, DATABASE_URL=url) as service:
@@ -39,11 +39,10 @@ async def test_the_wheel_serves_from_any_folder(bin_folder: Path, server_url: st
                 assert (await client.get("/docs/static/swagger-ui.css")).status_code == 200
 
 
-def test_without_the_embedded_extra(bin_folder: Path, tmp_path: Path) -> None:
-    """Without DATABASE_URL and without the embedded extra, one line says what to do."""
-    service = [str(bin_folder / "alerts-service"), "check"]
-    ended = subprocess.run(service, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
+def test_a_missing_embedded_extra_is_reported_with_a_remedy(bin_folder: Path, tmp_path: Path) -> None:
+    command = [str(bin_folder / "alerts-service"), "check"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
     assert ended.returncode == 1
     (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
-    assert "embedded" in line
+    assert "pip install 'as-alerts-service[embedded]'" in line
     assert "DATABASE_URL" in line

@@ -1,1 +1,4 @@
-"""A PostgreSQL server for a machine that has none. No imports here: the supervisor uses the standard library only."""
+"""A PostgreSQL server for machines that have none.
+
+This module imports nothing: the supervisor process uses the standard library only, so that it starts quickly.
+"""

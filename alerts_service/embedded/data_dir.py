@@ -1,4 +1,4 @@
-"""The folder of an embedded PostgreSQL, and the locks in it, as its keeper and its users both see them."""
+"""The data directory of an embedded PostgreSQL and its lock files, as used by the service and by the supervisor."""
 
 from __future__ import annotations
 
@@ -15,52 +15,53 @@ if sys.platform != "win32":
     import fcntl
     import pwd
 
-PORT = 5432  # there is no TCP port: it is part of the socket's name
-ELSEWHERE = "set AS_ALERTS_DATA_DIR to another folder, or set DATABASE_URL"
+PORT = 5432  # part of the name of the socket; the server opens no TCP port
+USE_ANOTHER = "set AS_ALERTS_DATA_DIR to another directory, or set DATABASE_URL"
 
 
-class Folder:
-    """Everything that belongs to one database."""
+class DataDir:
+    """The paths of everything that belongs to one embedded PostgreSQL."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.users, self.keeper = root / "users.lock", root / "keeper.lock"
+        self.users_lock = root / "users.lock"
+        self.supervisor_lock = root / "keeper.lock"  # renaming it would let supervisors of two versions run at a time
         self.cluster, self.sockets = root / "pgdata", root / "run"
-        self.log, self.older_log = root / "postgres.log", root / "postgres.log.1"
+        self.log, self.old_log = root / "postgres.log", root / "postgres.log.1"
 
-    def complaint(self) -> str:
-        """The one line of the log that tells most: the last error, or else simply the last line."""
-        with open(self.log, errors="replace", opener=open_file) as log:
+    def last_log_error(self) -> str:
+        """Return the last error in PostgreSQL's log, or its last line if it holds no error."""
+        with open(self.log, errors="replace", opener=open_without_links) as log:
             lines = [line for line in log.read().splitlines() if line.strip()]
         errors = [line for line in lines if re.search("FATAL:|PANIC:|ERROR:|[Ee]rror:", line)]
         return re.sub("^.*?(FATAL|PANIC|ERROR|error): +", "", (errors or lines or ["the log is empty"])[-1])
 
 
-class Lock:
-    """An open lock file: what it holds ends with it, or with the process."""
+class FileLock:
+    """An open lock file. The kernel releases the lock when the file is closed or the process ends, however it ends."""
 
     def __init__(self, path: Path) -> None:
-        self.file = open_file(path, os.O_RDWR | os.O_CREAT)
+        self.descriptor = open_without_links(path, os.O_RDWR | os.O_CREAT)
 
-    def take(self, *, shared: bool = False) -> bool:
-        """Try to take the lock, without waiting, and tell whether it is ours."""
+    def acquire(self, *, shared: bool = False) -> bool:
+        """Try to acquire the lock without waiting, and return whether it was acquired."""
         with suppress(BlockingIOError):
-            fcntl.flock(self.file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             return True
         return False
 
     def write(self, text: bytes) -> None:
-        """Replace the file's text, for whoever reads it without holding the lock."""
-        os.ftruncate(self.file, 0)
-        os.pwrite(self.file, text, 0)
+        """Replace the text of the file, which other processes read without holding the lock."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text, 0)
 
     def close(self) -> None:
-        """Let go."""
-        os.close(self.file)
+        """Release the lock."""
+        os.close(self.descriptor)
 
 
 class Account(NamedTuple):
-    """The account that runs PostgreSQL when root runs the service: PostgreSQL refuses to run as root."""
+    """The account that runs PostgreSQL when root runs the service, as PostgreSQL does not run as root."""
 
     user: int
     group: int
@@ -74,56 +75,63 @@ class Account(NamedTuple):
         return None
 
 
-def open_file(path: str | Path, flags: int) -> int:
-    """Open a file, but never a symbolic link; a file that this creates is private. Also an `opener` of `open`."""
+def open_without_links(path: str | Path, flags: int) -> int:
+    """Open a file, but never a symbolic link. A created file is private. Can be used as an `opener` of `open`."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 @contextmanager
-def open_folder(path: Path) -> Iterator[int]:
-    """Open a folder, but never a symbolic link, so that its files are found by its descriptor."""
-    descriptor = open_file(path, os.O_RDONLY | os.O_DIRECTORY)
+def open_directory(path: Path) -> Iterator[int]:
+    """Open a directory, but never a symbolic link, and yield a descriptor through which its files can be accessed."""
+    descriptor = open_without_links(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def insecure(path: Path) -> str | None:
-    """Return the reason why another account could replace the data folder or files in it, with a remedy, or None.
+def find_insecure_path(path: Path) -> str | None:
+    """Return why another account could replace the data directory or files in it, with a remedy; None if none could.
 
-    Root and the account of this process may own the folder and its ancestors. The account that runs PostgreSQL for root
-    may own the folder. Missing folders are not judged.
+    Root and the account of this process may own the directory and its ancestors. The account that runs PostgreSQL for
+    root may own the directory. Missing directories are ignored.
     """
-    folder = Folder(path.resolve())
+    data_dir = DataDir(path.resolve())
     owners = {0, os.geteuid()}
     account = Account.default() if os.geteuid() == 0 else None
     with suppress(FileNotFoundError):
-        for step in _steps(path.absolute()):
-            status = step.lstat()
-            link, is_root = step.is_symlink(), step.resolve() == folder.root
-            if is_root and not link and account:
+        for component in _components(path.absolute()):
+            status = component.lstat()
+            is_link, is_root = component.is_symlink(), component.resolve() == data_dir.root
+            if is_root and not is_link and account:
                 owners.add(account.user)
             if status.st_uid not in owners:
-                return f"{step} is owned by user ID {status.st_uid}; give it to root or to the service's account"
-            sticky = status.st_mode & stat.S_ISVTX and not is_root
-            if status.st_mode & 0o022 and not link and not sticky:
+                return f"{component} is owned by user ID {status.st_uid}; give it to root or to the service's account"
+            is_sticky = status.st_mode & stat.S_ISVTX and not is_root
+            if status.st_mode & 0o022 and not is_link and not is_sticky:
                 mode = f"{stat.S_IMODE(status.st_mode):04o}"
-                return f"{step} is writable by other accounts (mode {mode}); run chmod go-w {step}"
-    for file in (folder.users, folder.keeper, folder.log, folder.older_log, folder.cluster, folder.sockets):
+                return f"{component} is writable by other accounts (mode {mode}); run chmod go-w {component}"
+    for file in (
+        data_dir.users_lock,
+        data_dir.supervisor_lock,
+        data_dir.log,
+        data_dir.old_log,
+        data_dir.cluster,
+        data_dir.sockets,
+    ):
         if file.is_symlink():
             return f"{file} is a symbolic link; remove it"
     return None
 
 
-def _steps(path: Path) -> Iterator[Path]:
-    """Yield every folder and symbolic link through which the system finds the path.
+def _components(path: Path) -> Iterator[Path]:
+    """Yield every directory and symbolic link through which the system resolves the path.
 
     Raises:
         OSError: one of them is missing, or the links form a loop.
     """
-    for step in (*reversed(path.parents), path):
-        yield step
-        if step.is_symlink():
-            step.stat()
-            yield from _steps(step.parent / step.readlink())
+    for component in (*reversed(path.parents), path):
+        yield component
+        if component.is_symlink():
+            component.stat()
+            yield from _components(component.parent / component.readlink())

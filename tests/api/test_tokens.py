@@ -174,9 +174,9 @@ def test_the_log_tells_whether_tokens_are_asked_for(caplog: pytest.LogCaptureFix
     """A start without tokens says so: a misspelled setting is noticed."""
     caplog.set_level("INFO")
     create_app(Settings(tenant_jwt_secret=SECRET))
-    assert "No tenant is asked for a token" not in caplog.text
+    assert "tenant tokens are disabled" not in caplog.text
     create_app(Settings())
-    assert "No tenant is asked for a token" in caplog.text
+    assert "tenant tokens are disabled" in caplog.text
 
 
 def test_the_document_asks_for_tokens_where_the_service_does() -> None:

@@ -68,7 +68,7 @@ async def test_a_database_that_comes_late_is_awaited(tmp_path: Path, tenant: UUI
     assert service.process.returncode == 0
     said = about_waiting(lines)
     assert [level for level, _ in sorted(said)] == ["INFO"] * workers + ["WARNING"] * workers
-    assert all("Waiting for the database" in text for level, text in said if level == "WARNING")
+    assert all(text == "database unreachable, retrying" for level, text in said if level == "WARNING")
 
 
 async def absent_database(database: Postgres) -> tuple[str, str]:
