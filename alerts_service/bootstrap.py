@@ -9,10 +9,12 @@ from typing import TypeAlias
 import asyncpg
 
 from alerts_service.db import schema_check
-from alerts_service.db.database import CONNECT_SECONDS, Database, UnavailableDatabase, open_database
+from alerts_service.db.database import CONNECT_SECONDS, Database, open_database
+from alerts_service.db.error_mapping import UNREACHABLE_ERRORS, startup_error
 from alerts_service.db.migrations import migrate
-from alerts_service.db.pool import UNREACHABLE_ERRORS, Connection, missing, options, startup_error
+from alerts_service.db.pool import Connection, connect_options, missing_session_settings
 from alerts_service.db.queries import load_queries
+from alerts_service.db.unavailable_database import UnavailableDatabase
 from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.retention.job import PRUNE
 from alerts_service.settings import Settings
@@ -22,7 +24,7 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 0.5
 FAILED = 3  # what uvicorn ends with when a start fails; its parent of several workers starts no other then
 
-Serve: TypeAlias = Callable[[Database], None]
+Serve: TypeAlias = Callable[[Database | UnavailableDatabase], None]
 
 
 @asynccontextmanager
@@ -76,7 +78,7 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
         async with connected(dsn, pooler=settings.pooler) as connection:
             await migrate(connection)
             await verify(connection, settings)
-            if settings.pooler and (lacking := await missing(connection)):
+            if settings.pooler and (lacking := await missing_session_settings(connection)):
                 logger.warning("The pooler's connect_query must SET %s", ", ".join(lacking))
         async with open_database(
             dsn,
@@ -124,7 +126,7 @@ async def connected(dsn: str, *, pooler: bool = False) -> AsyncIterator[Connecti
             address, which holds a password.
     """
     try:
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, **options(pooler=pooler))
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, **connect_options(pooler=pooler))
     except ValueError:
         raise StartupError("DATABASE_URL: not an address of a PostgreSQL database") from None
     except UNREACHABLE_ERRORS as error:

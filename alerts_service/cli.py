@@ -16,7 +16,7 @@ from msgspec import structs
 
 from alerts_service.app import create_app
 from alerts_service.bootstrap import FAILED, connected, ready_database, server, verify
-from alerts_service.db.migrations import alone, migrate, pending
+from alerts_service.db.migrations import advisory_lock, migrate, pending
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.logging_config import configure_logging
@@ -152,7 +152,7 @@ async def _check(settings: Settings) -> None:
 
 async def _recount(settings: Settings) -> None:
     # Two at a time would correct everything twice.
-    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection, alone(connection):
+    async with server(settings) as dsn, connected(dsn, pooler=settings.pooler) as connection, advisory_lock(connection):
         tenants = await connection.fetchval(load_queries()[RECOUNT.name].sql, column=1)
     print(f"corrected the counts of {tenants} tenants")
 

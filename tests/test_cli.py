@@ -17,7 +17,7 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service.db.migrations import LOCK
+from alerts_service.db.migrations import ADVISORY_LOCK_KEY
 from tests.support.api import answers_to_a_lost_database, assert_error
 from tests.support.database import not_pooled
 from tests.support.processes import SERVE, environment, run, serving
@@ -123,7 +123,7 @@ async def test_too_few_connections_for_all_workers(tmp_path: Path, empty_databas
     url = address._replace(netloc=f"{role}:x@{address.netloc.rpartition('@')[2]}").geturl()
     ended = run(tmp_path, "--workers", "2", DATABASE_URL=url)
     assert ended.returncode == 1
-    assert "no 12 connections to the database: too many connections" in ended.stderr.splitlines()[-1]
+    assert "cannot open 12 database connections: too many connections" in ended.stderr.splitlines()[-1]
     await connection.execute(f"ALTER DATABASE {address.path[1:]} OWNER TO current_user")
     await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     await connection.close()
@@ -238,7 +238,7 @@ async def test_what_waits_for_another_can_be_stopped(
     """SIGTERM ends what waits at once, and `migrate` not with 0: what it waited for is not done."""
     connection = await asyncpg.connect(empty_database)
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
         given = environment(DATABASE_URL=empty_database)
         process = await asyncio.create_subprocess_exec(*SERVE, command, cwd=tmp_path, env=given, stderr=DEVNULL)
         for _ in range(500):

@@ -314,7 +314,7 @@ async def _look(
         return whole(outcome) if isinstance(outcome, Alert) else outcome
 
     calls = [{"id": id_, "tenant_id": tenant_id} for id_ in ids]
-    found = await request.database.many(GET, calls, keep, at_once=LOOKED_UP_AT_ONCE)
+    found = await request.database.many(GET, calls, keep, batch_size=LOOKED_UP_AT_ONCE)
     return [AlertNotFound() if outcome is None else outcome for outcome in found]
 
 

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from alerts_service.alerts.statements import CREATE, CREATE_DEDUPLICATED, create_parameters
 from alerts_service.alerts.structs import Alert, CreateAlert, Created
-from alerts_service.db.batching import QueueFull, QueueTimeout
+from alerts_service.db.fair_queue import QueueFull, QueueTimeout
 from alerts_service.errors import ApiError, Forbidden, ServiceOverloaded, TooManyRequests, ValidationFailed
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request, decode_item

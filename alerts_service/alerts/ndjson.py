@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from alerts_service.alerts.bulk_create import Admission, Call, id_of, read_all, record, status
 from alerts_service.alerts.bulk_structs import LineResult, failure
-from alerts_service.db.database import AT_ONCE
+from alerts_service.db.statement_runner import BULK_BATCH_SIZE
 from alerts_service.errors import ApiError, IncompleteBody, InvalidToken, LineTooLong, OutcomeUnknown, TooManyRequests
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import encode_lines
@@ -45,8 +45,8 @@ async def _read_ahead(request: Request, admission: Admission | None, parts: "asy
     first = True
     try:
         async for lines in request.lines():
-            for start in range(0, len(lines), AT_ONCE):
-                await parts.put(await _read(request, lines[start : start + AT_ONCE], admission, first=first))
+            for start in range(0, len(lines), BULK_BATCH_SIZE):
+                await parts.put(await _read(request, lines[start : start + BULK_BATCH_SIZE], admission, first=first))
                 first = False
     except Exception as error:  # noqa: BLE001 - the task that awaits the queue raises it
         end = error

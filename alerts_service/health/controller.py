@@ -9,7 +9,8 @@ import asyncpg
 from litestar import Controller, get
 from msgspec import Struct
 
-from alerts_service.db.database import Database, Statement
+from alerts_service.db.database import Statement
+from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Unhealthy
 from alerts_service.web.openapi import errors
 from alerts_service.web.requests import Request
@@ -50,7 +51,7 @@ class Details(Health, frozen=True):
 
 
 HEALTHY = Health("healthy", "as-alerts-service")
-GET_SCHEMA = Statement("health/get_schema", Schema, apart=True)
+GET_SCHEMA = Statement("health/get_schema", Schema, dedicated_connection=True)
 
 
 class HealthController(Controller):
@@ -84,7 +85,7 @@ class HealthController(Controller):
     async def get_details(self, request: Request) -> Details:
         """Asks the database, and gives up after a second."""
         schema = await self._ask(request.database)
-        connections = request.database.connections
+        connections = request.app.state.database.connections
         return Details(
             status=HEALTHY.status,
             service=HEALTHY.service,
@@ -94,7 +95,7 @@ class HealthController(Controller):
             schema=schema,
         )
 
-    async def _ask(self, database: Database) -> Schema:
+    async def _ask(self, database: StatementRunner) -> Schema:
         """Whoever asks while the database is asked has the same answer."""
         if self._question is None or self._question.done():
             self._question = asyncio.create_task(_ask(database))
@@ -102,7 +103,7 @@ class HealthController(Controller):
         return await asyncio.shield(self._question)
 
 
-async def _ask(database: Database) -> Schema:
+async def _ask(database: StatementRunner) -> Schema:
     asked = asyncio.create_task(database.one(GET_SCHEMA))
     await asyncio.wait({asked}, timeout=PATIENCE_SECONDS)
     if not asked.done():

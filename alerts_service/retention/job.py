@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, structs
 
-from alerts_service.db.database import Database, Statement
+from alerts_service.db.database import Statement
+from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import ApiError, DatabaseUnreachable
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ async def prune(run: Callable[[datetime | None], Awaitable[Batch]], pruned: Prun
 
 
 @asynccontextmanager
-async def pruning(days: int | None, database: Callable[[], Database]) -> AsyncIterator[None]:
+async def pruning(days: int | None, database: Callable[[], StatementRunner]) -> AsyncIterator[None]:
     """Prune every few minutes: expired keys, and with `days` what was resolved more than so many days ago."""
     tasks = [asyncio.create_task(_keep_pruning("Pruned expired idempotency keys", database, PRUNE_KEYS))]
     if days is not None:
@@ -104,14 +105,14 @@ async def pruning(days: int | None, database: Callable[[], Database]) -> AsyncIt
 
 
 async def _keep_pruning(
-    message: str, database: Callable[[], Database], statement: Statement[Any], **arguments: int
+    message: str, database: Callable[[], StatementRunner], statement: Statement[Any], **arguments: int
 ) -> None:
     while True:
         await _prune_once(message, database(), statement, **arguments)
         await asyncio.sleep(ROUND_SECONDS)
 
 
-async def _prune_once(message: str, database: Database, statement: Statement[Any], **arguments: int) -> None:
+async def _prune_once(message: str, database: StatementRunner, statement: Statement[Any], **arguments: int) -> None:
     """Leave to the next round what cannot be done now."""
     pruned = Pruned()
     try:

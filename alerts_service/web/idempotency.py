@@ -14,7 +14,8 @@ from uuid import UUID
 from litestar import Response
 from msgspec import Raw, Struct, msgpack, structs
 
-from alerts_service.db.database import Database, Statement
+from alerts_service.db.database import Statement
+from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import AlertNotFound, Conflict, IdempotencyConflict, PreconditionFailed, ValidationFailed
 from alerts_service.web.error_handlers import error_response
 from alerts_service.web.requests import Request
@@ -121,7 +122,7 @@ async def _run_with_key(
         return _response(known, replayed=True)
 
 
-async def _found_without_tenant(database: Database, named: dict[str, Any], fingerprint: bytes) -> Answer | None:
+async def _found_without_tenant(database: StatementRunner, named: dict[str, Any], fingerprint: bytes) -> Answer | None:
     """Find the response to the same request where an earlier version stored it: under no tenant."""
     stored = await database.one_or_none(FIND, **{**named, "tenant_id": NOBODY})
     return stored if stored is not None and stored.fingerprint == fingerprint else None

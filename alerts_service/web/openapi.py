@@ -70,7 +70,7 @@ EXAMPLES = {
 SERVICE_KEY: list[SecurityRequirement] = [{"serviceKey": []}]
 TENANT_TOKEN: list[SecurityRequirement] = [{"bearerAuth": []}]
 NO_TOKEN = ErrorResponse("Unauthorized", "the header authorization must hold Bearer and a tenant's token")
-NO_TIME = ErrorResponse("Service unavailable", "the database did not get round to this in time")
+NO_TIME = ErrorResponse("Service unavailable", "timed out waiting for the database")
 STILL_RUNNING = ErrorResponse(
     "Request in progress", "Idempotency-Key: the first request with this key is still running"
 )

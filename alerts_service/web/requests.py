@@ -17,7 +17,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import UNSET, Raw
 from uuid_utils.compat import uuid4
 
-from alerts_service.db.database import Database
+from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import (
     IncompleteBody,
     InvalidToken,
@@ -50,18 +50,18 @@ class Request(litestar.Request[Any, Any, Any]):
 
     gathered: ClassVar[int] = 0  # bytes of all bodies that are still coming in, in this process
     _read: bytes | None = None
-    _together: Database | None = None
+    _together: StatementRunner | None = None
 
     @property
-    def database(self) -> Database:
+    def database(self) -> StatementRunner:
         """The database of the application, or the transaction in which this request asks it."""
-        database: Database = self._together or self.app.state.database
+        database: StatementRunner = self._together or self.app.state.database
         return database
 
     @asynccontextmanager
-    async def transaction(self, tenant_id: UUID) -> AsyncIterator[Database]:
+    async def transaction(self, tenant_id: UUID) -> AsyncIterator[StatementRunner]:
         """Let all that this request changes be changed together, or not at all where the block raises."""
-        async with self.database.transaction(tenant_id) as together:
+        async with self.app.state.database.transaction(tenant_id) as together:
             self._together = together
             try:
                 yield together

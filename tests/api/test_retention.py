@@ -328,14 +328,14 @@ async def test_a_database_that_is_away(
             await asyncio.sleep(0.8)
     await admin.close()
     assert {record.levelname for record in away} == {"ERROR"}
-    assert all(record.message.startswith("No connection to the database: ") for record in away)
+    assert all(record.message == "database unreachable" for record in away)
     assert [record.message for record in about_us(caplog)[len(away) :]] == ["Pruned resolved alerts"]
 
 
 @pytest.mark.parametrize(
     ("obstacle", "level", "complaint"),
     [
-        ("LOCK TABLE alerts", "WARNING", "Pruning is put off: somebody holds on to what this waited for"),
+        ("LOCK TABLE alerts", "WARNING", "Pruning is put off: could not lock the alert in time"),
         ("ALTER TABLE alerts RENAME TO gone", "ERROR", "Pruning is put off"),
     ],
 )
