@@ -5,7 +5,7 @@ startup instead of a wrong response.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
@@ -16,8 +16,6 @@ from alerts_service.db.pool import Connection
 from alerts_service.db.queries import Query
 from alerts_service.db.statements import STATEMENTS, Statement
 from alerts_service.errors import StartupError
-
-Field: TypeAlias = "inspect.Field"
 
 PYTHON_TYPES: dict[str, type[inspect.Type]] = {
     "bool": inspect.BoolType,
@@ -110,25 +108,26 @@ def _parameter_differences(query: Query, declared: type) -> Iterator[str]:
         type_ = fields[parameter.name].type
         pg_type = parameter.type.removesuffix("[]")
         if not _accepts(type_, pg_type):
-            expected = _pg_types(type_)
-            yield f"parameter {parameter.name} is {pg_type}, but {declared.__name__}.{parameter.name} is {expected}"
+            actual = _pg_types(type_)
+            yield f"parameter {parameter.name}: the header has {pg_type}, {declared.__name__} has {actual}"
         if _is_nullable(type_) and not parameter.nullable:
-            yield f"parameter {parameter.name} must not be null, but {declared.__name__}.{parameter.name} may be None"
+            yield f"parameter {parameter.name}: the header does not allow null, {declared.__name__} allows None"
 
 
 def _column_differences(columns: Sequence[asyncpg.Attribute], row: type) -> Iterator[str]:
     fields = _fields(row)
-    actual, expected = [column.name for column in columns], [field.name for field in fields]
-    if actual != expected:
-        yield f"PostgreSQL returns the columns {', '.join(actual)}; {row.__name__} expects {', '.join(expected)}"
+    columns_found, columns_expected = [column.name for column in columns], [field.name for field in fields]
+    if columns_found != columns_expected:
+        found, expected = ", ".join(columns_found), ", ".join(columns_expected)
+        yield f"PostgreSQL returns the columns {found}; {row.__name__} expects {expected}"
         return
     for column, field in zip(columns, fields, strict=True):
         if not _accepts(field.type, column.type.name):
-            expected_types = _pg_types(field.type)
-            yield f"column {column.name} is {column.type.name}, but {row.__name__}.{field.name} is {expected_types}"
+            expected = _pg_types(field.type)
+            yield f"column {column.name}: PostgreSQL returns {column.type.name}, {row.__name__} expects {expected}"
 
 
-def _fields(declared: type) -> tuple[Field, ...]:
+def _fields(declared: type) -> tuple[inspect.Field, ...]:
     type_ = inspect.type_info(declared)
     if not isinstance(type_, (inspect.StructType, inspect.TypedDictType)):
         raise TypeError(f"{declared.__name__} is neither a Struct nor a TypedDict")

@@ -204,7 +204,7 @@ async def test_no_free_connection(settings: Settings, tenant: UUID) -> None:
         await create(client, tenant)
         async with database.connections.acquire():
             response = await client.get(f"/stats/{tenant}")
-            assert_error(response, 503, "Service unavailable", "in time")
+            assert_error(response, 503, "Service unavailable", "timed out waiting for a database connection")
             assert response.headers["retry-after"] == "1"
             assert (await client.get("/health")).status_code == 200
         assert (await client.get(f"/stats/{tenant}")).status_code == 200
