@@ -12,7 +12,7 @@ from typing import Generic
 
 from msgspec import structs
 
-from alerts_service.db.fair_queue import MAX_QUEUE_SIZE, FairQueue, Item, QueuedCall, QueueTimeout, Result, fail
+from alerts_service.db.fair_queue import MAX_QUEUE_SIZE, FairQueue, Item, QueuedCall, QueueTimeout, Result, fail_pending
 
 # A failed batch is split into this many parts: one invalid item among 64 costs 1 + 8 + 8 statements.
 PARTS_OF_FAILED_BATCH = 8
@@ -95,7 +95,7 @@ class Batcher(Generic[Item, Result]):
             elif len(batch) > 1 and isinstance(error, self._retry_on):
                 self._queue_again(batch)
             else:
-                fail(batch, error)
+                fail_pending(batch, error)
         else:
             for call, result in zip(batch, results, strict=True):
                 if not call.future.done():
@@ -117,5 +117,5 @@ class Batcher(Generic[Item, Result]):
 def _fail_expired(calls: list[QueuedCall[Item, Result]]) -> list[QueuedCall[Item, Result]]:
     """Fail the calls whose deadline has passed, and return the calls that are still pending."""
     now = asyncio.get_running_loop().time()
-    fail([call for call in calls if call.deadline < now], QueueTimeout())
+    fail_pending([call for call in calls if call.deadline < now], QueueTimeout())
     return [call for call in calls if not call.future.done()]

@@ -99,7 +99,7 @@ class FairQueue(Generic[Item, Result]):
         for key, calls in list(self._calls.items()):
             # The calls of a key are in the order of their deadlines, but for repeated ones, whose deadline is later.
             while calls and (calls[0].future.done() or calls[0].deadline <= loop.time()):
-                fail([calls.popleft()], QueueTimeout())
+                fail_pending([calls.popleft()], QueueTimeout())
                 self._free += 1
             if not calls:
                 del self._calls[key]
@@ -107,7 +107,7 @@ class FairQueue(Generic[Item, Result]):
         self._timer = loop.call_at(min(deadlines), self._expire) if deadlines else None
 
 
-def fail(calls: Iterable[QueuedCall[Item, Result]], error: BaseException) -> None:
+def fail_pending(calls: Iterable[QueuedCall[Item, Result]], error: BaseException) -> None:
     """Raise an error in every call that is still pending."""
     for call in calls:
         if not call.future.done():

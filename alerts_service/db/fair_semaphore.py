@@ -46,7 +46,7 @@ class FairSemaphore:
             raise
 
     def _release(self) -> None:
-        for waiter in self._queue.take(1):
-            waiter.future.set_result(None)
-            return
-        self._free_slots += 1
+        if waiters := self._queue.take(1):
+            waiters[0].future.set_result(None)
+        else:
+            self._free_slots += 1
