@@ -13,8 +13,9 @@ from alerts_service.alerts.bulk_controller import BulkController, InternalBulkCo
 from alerts_service.alerts.controller import AlertsController, InternalAlertsController
 from alerts_service.alerts.structs import EXAMPLE
 from alerts_service.bootstrap import database_lifespan
+from alerts_service.db.database import Database
 from alerts_service.db.fair_semaphore import FairSemaphore
-from alerts_service.db.statement_runner import StatementRunner
+from alerts_service.db.unavailable_database import UnavailableDatabase
 from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import HistoryController
 from alerts_service.history.structs import EXAMPLE as EVENT_EXAMPLE
@@ -36,14 +37,14 @@ logger = logging.getLogger(__name__)
 EXPOSED = ["ETag", REPLAYED, "Link", "Retry-After", "X-Request-ID"]
 
 
-def create_app(settings: Settings, database: StatementRunner | None = None) -> Service:
+def create_app(settings: Settings, database: Database | None = None) -> Service:
     """Put the service together. Without a `database` it makes its own ready when it starts."""
     if PUBLISHED_SERVICE_KEY in settings.service_keys:
         logger.warning("INTERNAL_SERVICE_KEY holds the published default: anybody may call the internal routes")
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        def serve(database: StatementRunner) -> None:
+        def serve(database: Database | UnavailableDatabase) -> None:
             app.state.database = database
             memory.tune_garbage_collector()
             memory.return_large_blocks()

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -28,9 +29,8 @@ from alerts_service.db.pool import (
     HEALTH_SESSION,
     SESSION,
     Connections,
-    PlainConnection,
     Pool,
-    connect_options,
+    create_pool,
     session_settings,
 )
 from alerts_service.db.queries import Query, load_queries
@@ -244,21 +244,11 @@ async def open_database(
     Raises:
         StartupError: the server does not accept this many connections.
     """
-
-    def create_pool(size: int, settings: Mapping[str, str]) -> Pool:
-        return asyncpg.create_pool(
-            dsn,
-            min_size=size,
-            max_size=size,
-            timeout=max(pool_timeout, CONNECT_SECONDS),
-            command_timeout=statement_timeout,
-            connection_class=PlainConnection,
-            server_settings=dict(settings),
-            **connect_options(pooler=pooler),
-        )
-
+    create = partial(
+        create_pool, dsn, timeout=max(pool_timeout, CONNECT_SECONDS), command_timeout=statement_timeout, pooler=pooler
+    )
     health_settings = {"application_name": SESSION["application_name"]} if pooler else HEALTH_SESSION
-    pools = (create_pool(pool_size, session_settings(pooler=pooler)), create_pool(1, health_settings))
+    pools = (create(pool_size, session_settings(pooler=pooler)), create(1, health_settings))
     for outcome in await asyncio.gather(*pools, return_exceptions=True):
         if isinstance(outcome, BaseException):
             _terminate(pools)

@@ -1,7 +1,7 @@
 """Pool of connections to PostgreSQL, and the settings of their sessions."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
@@ -54,6 +54,22 @@ def session_settings(*, pooler: bool) -> dict[str, str]:
 def connect_options(*, pooler: bool) -> dict[str, Any]:
     """Return the options of `asyncpg.connect`: behind a pooler, prepared statements do not outlive a transaction."""
     return {"statement_cache_size": 0} if pooler else {}
+
+
+def create_pool(
+    dsn: str, size: int, settings: Mapping[str, str], *, timeout: float, command_timeout: float, pooler: bool
+) -> Pool:
+    """Return a pool of `size` connections, which opens them when it is awaited. Timeouts are in seconds."""
+    return asyncpg.create_pool(
+        dsn,
+        min_size=size,
+        max_size=size,
+        timeout=timeout,
+        command_timeout=command_timeout,
+        connection_class=PlainConnection,
+        server_settings=dict(settings),
+        **connect_options(pooler=pooler),
+    )
 
 
 async def missing_session_settings(connection: Connection) -> list[str]:
