@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 3.0
 
-# Bulk statements of all clients that run at a time, so that single requests find a free connection.
+# Bulk statements of all clients that run at a time, few enough that single requests find a free connection.
 MAX_BULK_STATEMENTS = 2
 # A failed bulk batch is split into this many parts: 250 items, then 16, then 1.
 PARTS_OF_FAILED_BULK = 16

@@ -7,7 +7,7 @@ import asyncpg
 
 from alerts_service.db.statements import Row, Statement
 
-# Items of one bulk call that are sent in one statement.
+# Items of a bulk call that are sent in one statement, few enough that single requests do not wait long for its end.
 BULK_BATCH_SIZE = 250
 
 Arguments: TypeAlias = "tuple[object, ...]"
