@@ -15,8 +15,9 @@ from alerts_service.alerts.controller import AlertsController, InternalAlertsCon
 from alerts_service.alerts.list_controller import AlertListController
 from alerts_service.alerts.structs import ALERT_EXAMPLE
 from alerts_service.bootstrap import database_lifespan
-from alerts_service.db.batching import FairSemaphore
 from alerts_service.db.database import Database
+from alerts_service.db.fair_semaphore import FairSemaphore
+from alerts_service.db.unavailable_database import UnavailableDatabase
 from alerts_service.health.controller import HealthController
 from alerts_service.history.controller import HistoryController
 from alerts_service.history.structs import EVENT_EXAMPLE

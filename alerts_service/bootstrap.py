@@ -13,10 +13,12 @@ from typing import TypeAlias
 import asyncpg
 
 from alerts_service.db import schema_check
-from alerts_service.db.database import CONNECT_SECONDS, Database, UnavailableDatabase, open_database
+from alerts_service.db.database import CONNECT_SECONDS, Database, open_database
+from alerts_service.db.error_mapping import UNREACHABLE_ERRORS, startup_error
 from alerts_service.db.migrations import migrate
-from alerts_service.db.pool import UNREACHABLE_ERRORS, Connection, missing, options, startup_error
+from alerts_service.db.pool import Connection, connect_options, missing_session_settings
 from alerts_service.db.queries import load_queries
+from alerts_service.db.unavailable_database import UnavailableDatabase
 from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.retention.job import PRUNE
 from alerts_service.settings import Settings
@@ -137,7 +139,7 @@ async def connect(dsn: str, *, pooler: bool = False) -> AsyncIterator[Connection
             the DSN, which may contain a password.
     """
     try:
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, **options(pooler=pooler))
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, **connect_options(pooler=pooler))
     except ValueError:
         raise StartupError(
             "DATABASE_URL: must be a PostgreSQL URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE"

@@ -125,7 +125,7 @@ async def test_too_few_connections_for_all_workers_stop_the_start(tmp_path: Path
     url = address._replace(netloc=f"{role}:x@{address.netloc.rpartition('@')[2]}").geturl()
     ended = run(tmp_path, "--workers", "2", DATABASE_URL=url)
     assert ended.returncode == 1
-    assert "no 12 connections to the database: too many connections" in ended.stderr.splitlines()[-1]
+    assert "cannot open 12 database connections: too many connections" in ended.stderr.splitlines()[-1]
     await connection.execute(f"ALTER DATABASE {address.path[1:]} OWNER TO current_user")
     await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     await connection.close()

@@ -1,7 +1,7 @@
-"""Brings the schema up to date: plain SQL files, forward only.
+"""Applies schema migrations: plain SQL files, forward only.
 
-Each file is applied once and its SHA-256 is recorded; a file that changed after that is refused. All that is pending
-is applied in one transaction behind an advisory lock, so several processes may start on one empty database.
+Each file is applied once and its SHA-256 is stored; a file that was changed afterwards is an error. All pending files
+are applied in one transaction that holds an advisory lock, so several processes may start on one empty database.
 """
 
 import hashlib
@@ -12,16 +12,17 @@ from contextlib import asynccontextmanager
 import asyncpg
 from msgspec import Struct
 
-from alerts_service.db.pool import Connection, startup_error
+from alerts_service.db.error_mapping import startup_error
+from alerts_service.db.pool import Connection
 from alerts_service.db.queries import sql_folder
 from alerts_service.errors import StartupError
 
 logger = logging.getLogger(__name__)
 
-# Any number that no other user of the database takes; this one spells "alerts" in ASCII.
-LOCK = 0x616C65727473
+# Key of the advisory lock: "alerts" in ASCII, which no other user of the database is likely to choose.
+ADVISORY_LOCK_KEY = 0x616C65727473
 
-CREATE_LEDGER = """
+CREATE_MIGRATIONS_TABLE = """
 CREATE TABLE IF NOT EXISTS alerts_service_migrations (
     version integer PRIMARY KEY,
     name text NOT NULL,
@@ -29,7 +30,7 @@ CREATE TABLE IF NOT EXISTS alerts_service_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 )
 """
-RECORD = "INSERT INTO alerts_service_migrations (version, name, sha256) VALUES ($1, $2, $3)"
+INSERT_MIGRATION = "INSERT INTO alerts_service_migrations (version, name, sha256) VALUES ($1, $2, $3)"
 
 
 class Migration(Struct, frozen=True):
@@ -52,50 +53,51 @@ def load_migrations() -> list[Migration]:
 
 
 async def migrate(connection: Connection) -> list[Migration]:
-    """Apply what is pending and return it. A schema that is up to date is only read.
+    """Apply the pending migrations and return them. If none is pending, the schema is only read.
 
-    The connection must keep the server's own time zone: the second migration reads old times in it.
+    The session of the connection must have the server's default time zone, in which the second migration interprets
+    times without one.
 
     Raises:
-        StartupError: a file that was applied has changed since, or a migration fails; then nothing was applied.
+        StartupError: a file was changed after it had been applied, or a migration failed and all were rolled back.
     """
     if not await pending(connection):
         return []
     try:
-        async with alone(connection):
-            await connection.execute(CREATE_LEDGER)
-            due = await pending(connection)
-            for migration in due:
+        async with advisory_lock(connection):
+            await connection.execute(CREATE_MIGRATIONS_TABLE)
+            migrations = await pending(connection)
+            for migration in migrations:
                 await _apply(connection, migration)
     except asyncpg.PostgresError as error:
-        raise startup_error("the schema could not be brought up to date", error) from error
-    return due
+        raise startup_error("schema migration failed", error) from error
+    return migrations
 
 
 @asynccontextmanager
-async def alone(connection: Connection) -> AsyncIterator[None]:
-    """Keep out every other process that wants the same, however long it has to wait, until the transaction is over."""
+async def advisory_lock(connection: Connection) -> AsyncIterator[None]:
+    """Run the block in a transaction that holds the advisory lock of the service, and wait for it without a limit."""
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = 0")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
         yield
 
 
 async def pending(connection: Connection) -> list[Migration]:
-    """List what the database has not seen yet.
+    """Return the migrations that are not applied yet.
 
     Raises:
-        StartupError: a file that was applied has changed since.
+        StartupError: a file was changed after it had been applied.
     """
-    applied = await _applied(connection)
+    applied = await _applied_hashes(connection)
     migrations = load_migrations()
     for migration in migrations:
         if applied.get(migration.version, migration.sha256) != migration.sha256:
-            raise StartupError(f"sql/migrations/{migration.name}.sql was applied already and has changed since")
+            raise StartupError(f"sql/migrations/{migration.name}.sql was changed after it had been applied")
     return [migration for migration in migrations if migration.version not in applied]
 
 
-async def _applied(connection: Connection) -> dict[int, str]:
+async def _applied_hashes(connection: Connection) -> dict[int, str]:
     if await connection.fetchval("SELECT to_regclass('alerts_service_migrations')") is None:
         return {}
     rows = await connection.fetch("SELECT version, sha256 FROM alerts_service_migrations")
@@ -104,5 +106,5 @@ async def _applied(connection: Connection) -> dict[int, str]:
 
 async def _apply(connection: Connection, migration: Migration) -> None:
     await connection.execute(migration.sql)
-    await connection.execute(RECORD, migration.version, migration.name, migration.sha256)
-    logger.info("Applied migration %s", migration.name)
+    await connection.execute(INSERT_MIGRATION, migration.version, migration.name, migration.sha256)
+    logger.info("migration applied", extra={"migration": migration.name})

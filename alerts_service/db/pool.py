@@ -1,47 +1,21 @@
-"""Connections to PostgreSQL, kept at hand."""
+"""Pool of connections to PostgreSQL, and the settings of their sessions."""
 
 import asyncio
-import logging
-import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from alerts_service.errors import DatabaseBusy, DatabaseNotReady, DatabaseUnreachable, OutOfResources, StartupError
+from alerts_service.db.error_mapping import CONNECTION_ERRORS, TIMEOUT_ERRORS, UNREACHABLE_ERRORS, unreachable
+from alerts_service.errors import DatabaseBusy
 
-logger = logging.getLogger(__name__)
-
-# A server that became read-only is lost too: another may be the primary by now. The last one is what asyncpg says when
-# the server ended the connection at the very moment of a call, or when none of several is the one that is wanted.
-CONNECTION_ERRORS = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InternalClientError,
-)
-
-# What may get better by waiting, when a connection is made; the last one is a server that is no primary yet.
-RETRYABLE_CONNECT_ERRORS = (
-    OSError,
-    asyncio.TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InternalClientError,
-)
-# What tells that there is none to be had.
-UNREACHABLE_ERRORS = (*RETRYABLE_CONNECT_ERRORS, asyncpg.PostgresError, asyncpg.InterfaceError)
-
-# Of these, what ended the statement alone.
-TIMEOUT_ERRORS = (asyncio.TimeoutError, asyncpg.QueryCanceledError)
-
-# What every connection is told. A lock that does not come soon is one that somebody holds on to. Every
-# statement has an index that fits: it is planned once, for any values, and never reads a whole table because there was
-# little in it at that time. A connection that has nothing to do for long is not forgotten by what stands in between.
+# Session settings of the connections of the pool.
+# - lock_timeout: a lock that takes longer belongs to a transaction that is stuck.
+# - plan_cache_mode, enable_*: every statement has an index that fits. It is planned once, for any values, and never
+#   scans a whole table because the table was small when the statement was planned.
+# - tcp_keepalives_idle: network devices on the way forget a connection that is idle for long.
 SESSION = {
     "application_name": "as-alerts-service",
     "timezone": "UTC",
@@ -53,10 +27,10 @@ SESSION = {
     "tcp_keepalives_idle": "60",
 }
 
-# The one for health waits for a lock as long as health does.
+# The health check limits its waiting time itself, so its session has no lock_timeout.
 HEALTH_SESSION = {name: SESSION[name] for name in ("application_name", "tcp_keepalives_idle")}
 
-# Of these, what PgBouncer takes from a client; the others it must tell its servers by itself.
+# The settings that PgBouncer accepts from a client. PgBouncer must set the others on its server connections itself.
 POOLED = ("application_name", "timezone")
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -65,121 +39,138 @@ PooledConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 
 class PlainConnection(asyncpg.Connection):
-    """A connection that goes back to the pool as it is: no statement of ours leaves anything behind in a session."""
+    """A connection that is returned to the pool without a reset: no statement of the service changes the session."""
 
     def get_reset_query(self) -> str:
-        """Spare the round trip that a reset costs after every statement."""
+        """Return an empty query, which saves a round trip after every statement."""
         return ""
 
 
-def session(*, pooler: bool) -> dict[str, str]:
-    """What a connection is told when it is made."""
+def session_settings(*, pooler: bool) -> dict[str, str]:
+    """Return the settings that a connection sends when it is opened."""
     return {name: SESSION[name] for name in POOLED} if pooler else SESSION
 
 
-def options(*, pooler: bool) -> dict[str, Any]:
-    """Connect so that a pooler may stand between here and the server: what is prepared stays with one connection."""
+def connect_options(*, pooler: bool) -> dict[str, Any]:
+    """Return the options of `asyncpg.connect`: behind a pooler, prepared statements do not outlive a transaction."""
     return {"statement_cache_size": 0} if pooler else {}
 
 
-async def missing(connection: Connection) -> list[str]:
-    """Name what the sessions behind a pooler should have been told, and were not."""
+def create_pool(
+    dsn: str, size: int, settings: Mapping[str, str], *, timeout: float, command_timeout: float, pooler: bool
+) -> Pool:
+    """Return a pool of `size` connections, which opens them when it is awaited. Timeouts are in seconds."""
+    return asyncpg.create_pool(
+        dsn,
+        min_size=size,
+        max_size=size,
+        timeout=timeout,
+        command_timeout=command_timeout,
+        connection_class=PlainConnection,
+        server_settings=dict(settings),
+        **connect_options(pooler=pooler),
+    )
+
+
+async def missing_session_settings(connection: Connection) -> list[str]:
+    """List the settings, as `name = value`, that the pooler does not set on its server connections."""
     rows = await connection.fetch("SELECT name, setting, unit FROM pg_settings")
-    told = {row["name"]: f"{row['setting']}{row['unit'] or ''}" for row in rows}
-    wanted = SESSION.keys() - {*POOLED, "tcp_keepalives_idle"}
-    return sorted(f"{name} = {SESSION[name]}" for name in wanted if told[name] != SESSION[name])
+    actual = {row["name"]: f"{row['setting']}{row['unit'] or ''}" for row in rows}
+    expected = SESSION.keys() - {*POOLED, "tcp_keepalives_idle"}
+    return sorted(f"{name} = {SESSION[name]}" for name in expected if actual[name] != SESSION[name])
 
 
 class Connections:
-    """Hands out the connections of a pool, each for one statement or one transaction at a time.
+    """Lends the connections of a pool, each for one statement or one transaction at a time.
 
-    The pool makes them, and replaces those that are lost. But to give one back to it and to take it again costs nearly
-    as much as a small statement, so one that did its work well and that nobody waits for is kept here.
+    asyncpg's pool opens the connections and replaces lost ones. Releasing a connection to it and acquiring it again
+    costs nearly as much as a small statement. A usable connection therefore stays in a list of spare ones as long as
+    no request waits for the pool.
     """
 
     def __init__(self, pool: Pool, timeout: float) -> None:
-        """Who finds none waits for `timeout` seconds at most."""
+        """`timeout` is how many seconds `acquire` waits for a free connection."""
         self._pool, self._timeout = pool, timeout
         self._spare: list[PooledConnection] = []
-        self._returning: set[asyncio.Task[None]] = set()
-        self._wanted = 0
+        self._releases: set[asyncio.Task[None]] = set()
+        self._waiting = 0
 
     @property
     def open(self) -> int:
-        """How many there are."""
+        """The number of open connections."""
         return self._pool.get_size()
 
     @property
     def idle(self) -> int:
-        """How many of them have nothing to do."""
-        return self._pool.get_idle_size() + sum(map(_usable, self._spare))
+        """The number of open connections that are not in use."""
+        return self._pool.get_idle_size() + sum(map(_is_usable, self._spare))
 
     @property
     def limit(self) -> int:
-        """How many there may be."""
+        """The largest number of open connections."""
         return self._pool.get_max_size()
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[PooledConnection]:
-        """Borrow one. It is closed when what is done with it shows that it is lost.
+    async def acquire(self) -> AsyncIterator[PooledConnection]:
+        """Lend a connection to the block. A connection error in the block closes the connection.
 
         Raises:
-            DatabaseBusy: none came free in time.
-            DatabaseUnreachable: there is none, and none can be made.
+            DatabaseBusy: no connection was released in time.
+            DatabaseUnreachable: a connection is missing and cannot be opened.
         """
         connection = await self._take()
         try:
             yield connection
         except TIMEOUT_ERRORS:
-            self._give_back_later(connection)
+            self._release_in_background(connection)
             raise
         except BaseException as error:
             if isinstance(error, CONNECTION_ERRORS):
-                with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
+                with suppress(asyncpg.InterfaceError):  # the pool may have closed it already
                     connection.terminate()
-            await self._give_back(connection)
+            await self._release(connection)
             raise
-        if _usable(connection) and not self._wanted:
+        if _is_usable(connection) and not self._waiting:
             self._spare.append(connection)
         else:
-            await self._give_back(connection)
+            await self._release(connection)
 
     async def close(self) -> None:
-        """Close them all, as soon as nobody holds one."""
-        self._wanted += 1  # by the end: none is kept any more
+        """Close the pool as soon as every connection is released."""
+        self._waiting += 1  # so that released connections go to the pool
         while self._spare:
-            await self._give_back(self._spare.pop())
+            await self._release(self._spare.pop())
         await self._pool.close()
 
     async def _take(self) -> PooledConnection:
         while self._spare:
             connection = self._spare.pop()
-            if _usable(connection):
+            if _is_usable(connection):
                 return connection
-            await self._give_back(connection)
-        self._wanted += 1
+            await self._release(connection)
+        self._waiting += 1
         try:
             return await self._pool.acquire(timeout=self._timeout)
         except asyncio.TimeoutError as error:
             if self.open < self.limit:
                 raise unreachable(error) from error
-            raise DatabaseBusy("no connection to the database came free in time") from None
+            raise DatabaseBusy("timed out waiting for a database connection") from None
         except UNREACHABLE_ERRORS as error:
             raise unreachable(error) from error
         finally:
-            self._wanted -= 1
+            self._waiting -= 1
 
-    def _give_back_later(self, connection: PooledConnection) -> None:
-        """Let nobody wait until a silent database has taken back what it was asked."""
-        task = asyncio.create_task(self._give_back(connection))
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
+    def _release_in_background(self, connection: PooledConnection) -> None:
+        """Release a connection without a wait: an unresponsive server delays the cancellation of its statement."""
+        task = asyncio.create_task(self._release(connection))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
 
-    async def _give_back(self, connection: PooledConnection) -> None:
-        # By now the statement has its outcome, which a fault on the way back to the pool does not change.
+    async def _release(self, connection: PooledConnection) -> None:
+        # The result of the statement is known by now, and an error during the release does not change it.
         with suppress(*UNREACHABLE_ERRORS):
             try:
-                if connection.is_in_transaction():  # which the pool would end too, but with a complaint
+                if connection.is_in_transaction():  # the pool would roll back too, but log a warning
                     await connection.execute("ROLLBACK")
             except UNREACHABLE_ERRORS:
                 connection.terminate()
@@ -187,32 +178,8 @@ class Connections:
                 await self._pool.release(connection)
 
 
-def _usable(connection: PooledConnection) -> bool:
+def _is_usable(connection: PooledConnection) -> bool:
     try:
         return not connection.is_closed()
-    except asyncpg.InterfaceError:  # the pool has noticed that it was closed, and taken it back
+    except asyncpg.InterfaceError:  # the connection was lost, and the pool has taken it back
         return False
-
-
-def startup_error(what: str, error: Exception) -> StartupError:
-    """Say why there is no start, and whether there may be one later."""
-    if isinstance(error, asyncpg.DuplicatePreparedStatementError) or "startup parameter" in str(error):
-        return StartupError(f"{what}: a pooler stands before the database: set AS_ALERTS_POOLER=true")
-    kind = (
-        DatabaseNotReady
-        if isinstance(error, RETRYABLE_CONNECT_ERRORS) and not isinstance(error, ssl.SSLError)
-        else StartupError
-    )
-    return kind(f"{what}: {str(error) or 'no answer in time'}")
-
-
-def unreachable(error: Exception) -> DatabaseUnreachable:
-    """Log why, which the caller need not know."""
-    logger.error("No connection to the database: %s", str(error) or type(error).__name__)
-    return DatabaseUnreachable()
-
-
-def out_of_resources(error: Exception) -> OutOfResources:
-    """Log what there is too little of, which the caller need not know."""
-    logger.error("The database has no room: %s", error)
-    return OutOfResources("the database has no room")

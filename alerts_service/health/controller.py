@@ -7,7 +7,8 @@ from importlib.metadata import version
 import asyncpg
 from litestar import Controller, get
 
-from alerts_service.db.database import Database, Statement
+from alerts_service.db.database import Statement
+from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Unhealthy
 from alerts_service.health.structs import Details, Health, Pool, Schema
 from alerts_service.web.openapi import errors
@@ -18,7 +19,7 @@ STARTED = time.monotonic()
 TIMEOUT_SECONDS = 1.0
 
 HEALTHY = Health("healthy", "as-alerts-service")
-GET_SCHEMA = Statement("health/get_schema", Schema, apart=True)
+GET_SCHEMA = Statement("health/get_schema", Schema, dedicated_connection=True)
 
 
 class HealthController(Controller):

@@ -14,7 +14,8 @@ from uuid import UUID
 from litestar import Response
 from msgspec import Raw, Struct, msgpack, structs
 
-from alerts_service.db.database import Database, Statement
+from alerts_service.db.database import Statement
+from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import AlertNotFound, Conflict, IdempotencyConflict, PreconditionFailed, ValidationFailed
 from alerts_service.web.error_handlers import error_response
 from alerts_service.web.requests import Request

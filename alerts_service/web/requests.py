@@ -15,7 +15,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import UNSET, Raw
 from uuid_utils.compat import uuid4
 
-from alerts_service.db.database import Database
+from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import (
     IncompleteBody,
     InvalidToken,

@@ -498,7 +498,7 @@ async def faulty(empty_database: str, settings: Settings) -> AsyncIterator[httpx
                 "status": 503,
                 "error": {
                     "error": "Service unavailable",
-                    "detail": "somebody holds on to what this waited for",
+                    "detail": "could not lock the alert in time",
                 },
                 "retry_after": 1,
             },
@@ -517,7 +517,7 @@ async def test_what_the_database_refuses_spoils_no_other(
 
 @pytest.mark.parametrize(
     ("message", "status", "detail"),
-    [("sleep", 503, "the change was not done in time; it may still have been made"), ("die", 500, None)],
+    [("sleep", 503, "the statement timed out; the change may still have been made"), ("die", 500, None)],
 )
 async def test_when_the_database_fails_half_way(
     faulty: httpx.AsyncClient, tenant: UUID, message: str, status: int, detail: str | None

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.db.database import Database, Row, Statement
+from alerts_service.db.database import Database, Statement
 from alerts_service.db.queries import load_queries
+from alerts_service.db.statements import Row
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
 from tests.support.api import ALERT_KEYS, KEY, assert_error, client_of, create, history, move, pages

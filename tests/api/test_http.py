@@ -20,7 +20,7 @@ from alerts_service.alerts.statements import TRANSITIONS
 from alerts_service.app import create_app
 from alerts_service.bootstrap import ready_database
 from alerts_service.db.database import Database
-from alerts_service.db.pool import Connections, options
+from alerts_service.db.pool import Connections, connect_options
 from alerts_service.db.queries import Query, load_queries
 from alerts_service.errors import DatabaseBusy, ValidationFailed
 from alerts_service.settings import Settings
@@ -202,9 +202,9 @@ async def test_no_free_connection(settings: Settings, tenant: UUID) -> None:
         client_of(create_app(settings, database)) as client,
     ):
         await create(client, tenant)
-        async with database.connections.one():
+        async with database.connections.acquire():
             response = await client.get(f"/stats/{tenant}")
-            assert_error(response, 503, "Service unavailable", "in time")
+            assert_error(response, 503, "Service unavailable", "timed out waiting for a database connection")
             assert response.headers["retry-after"] == "1"
             assert (await client.get("/health")).status_code == 200
         assert (await client.get(f"/stats/{tenant}")).status_code == 200
@@ -259,8 +259,8 @@ async def until_cut(client: httpx.AsyncClient, url: str, alert: dict[str, Any], 
 @pytest.mark.parametrize(
     ("act", "detail"),
     [
-        ("pg_cancel_backend(pid)", "the statement was not done in time"),
-        ("pid", "somebody holds on to what this waited for"),
+        ("pg_cancel_backend(pid)", "the statement timed out"),
+        ("pid", "could not lock the alert in time"),
     ],
 )
 async def test_a_statement_that_the_server_cuts_off(empty_database: str, tenant: UUID, act: str, detail: str) -> None:
@@ -305,7 +305,7 @@ async def test_a_held_connection_does_not_keep_the_end_from_coming(settings: Set
     """The database closes soon, also while somebody still holds a connection."""
     url = str(settings.database_url)
     async with open_database(url, pool_size=1, pool_timeout=0.2, statement_timeout=5) as database:
-        holder = database.connections.one()
+        holder = database.connections.acquire()
         await holder.__aenter__()
         started = time.monotonic()
     assert time.monotonic() - started < 2
@@ -317,7 +317,7 @@ async def test_the_end_waits_for_a_statement_and_no_longer(settings: Settings) -
     async with open_database(url, pool_size=1, pool_timeout=5, statement_timeout=5) as database:
 
         async def sleep() -> None:
-            async with database.connections.one() as connection:
+            async with database.connections.acquire() as connection:
                 await connection.execute("SELECT pg_sleep(0.3)")
 
         asleep = asyncio.create_task(sleep())
@@ -330,10 +330,10 @@ async def test_the_end_waits_for_a_statement_and_no_longer(settings: Settings) -
 async def test_the_pools_settings_count(empty_database: str, tenant: UUID) -> None:
     """The pool is as large, waits for a connection as long, and lets a statement take as long as the settings say."""
     settings = settings_for(database_url=empty_database, pool_size=1, pool_timeout=0.2, statement_timeout=0.3)
-    async with ready_database(settings) as database, database.connections.one() as connection:
+    async with ready_database(settings) as database, database.connections.acquire() as connection:
         assert database.connections.limit == 1
         started = time.monotonic()
-        with pytest.raises(DatabaseBusy, match="no connection to the database came free in time"):
+        with pytest.raises(DatabaseBusy, match="timed out waiting for a database connection"):
             await database.one(GET, tenant_id=tenant)
         assert 0.19 < time.monotonic() - started < 1.5
         started = time.monotonic()
@@ -348,13 +348,13 @@ async def test_too_many_requests_wait(settings: Settings, tenant: UUID) -> None:
     url = str(settings.database_url)
     async with open_database(url, pool_size=1, pool_timeout=15, statement_timeout=5) as database:
         app.state.database = database
-        async with client_of(app) as client, database.connections.one():
+        async with client_of(app) as client, database.connections.acquire():
             flood = [asyncio.create_task(client.get(f"/stats/{tenant}")) for _ in range(4400)]
             done, waiting = await asyncio.wait(flood, timeout=3)
             refused = [task.result() for task in done]
         answers = await asyncio.gather(*waiting)
     assert refused
-    assert_error(refused[0], 503, "Service unavailable", "too many requests wait")
+    assert_error(refused[0], 503, "Service unavailable", "too many requests are waiting")
     assert {answer.status_code for answer in refused} == {503}
     assert {answer.status_code for answer in answers} == {200}
     assert len(answers) >= 4000
@@ -385,7 +385,9 @@ async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID)
 @asynccontextmanager
 async def one_connection(url: str | None, kind: type[asyncpg.Connection]) -> AsyncIterator[Database]:
     """A database with one connection, of this kind."""
-    pool = await asyncpg.create_pool(url, min_size=1, max_size=1, connection_class=kind, **options(pooler=POOLER))
+    pool = await asyncpg.create_pool(
+        url, min_size=1, max_size=1, connection_class=kind, **connect_options(pooler=POOLER)
+    )
     connections = Connections(pool, 2)
     try:
         yield Database(load_queries(), connections, 2)
@@ -429,10 +431,10 @@ async def test_a_confused_connection_is_not_used_again(settings: Settings, tenan
         one_connection(settings.database_url, Confused) as database,
         client_of(create_app(settings, database)) as client,
     ):
-        async with database.connections.one() as connection:
+        async with database.connections.acquire() as connection:
             before = connection.get_server_pid()
         assert_error(await client.get(f"/stats/{tenant}"), 500, "Database connection error")
-        async with database.connections.one() as connection:
+        async with database.connections.acquire() as connection:
             assert connection.get_server_pid() != before
 
 

@@ -231,9 +231,7 @@ async def test_a_failure_leaves_nothing(
     """When the database cannot do it, nothing is kept, the key is free, and no connection is left in the middle."""
     async with connection.transaction():
         await connection.execute("LOCK TABLE idempotency_keys IN EXCLUSIVE MODE")  # after the alert was recorded
-        assert_error(
-            await post(client, tenant, "a"), 503, "Service unavailable", "somebody holds on to what this waited for"
-        )
+        assert_error(await post(client, tenant, "a"), 503, "Service unavailable", "could not lock the alert in time")
     assert await count(connection, tenant) == 0
     states = await connection.fetch("SELECT state FROM pg_stat_activity WHERE datname = current_database()")
     assert "in transaction" not in str(states)

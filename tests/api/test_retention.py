@@ -328,7 +328,7 @@ async def test_a_database_that_is_away(
             await asyncio.sleep(0.8)
     await admin.close()
     assert {record.levelname for record in away} == {"ERROR"}
-    assert all(record.message.startswith("No connection to the database: ") for record in away)
+    assert all(record.message == "database unreachable" for record in away)
     assert [record.message for record in about_us(caplog)[len(away) :]] == ["Pruned resolved alerts"]
 
 

@@ -15,7 +15,7 @@ from alerts_service.alerts.list_controller import SEARCH
 from alerts_service.alerts.search_terms import compile_search_terms
 from alerts_service.alerts.structs import AlertPage
 from alerts_service.db.database import Database
-from alerts_service.db.pool import session
+from alerts_service.db.pool import session_settings
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import StatementTimeout
 from alerts_service.settings import Settings
@@ -145,7 +145,7 @@ async def test_signs_alone_find_nothing(client: httpx.AsyncClient, tenant: UUID,
 async def test_no_message_makes_a_page_expensive(settings: Settings) -> None:
     """A page of the messages that cost most takes a few times as long as one of ordinary text, and not a thousand."""
     ordinary = ("Missed call from +1 555 0100 not returned in 15 minutes; the customer asked twice. " * 200)[:10_000]
-    connection = await asyncpg.connect(settings.database_url, server_settings=session(pooler=POOLER))
+    connection = await asyncpg.connect(settings.database_url, server_settings=session_settings(pooler=POOLER))
     sql = "INSERT INTO alerts (tenant_id, rule_name, message) SELECT $1, 'r', $2 FROM generate_series(1, 25)"
     tenants = {message: uuid4() for message in (ordinary, *UNBROKEN)}
     for message, tenant in tenants.items():

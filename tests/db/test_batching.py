@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timezone
 
 import pytest
 
-from alerts_service.db.batching import Batcher, FairSemaphore, QueueFull, QueueTimeout
-from alerts_service.logging_config import RequestContext, RequestIdFilter, request_context
+from alerts_service.db.batching import Batcher
+from alerts_service.db.fair_queue import QueueFull, QueueTimeout
+from alerts_service.logging_config import RequestIdFilter, request_id
 
 pytestmark = pytest.mark.anyio
 
@@ -60,9 +60,9 @@ async def test_a_group_is_nobodys_request() -> None:
         return asks
 
     group = Batcher(send, max_in_flight=1, max_batch_size=1)
-    token = request_context.set(RequestContext(datetime.now(timezone.utc), "GET", "/", "somebody"))
+    token = request_id.set("somebody")
     await asyncio.gather(*(group("a", ask) for ask in range(3)))
-    request_context.reset(token)
+    request_id.reset(token)
     assert ids == ["somebody", None, None]
 
 
@@ -138,10 +138,10 @@ async def test_what_may_have_been_done_is_not_done_again() -> None:
     assert line.groups == [[0], [1, 13]]
 
 
-async def test_so_many_may_wait() -> None:
-    """When there is no more room to wait a call is refused at once, and there is room again when a group leaves."""
+async def test_a_full_queue_rejects_a_call_at_once() -> None:
+    """A single key may occupy half of the queue; a batch that is sent makes room again."""
     line = Line()
-    group = Batcher(line.send, max_in_flight=1, max_queue_size=2)
+    group = Batcher(line.send, max_in_flight=1, max_queue_size=4)
     calls = await calling(group, 0, 1, 2)
     with pytest.raises(QueueFull):
         await group("a", 3)
@@ -150,28 +150,21 @@ async def test_so_many_may_wait() -> None:
     assert await group("a", 4) == 40
 
 
-async def test_who_asks_a_lot_leaves_room() -> None:
-    """Where there is no more room, the key that has most of it loses its last call to one that has less."""
-    line = Line()
-    group = Batcher(line.send, max_in_flight=1, max_queue_size=5)
-    calls = await calling(group, 0, 1, 2, 3, 4, 5) + await calling(group, 100, 101, key="b")
-    for key in ("b", "a"):  # which have two and three now, so that one more would only change their places
-        with pytest.raises(QueueFull):
-            await group(key, 6)
+@pytest.mark.parametrize("busy", [["a"], ["a", "b"], ["a", None, "b", "c"]])
+async def test_busy_keys_leave_room_for_the_others(busy: list[str | None]) -> None:
+    """However many calls n busy keys make, one place in n + 1 is free for the calls of others, which all succeed."""
+    size, line = 60, Line()
+    group = Batcher(line.send, max_in_flight=1, max_queue_size=size)
+    first = await calling(group, 0)
+    rounds = [await calling(group, 1, key=key) for _ in range(size) for key in busy]
+    flood = [call for calls in rounds for call in calls]
+    rejected = [call for call in flood if call.done()]
+    assert {type(call.exception()) for call in rejected} == {QueueFull}
+    free = size - (len(flood) - len(rejected))
+    assert free == size // (len(busy) + 1)
+    others = [await calling(group, 2, key=f"other {number}") for number in range(free)]
     line.open.set()
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert [a if isinstance(a, int) else type(a) for a in answers] == [0, 10, 20, 30, QueueFull, QueueFull, 1000, 1010]
-
-
-async def test_nobodys_calls_are_kept() -> None:
-    """Calls without a key are many callers', so none of them is sent away for a key that asks little."""
-    line = Line()
-    group = Batcher(line.send, max_in_flight=1, max_queue_size=3)
-    calls = await calling(group, 0, 1, 2, 3, key=None)
-    with pytest.raises(QueueFull):
-        await group("a", 4)
-    line.open.set()
-    assert await asyncio.gather(*calls) == [0, 10, 20, 30]
+    assert await asyncio.gather(*first, *(call for calls in others for call in calls)) == [0, *[20] * free]
 
 
 async def test_nobody_is_asked_for_again_who_has_gone() -> None:
@@ -219,39 +212,3 @@ async def test_nobody_waits_for_ever() -> None:
     line.open.set()
     assert await flying == 10
     assert line.groups == [[1]]
-
-
-async def test_turns_are_taken() -> None:
-    """As many blocks go on at once as may, and then the keys take turns; who gives up or waits too long is left out."""
-    turns, order, over = FairSemaphore(max_in_flight=2, queue_timeout=0.05), list[str](), asyncio.Event()
-
-    async def block(key: str) -> None:
-        async with turns.slot(key):
-            order.append(key)
-            await over.wait()
-
-    blocks = [asyncio.create_task(block(key)) for key in ("a", "a", "b", "b", "b", "c", "d")]
-    await settle()
-    blocks.pop().cancel()
-    await settle()
-    assert order == ["a", "a"]
-    over.set()
-    await asyncio.gather(*blocks)
-    assert order == ["a", "a", "b", "c", "b", "b"]
-    over.clear()
-    stuck = [asyncio.create_task(block("e")) for _ in range(2)]
-    await settle()
-    with pytest.raises(QueueTimeout):
-        await block("f")
-    over.set()
-    await asyncio.gather(*stuck, block("g"))
-    assert order[6:] == ["e", "e", "g"]
-
-
-async def test_a_block_that_raises_gives_its_turn_back() -> None:
-    """Whatever ends a block, the next one goes on."""
-    turns = FairSemaphore(max_in_flight=1, queue_timeout=0.05)
-    for _ in range(3):
-        with pytest.raises(ValueError, match="over"):
-            async with turns.slot("a"):
-                raise ValueError("over")

@@ -165,7 +165,7 @@ async def test_an_edited_file_is_refused(empty_database: str, sql: Path) -> None
     connection = await asyncpg.connect(empty_database)
     await migrate(connection)
     (sql / "0001_first.sql").write_text("CREATE TABLE other (id integer)")
-    with pytest.raises(StartupError, match=r"0001_first\.sql was applied already and has changed since"):
+    with pytest.raises(StartupError, match=r"0001_first\.sql was changed after it had been applied"):
         await migrate(connection)
     await connection.close()
 

@@ -11,7 +11,7 @@ import pytest
 
 from alerts_service.alerts.search_terms import compile_search_terms
 from alerts_service.db.migrations import migrate
-from alerts_service.db.pool import Connection, session
+from alerts_service.db.pool import Connection, session_settings
 from alerts_service.db.queries import load_queries
 from tests.support.database import POOLER, fresh_database
 
@@ -63,7 +63,7 @@ TINY = "planned while no tenant had more than one"
 async def connection(server_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
     """A connection like the pool's, whose plans were made for something else than what it has to read."""
     async with fresh_database(server_url) as url:
-        connection = await asyncpg.connect(url, server_settings=session(pooler=POOLER))
+        connection = await asyncpg.connect(url, server_settings=session_settings(pooler=POOLER))
         await migrate(connection)
         await connection.execute("ALTER TABLE alerts SET (autovacuum_enabled = off)")
         if request.param == TINY:

@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
-from alerts_service.db.migrations import LOCK
+from alerts_service.db.migrations import ADVISORY_LOCK_KEY
 from tests.faults.postgres import Postgres, postgres
 from tests.support.api import assert_error, create
 from tests.support.processes import SERVE, ServiceProcess, run, serving
@@ -119,7 +119,7 @@ async def hold_back(database: Postgres) -> None:
     """Let no process come further than to the migrations, also after the database has started again."""
     connection = await asyncpg.connect(database.dsn)
     await connection.execute("BEGIN")
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
     await connection.execute("PREPARE TRANSACTION 'held'")
     await connection.close()
 
@@ -160,5 +160,5 @@ async def test_several_processes_start_on_one_empty_database(tmp_path: Path, *, 
                 await create(client, uuid4())
         lines = [line for service in services for line in service.stop()]
         assert [service.process.returncode for service in services] == [0] * PROCESSES
-    applied = [line["message"] for line in lines if line["logger"] == "alerts_service.db.migrations"]
+    applied = [line["migration"] for line in lines if line["logger"] == "alerts_service.db.migrations"]
     assert len(applied) == len(set(applied)) > 0

@@ -90,7 +90,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
                 first = (await _raise_alerts(client, 201)).json()
                 await _fill(url)
                 refused = await _raise_alerts(client, 503)
-                assert refused.json() == {"error": "Service unavailable", "detail": "the database has no room"}
+                assert refused.json() == {"error": "Service unavailable", "detail": "the database is out of resources"}
                 assert refused.headers["retry-after"] == "1"
                 assert (await client.get(f"/alerts/{first['id']}")).json() == first
                 assert (await client.get("/health")).status_code == 200

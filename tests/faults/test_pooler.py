@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from alerts_service.db.migrations import LOCK
+from alerts_service.db.migrations import ADVISORY_LOCK_KEY
 from tests.faults.conftest import Report
 from tests.faults.load import Load
 from tests.faults.pgbouncer import pgbouncer
@@ -120,7 +120,7 @@ async def test_a_command_waits_for_another(database: Postgres, tmp_path: Path, c
         holder = await asyncpg.connect(database.dsn)
         if command == "migrate":
             await holder.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        await holder.execute("SELECT pg_advisory_lock($1)", LOCK)
+        await holder.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK_KEY)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -136,7 +136,7 @@ async def test_a_command_waits_for_another(database: Postgres, tmp_path: Path, c
                 break
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.5)
-        await holder.execute("SELECT pg_advisory_unlock($1)", LOCK)
+        await holder.execute("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK_KEY)
         _, complaint = await process.communicate()
         assert process.returncode == 0, complaint.decode()
         assert await holder.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0

@@ -126,7 +126,7 @@ async def test_a_commit_into_silence(tmp_path: Path) -> None:
             service(tmp_path, DATABASE_URL=between.dsn, AS_ALERTS_STATEMENT_TIMEOUT="0.5") as process,
             httpx.AsyncClient(base_url=process.url, verify=False) as client,
         ):
-            for words, retry, detail in ((b"BEGIN", True, "not done in time"), (b"COMMIT", False, "may still have")):
+            for words, retry, detail in ((b"BEGIN", True, "timed out"), (b"COMMIT", False, "may still have")):
                 between.swallow_from(words)
                 response = await client.post("/alerts", json=body, headers=key)
                 assert (response.status_code, "retry-after" in response.headers) == (503, retry)

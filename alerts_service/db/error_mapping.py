@@ -1,0 +1,109 @@
+"""Groups of asyncpg's exceptions, and the exceptions of the service that they become."""
+
+import asyncio
+import logging
+import ssl
+
+import asyncpg
+
+from alerts_service.db.fair_queue import QueueFull, QueueTimeout
+from alerts_service.errors import (
+    ApiError,
+    DatabaseBusy,
+    DatabaseNotReady,
+    DatabaseUnreachable,
+    OutcomeUnknown,
+    OutOfResources,
+    StartupError,
+    StatementTimeout,
+    ValidationFailed,
+)
+
+logger = logging.getLogger(__name__)
+
+# The connection is lost. A server that became read-only counts too: another server may be the primary by now. asyncpg
+# raises InternalClientError when the server closes the connection during a call, and when none of several hosts has
+# the wanted role.
+CONNECTION_ERRORS = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InternalClientError,
+)
+
+# A new connection failed, and a later attempt may succeed. InternalClientError: no host is a primary yet.
+RETRYABLE_CONNECT_ERRORS = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,
+)
+
+# A new connection failed, for whatever reason.
+UNREACHABLE_ERRORS = (*RETRYABLE_CONNECT_ERRORS, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+# Only the statement ended; the connection is usable.
+TIMEOUT_ERRORS = (asyncio.TimeoutError, asyncpg.QueryCanceledError)
+
+# The server reported an error and rolled the statement back, so its items can be sent again in smaller batches.
+# Connection errors never occur here: `statement_error` has translated them.
+ROLLED_BACK_ERRORS = (ValidationFailed, OutOfResources, asyncpg.PostgresError)
+
+# All errors of a statement that are the result of its items in a bulk call.
+STATEMENT_ERRORS = (QueueFull, QueueTimeout, ApiError, asyncpg.PostgresError)
+
+# If every item of a batch failed with one of these, the following batches are not sent.
+ABORTING_ERRORS = (DatabaseBusy, DatabaseUnreachable, OutcomeUnknown, QueueFull)
+
+# The call lost against concurrent ones: for a place in a queue, a lock, or in a deadlock.
+CONTENTION_ERRORS = (QueueFull, QueueTimeout, asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
+
+# Errors of asyncpg that `statement_error` translates.
+TRANSLATED_ERRORS = (asyncio.TimeoutError, asyncpg.DataError, asyncpg.InsufficientResourcesError, *CONNECTION_ERRORS)
+
+
+def contention_error(error: Exception) -> DatabaseBusy:
+    """Translate one of CONTENTION_ERRORS."""
+    if isinstance(error, QueueFull):
+        return DatabaseBusy("too many requests are waiting for the database")
+    if isinstance(error, QueueTimeout):
+        return DatabaseBusy("timed out waiting for the database")
+    return DatabaseBusy("could not lock the alert in time")
+
+
+def statement_error(error: Exception, *, changes: bool) -> ApiError:
+    """Translate one of TRANSLATED_ERRORS. A statement with `changes` may have been committed if it timed out."""
+    if not changes and isinstance(error, TIMEOUT_ERRORS):
+        return StatementTimeout("the statement timed out")
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return DatabaseBusy("the statement timed out")
+    if isinstance(error, asyncio.TimeoutError):
+        return OutcomeUnknown("the statement timed out; the change may still have been made")
+    if isinstance(error, asyncpg.DataError):
+        return ValidationFailed("the database cannot store a value of this request")
+    if isinstance(error, asyncpg.InsufficientResourcesError):
+        return out_of_resources(error)
+    return unreachable(error)
+
+
+def unreachable(error: Exception) -> DatabaseUnreachable:
+    """Log the reason, which the client does not see, and return the exception to raise."""
+    logger.error("database unreachable", extra={"reason": str(error) or type(error).__name__})
+    return DatabaseUnreachable()
+
+
+def out_of_resources(error: Exception) -> OutOfResources:
+    """Log the resource, which the client does not see, and return the exception to raise."""
+    logger.error("database out of resources", extra={"reason": str(error)})
+    return OutOfResources("the database is out of resources")
+
+
+def startup_error(action: str, error: Exception) -> StartupError:
+    """Return the exception for a failed action: DatabaseNotReady if a later attempt may succeed."""
+    if isinstance(error, asyncpg.DuplicatePreparedStatementError) or "startup parameter" in str(error):
+        return StartupError(f"{action}: the connection goes through a pooler: set AS_ALERTS_POOLER=true")
+    retryable = isinstance(error, RETRYABLE_CONNECT_ERRORS) and not isinstance(error, ssl.SSLError)
+    return (DatabaseNotReady if retryable else StartupError)(f"{action}: {str(error) or 'timed out'}")
