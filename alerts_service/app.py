@@ -106,7 +106,7 @@ def _internal_routes(settings: Settings) -> Router:
 def _lifespan(settings: Settings) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        def set_database(database: Database) -> None:
+        def set_database(database: Database | UnavailableDatabase) -> None:
             app.state.database = database
             memory.tune_garbage_collector()
             memory.return_large_blocks()

@@ -29,7 +29,7 @@ RETRY_SECONDS = 0.5
 # Uvicorn uses the same exit code when the application does not start. Its supervisor then does not restart the worker.
 STARTUP_FAILURE_EXIT_CODE = 3
 
-SetDatabase: TypeAlias = Callable[[Database], None]
+SetDatabase: TypeAlias = Callable[[Database | UnavailableDatabase], None]
 
 
 @asynccontextmanager
@@ -86,7 +86,7 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
         async with connect(dsn, pooler=settings.pooler) as connection:
             await migrate(connection)
             await check_schema(connection, settings)
-            if settings.pooler and (lacking := await missing(connection)):
+            if settings.pooler and (lacking := await missing_session_settings(connection)):
                 logger.warning(
                     "the pooler lacks session settings, add SET commands to its connect_query",
                     extra={"missing": lacking},

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from alerts_service.app import create_app
 from alerts_service.bootstrap import STARTUP_FAILURE_EXIT_CODE, check_schema, connect, database_dsn, ready_database
-from alerts_service.db.migrations import alone, migrate, pending
+from alerts_service.db.migrations import advisory_lock, migrate, pending
 from alerts_service.db.pool import Connection
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import DatabaseNotReady, StartupError
@@ -191,7 +191,7 @@ async def _check(settings: Settings) -> None:
 
 async def _recount(settings: Settings) -> None:
     # Two recounts at a time would each apply the whole correction.
-    async with _connect(settings) as connection, alone(connection):
+    async with _connect(settings) as connection, advisory_lock(connection):
         tenants = await connection.fetchval(load_queries()[RECOUNT.name].sql, column=1)
     print(f"corrected the counts of {tenants} tenants")
 

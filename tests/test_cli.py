@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from alerts_service.cli import COMMANDS
-from alerts_service.db.migrations import LOCK
+from alerts_service.db.migrations import ADVISORY_LOCK_KEY
 from tests.support.api import answers_to_a_lost_database, assert_error
 from tests.support.database import not_pooled
 from tests.support.processes import SERVE, environment, run, serving
@@ -241,7 +241,7 @@ async def test_sigterm_ends_a_command_that_waits_for_the_migration_lock(
     """`migrate` ends with 143, as the migrations were not applied."""
     connection = await asyncpg.connect(empty_database)
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
         variables = environment(DATABASE_URL=empty_database)
         process = await asyncio.create_subprocess_exec(*SERVE, command, cwd=tmp_path, env=variables, stderr=DEVNULL)
         for _ in range(500):

@@ -29,7 +29,7 @@ from alerts_service.alerts.statements import (
     to_alert,
 )
 from alerts_service.alerts.structs import Alert, CreateAlert, Created
-from alerts_service.db.batching import QueueFull, QueueTimeout
+from alerts_service.db.fair_queue import QueueFull, QueueTimeout
 from alerts_service.errors import ApiError, ServiceOverloaded, TooManyRequests, ValidationFailed
 from alerts_service.web.idempotency import KEY_HEADER, idempotent
 from alerts_service.web.requests import Request, decode_item

@@ -152,7 +152,7 @@ async def _fetch_alerts(
         return limit.alert_or_id(outcome) if isinstance(outcome, Alert) else outcome
 
     parameters = [{"id": id_, "tenant_id": transition.tenant_id} for id_ in ids]
-    outcomes = await transition.request.database.many(GET, parameters, convert, at_once=GET_BATCH_SIZE)
+    outcomes = await transition.request.database.many(GET, parameters, convert, batch_size=GET_BATCH_SIZE)
     return [AlertNotFound() if outcome is None else outcome for outcome in outcomes]
 
 

@@ -19,7 +19,7 @@ from alerts_service.alerts.bulk_create import (
 from alerts_service.alerts.bulk_results import error_fields
 from alerts_service.alerts.bulk_structs import BulkResults, LineResult
 from alerts_service.alerts.statements import CreateParameters
-from alerts_service.db.database import AT_ONCE
+from alerts_service.db.statement_runner import BULK_BATCH_SIZE
 from alerts_service.errors import (
     SHUTTING_DOWN,
     ApiError,
@@ -85,8 +85,8 @@ async def _prefetch(request: Request, authorizer: TenantAuthorizer | None, chunk
     is_first = True
     try:
         async for lines in request.lines():
-            for start in range(0, len(lines), AT_ONCE):
-                chunk = lines[start : start + AT_ONCE]
+            for start in range(0, len(lines), BULK_BATCH_SIZE):
+                chunk = lines[start : start + BULK_BATCH_SIZE]
                 await chunks.put(await _decode_chunk(request, chunk, authorizer, is_first=is_first))
                 is_first = False
     except Exception as error:  # noqa: BLE001 - raised by the task that reads the queue

@@ -63,7 +63,7 @@ class HealthController(Controller):
         Uptime and connection pool are those of the process that handles the request.
         """
         schema = await self._query_schema(request.database)
-        connections = request.database.connections
+        connections = request.app.state.database.connections
         return Details(
             status=HEALTHY.status,
             service=HEALTHY.service,
@@ -73,7 +73,7 @@ class HealthController(Controller):
             schema=schema,
         )
 
-    async def _query_schema(self, database: Database) -> Schema:
+    async def _query_schema(self, database: StatementRunner) -> Schema:
         """Return the result of one query that all concurrent requests share."""
         if self._schema_query is None or self._schema_query.done():
             self._schema_query = asyncio.create_task(_query_schema(database))
@@ -81,7 +81,7 @@ class HealthController(Controller):
         return await asyncio.shield(self._schema_query)
 
 
-async def _query_schema(database: Database) -> Schema:
+async def _query_schema(database: StatementRunner) -> Schema:
     query = asyncio.create_task(database.one(GET_SCHEMA))
     await asyncio.wait({query}, timeout=TIMEOUT_SECONDS)
     if not query.done():

@@ -95,7 +95,7 @@ async def prune(
 
 
 @asynccontextmanager
-async def pruning(days: int | None, database: Callable[[], Database]) -> AsyncIterator[None]:
+async def pruning(days: int | None, database: Callable[[], StatementRunner]) -> AsyncIterator[None]:
     """Prune every five minutes while the block runs.
 
     Expired idempotency keys are always deleted, alerts that were resolved more than `days` days ago only with `days`.
@@ -113,14 +113,16 @@ async def pruning(days: int | None, database: Callable[[], Database]) -> AsyncIt
 
 
 async def _prune_periodically(
-    log_message: str, database: Callable[[], Database], statement: Statement[Any], **parameters: int
+    log_message: str, database: Callable[[], StatementRunner], statement: Statement[Any], **parameters: int
 ) -> None:
     while True:
         await _prune_once(log_message, database(), statement, **parameters)
         await asyncio.sleep(PRUNE_INTERVAL_SECONDS)
 
 
-async def _prune_once(log_message: str, database: Database, statement: Statement[Any], **parameters: int) -> None:
+async def _prune_once(
+    log_message: str, database: StatementRunner, statement: Statement[Any], **parameters: int
+) -> None:
     """Prune, and log the totals. After an error, the rest is left to the next run."""
     pruned = Pruned()
     try:

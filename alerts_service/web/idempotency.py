@@ -142,7 +142,7 @@ async def _fingerprint(request: Request) -> bytes:
 
 
 async def _find_without_tenant(
-    database: Database, key_parameters: KeyParameters, fingerprint: bytes
+    database: StatementRunner, key_parameters: KeyParameters, fingerprint: bytes
 ) -> StoredResponse | None:
     """Find a response that an earlier version stored: under no tenant, if the request did not name one."""
     stored = await database.one_or_none(FIND_RESPONSE, **{**key_parameters, "tenant_id": NO_TENANT})
@@ -150,7 +150,7 @@ async def _find_without_tenant(
 
 
 async def _run_and_store(
-    request: Request, database: Database, key_parameters: KeyParameters, fingerprint: bytes, handle: Handle[T]
+    request: Request, database: StatementRunner, key_parameters: KeyParameters, fingerprint: bytes, handle: Handle[T]
 ) -> Response[T]:
     """Call `handle`, and store its response or the error that it raises because of the alert's state."""
     try:

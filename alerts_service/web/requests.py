@@ -48,18 +48,18 @@ class Request(litestar.Request[Any, Any, Any]):
     """A request, with its tenant and actor, its database or transaction, and its body."""
 
     _complete_body: bytes | None = None
-    _transaction: Database | None = None
+    _transaction: StatementRunner | None = None
 
     @property
-    def database(self) -> Database:
+    def database(self) -> StatementRunner:
         """The transaction of this request, or else the database of the application."""
-        database: Database = self._transaction or self.app.state.database
+        database: StatementRunner = self._transaction or self.app.state.database
         return database
 
     @asynccontextmanager
-    async def transaction(self, tenant_id: UUID) -> AsyncIterator[Database]:
+    async def transaction(self, tenant_id: UUID) -> AsyncIterator[StatementRunner]:
         """Commit all changes of the block together, or none if it raises."""
-        async with self.database.transaction(tenant_id) as transaction:
+        async with self.app.state.database.transaction(tenant_id) as transaction:
             self._transaction = transaction
             try:
                 yield transaction

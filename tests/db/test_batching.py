@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 import pytest
 
 from alerts_service.db.batching import Batcher
 from alerts_service.db.fair_queue import QueueFull, QueueTimeout
-from alerts_service.logging_config import RequestIdFilter, request_id
+from alerts_service.logging_config import RequestContext, RequestIdFilter, request_context
 
 pytestmark = pytest.mark.anyio
 
@@ -60,9 +61,9 @@ async def test_a_group_is_nobodys_request() -> None:
         return asks
 
     group = Batcher(send, max_in_flight=1, max_batch_size=1)
-    token = request_id.set("somebody")
+    token = request_context.set(RequestContext(datetime.now(timezone.utc), "GET", "/", "the-id"))
     await asyncio.gather(*(group("a", ask) for ask in range(3)))
-    request_id.reset(token)
+    request_context.reset(token)
     assert ids == ["somebody", None, None]
 
 
