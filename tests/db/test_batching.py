@@ -64,7 +64,7 @@ async def test_a_group_is_nobodys_request() -> None:
     token = request_context.set(RequestContext(datetime.now(timezone.utc), "GET", "/", "the-id"))
     await asyncio.gather(*(group("a", ask) for ask in range(3)))
     request_context.reset(token)
-    assert ids == ["somebody", None, None]
+    assert ids == ["the-id", None, None]
 
 
 async def test_calls_that_wait_leave_together() -> None:
