@@ -1,4 +1,4 @@
-"""What was done to the service and what became of its requests, as the table that the README shows."""
+"""Reports of the fault tests, printed as the tables of README.md in this folder."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -14,11 +14,11 @@ ReportNeighbour: TypeAlias = Callable[[str, int, int, int, dict[str, float], dic
 ROWS = pytest.StashKey[list[str]]()
 NEIGHBOUR_ROWS = pytest.StashKey[list[str]]()
 HEAD = (
-    "| What was done, under load | times | answered | refused | uncertain | lost | doubled |",
+    "| Fault under load | times | succeeded | rejected | outcome unknown | lost | duplicated |",
     "|---|---:|---:|---:|---:|---:|---:|",
 )
 NEIGHBOUR_HEAD = (
-    "| One caller | connections | others' requests | failed | p99 ms: create | get | list | search | times alone |",
+    "| Load by one tenant | connections | requests of others | failed | p99 ms: create | get | list | search | times alone |",
     "|---|---:|---:|---:|---:|---:|---:|---:|---|",
 )
 VERBS = ("create", "get", "list", "search")
@@ -56,5 +56,5 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
         terminalreporter.section("faults")
         terminalreporter.write_line("\n".join((*HEAD, *rows)))
     if rows := config.stash.get(NEIGHBOUR_ROWS, None):
-        terminalreporter.section("one caller against the others")
+        terminalreporter.section("one tenant against the others")
         terminalreporter.write_line("\n".join((*NEIGHBOUR_HEAD, *rows)))

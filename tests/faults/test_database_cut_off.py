@@ -48,7 +48,7 @@ async def test_answers_that_never_arrive(tmp_path: Path, report: Report) -> None
             weight.assert_kept()
         figures = await load.check(database.dsn)
         assert figures.untold >= TIMES
-        report("PostgreSQL's answers swallowed, then connections cut", TIMES, figures)
+        report("PostgreSQL's responses dropped, then connections closed", TIMES, figures)
 
 
 async def test_silence(tmp_path: Path, report: Report) -> None:
@@ -80,7 +80,7 @@ async def test_silence(tmp_path: Path, report: Report) -> None:
                 assert statuses <= {500, 503}  # no connection, or no answer in time
                 assert max(request.latency for request in load.troubled(silent)) < LONGEST_SECONDS
             weight.assert_kept()
-        report("PostgreSQL silent for 4 s, connections open", SILENCES, await load.check(database.dsn))
+        report("no response from PostgreSQL for 4 s, connections open", SILENCES, await load.check(database.dsn))
 
 
 async def test_a_lone_call_into_silence(tmp_path: Path) -> None:

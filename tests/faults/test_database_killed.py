@@ -33,7 +33,7 @@ async def test_a_killed_database(tmp_path: Path, report: Report) -> None:
                 await load.answered(100)
                 assert [request for request in load.since(well) if request.outcome != "answered"] == []
             weight.assert_kept()
-        report("PostgreSQL killed (`kill -9`) and started again", TIMES, await load.check(database.dsn))
+        report("PostgreSQL killed (`kill -9`) and restarted", TIMES, await load.check(database.dsn))
 
 
 async def test_the_account_is_true(tmp_path: Path) -> None:

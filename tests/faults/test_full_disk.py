@@ -112,4 +112,4 @@ async def test_a_full_disk_under_the_log(tmp_path: Path, report: Report) -> None
             await asyncio.to_thread(database.start)
             assert_told_at_once(load.troubled(full))
             await load.answered(100, seconds=5)
-        report("PostgreSQL's write-ahead log on a full disk", 1, await load.check(database.dsn))
+        report("disk of PostgreSQL's write-ahead log full", 1, await load.check(database.dsn))

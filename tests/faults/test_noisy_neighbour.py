@@ -182,7 +182,7 @@ async def test_searches_of_messages_without_blanks(
     servers: tuple[ServiceProcess, Postgres], tmp_path: Path, report_neighbour: ReportNeighbour
 ) -> None:
     tenant, _ = await store(servers[1], "a_" * 5000)
-    load = Load("searches messages without blanks", 128, f"/alerts?tenant_id={tenant}&q=wordNUMBER")
+    load = Load("searches in messages without spaces", 128, f"/alerts?tenant_id={tenant}&q=wordNUMBER")
     assert_latency_ratio(await compare(servers[0], load, tmp_path, report_neighbour))
 
 
@@ -190,7 +190,7 @@ async def test_searches_of_many_alerts(
     servers: tuple[ServiceProcess, Postgres], tmp_path: Path, report_neighbour: ReportNeighbour
 ) -> None:
     tenant, _ = await store(servers[1], "a b c d e f", count=2000)
-    load = Load("searches 1,000 alerts a page", 128, f"/alerts?tenant_id={tenant}&q=wordNUMBER")
+    load = Load("searches that examine 1,000 alerts a page", 128, f"/alerts?tenant_id={tenant}&q=wordNUMBER")
     assert_latency_ratio(await compare(servers[0], load, tmp_path, report_neighbour))
 
 
@@ -207,7 +207,7 @@ async def test_large_pages(
 ) -> None:
     tenant, _ = await store(servers[1], LARGE, LARGE)
     target = f"/alerts?tenant_id={tenant}&created_before=2030-01-01T00:00:00.NUMBERZ"
-    load = Load("lists alerts of 120 kB each", 128, target)
+    load = Load("lists of alerts of 120 kB each", 128, target)
     assert_latency_ratio(await compare(servers[0], load, tmp_path, report_neighbour))
 
 
@@ -216,7 +216,7 @@ async def test_answers_that_nobody_reads(
 ) -> None:
     tenant, _ = await store(servers[1], LARGE, LARGE)
     target = f"/alerts?tenant_id={tenant}&created_before=2030-01-01T00:00:00.NUMBERZ"
-    load = Load("lists alerts of 120 kB each, and reads nothing", 200, target)
+    load = Load("lists of alerts of 120 kB each, responses not read", 200, target)
     await compare(servers[0], load, tmp_path, report_neighbour, not_reading)
 
 
@@ -243,5 +243,5 @@ async def test_changes_with_keys(
     servers: tuple[ServiceProcess, Postgres], tmp_path: Path, report_neighbour: ReportNeighbour
 ) -> None:
     _, id_ = await store(servers[1], "m", count=1)
-    load = Load("changes with keys that name no tenant", 128, f"/alerts/{id_}/resolve", "PUT", "{}", "key-NUMBER")
+    load = Load("transitions with idempotency keys, without a tenant", 128, f"/alerts/{id_}/resolve", "PUT", "{}", "key-NUMBER")
     await compare(servers[0], load, tmp_path, report_neighbour)

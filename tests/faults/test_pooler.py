@@ -57,7 +57,7 @@ async def test_load_through_a_pooler(database: Postgres, tmp_path: Path, report:
                 await load.answered(2000, seconds=60)
             figures = await load.check(database.dsn)
             lines = [*one.stop(), *two.stop()]
-    report("PgBouncer in transaction mode", 1, figures)
+    report("PgBouncer in transaction mode, no fault", 1, figures)
     assert (figures.refused, figures.unknown) == (0, 0)
     assert [line for line in lines if line["level"] in {"WARNING", "ERROR"} and "INTERNAL" not in line["message"]] == []
 
@@ -85,9 +85,9 @@ def test_a_database_that_is_gone_behind_the_pooler(tmp_path: Path) -> None:
 
 
 def test_a_pooler_that_tells_its_servers_nothing(database: Postgres, tmp_path: Path) -> None:
-    """A start through a pooler without the README's line names what the sessions lack."""
+    """A start through a pooler without the `connect_query` of pgbouncer.ini names what the sessions lack."""
     with (
-        pgbouncer(database, told=False) as url,
+        pgbouncer(database, connect_query=False) as url,
         serving(tmp_path, DATABASE_URL=url, AS_ALERTS_POOLER="true") as service,
     ):
         (warning,) = [line["message"] for line in service.stop() if "connect_query" in line["message"]]

@@ -51,7 +51,7 @@ async def test_answers_that_never_arrive(tmp_path: Path, report: Report) -> None
                     await load.answered(100)
             assert_repeated(load)
         figures = await load.check(database.dsn)
-        report("answers to COMMIT swallowed, connections cut; changes repeated with their keys", TIMES, figures)
+        report("responses to COMMIT dropped, connections closed; requests retried with their idempotency keys", TIMES, figures)
 
 
 async def test_a_killed_database(tmp_path: Path, report: Report) -> None:
@@ -65,7 +65,7 @@ async def test_a_killed_database(tmp_path: Path, report: Report) -> None:
                     await load.answered(100)
             assert load.repeated > 0
         figures = await load.check(database.dsn)
-        report("PostgreSQL killed (`kill -9`); changes repeated with their keys", TIMES, figures)
+        report("PostgreSQL killed (`kill -9`); requests retried with their idempotency keys", TIMES, figures)
 
 
 async def test_a_killed_service(tmp_path: Path, report: Report) -> None:
@@ -82,7 +82,7 @@ async def test_a_killed_service(tmp_path: Path, report: Report) -> None:
                 await load.stop()
         assert load.repeated > 0
         figures = await load.check(database.dsn)
-        report("the service killed (`kill -9`); changes repeated with their keys", TIMES, figures)
+        report("service killed (`kill -9`); requests retried with their idempotency keys", TIMES, figures)
 
 
 async def test_killed_between_commit_and_answer(tmp_path: Path) -> None:

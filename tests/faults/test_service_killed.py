@@ -27,4 +27,4 @@ async def test_a_killed_service(tmp_path: Path, report: Report) -> None:
             async with service(tmp_path, port=port, DATABASE_URL=database.dsn):
                 await load.answered(200)
                 await load.stop()
-        report("the service killed (`kill -9`) and started again", TIMES, await load.check(database.dsn))
+        report("service killed (`kill -9`) and restarted", TIMES, await load.check(database.dsn))

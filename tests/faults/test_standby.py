@@ -54,7 +54,7 @@ async def test_the_standby_of_a_killed_primary_takes_over(tmp_path: Path, report
                 await load.answered(500)
                 await asyncio.to_thread(primary.kill)
                 found = await promoted_and_found(follower, load)
-            report("the primary killed (`kill -9`), its standby promoted", 1, await load.check(follower.dsn))
+            report("primary killed (`kill -9`), standby promoted", 1, await load.check(follower.dsn))
     assert found < SECONDS, found
 
 
@@ -66,7 +66,7 @@ async def test_a_primary_that_takes_no_more_writes_is_let_go(tmp_path: Path, rep
                 await load.answered(500)
                 await read_only(primary, is_=True)
                 found = await promoted_and_found(follower, load)
-            report("the primary made read-only, its standby promoted", 1, await load.check(follower.dsn))
+            report("primary made read-only, standby promoted", 1, await load.check(follower.dsn))
     assert found < SECONDS, found
 
 
@@ -82,7 +82,7 @@ async def test_a_database_that_is_read_only_for_a_while(tmp_path: Path, report: 
             opened = time.monotonic()
             await read_only(database, is_=False)
             await load.answered(500)
-        report("the database read-only for a second", 1, await load.check(database.dsn))
+        report("database read-only for 1 s", 1, await load.check(database.dsn))
         lines = service.stop()
     meanwhile = [request for request in load.since(shut) if request.end < opened and request.verb != "get"]
     assert {(request.status, request.body) for request in meanwhile} == {

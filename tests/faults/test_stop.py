@@ -22,29 +22,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 ROUNDS = 3
 GRACE = 2
-NGINX = """
-daemon off;
-master_process off;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder};
-    proxy_temp_path {folder};
-    upstream alerts {{
-        server 127.0.0.1:{ports[0]} max_fails=0;
-        server 127.0.0.1:{ports[1]} max_fails=0;
-    }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://alerts;
-            proxy_next_upstream error;
-        }}
-    }}
-}}
-"""
+NGINX = Path(__file__).with_name("nginx.conf")
 
 
 def port(service: ServiceProcess) -> int:
@@ -76,7 +54,7 @@ async def test_a_stop_under_load(tmp_path: Path, report: Report) -> None:
             assert time.monotonic() - stopped < GRACE
         idle.close()
         assert load.count("unknown") == 0
-        report("the service stopped (SIGTERM)", 1, await load.check(database.dsn))
+        report("service stopped (SIGTERM)", 1, await load.check(database.dsn))
 
 
 async def test_a_stop_with_half_a_request(tmp_path: Path) -> None:
@@ -140,11 +118,14 @@ async def test_who_was_connected_is_served(tmp_path: Path, workers: str) -> None
 @contextmanager
 def nginx(folder: Path, services: list[ServiceProcess]) -> Iterator[str]:
     listen, configuration = free_port(), folder / "nginx.conf"
-    ports = [port(service) for service in services]
-    configuration.write_text(NGINX.format(folder=folder, port=listen, ports=ports))
-    process = subprocess.Popen(
-        ["nginx", "-c", configuration, "-p", folder, "-e", folder / "error.log"], stderr=subprocess.DEVNULL
-    )
+    text = NGINX.read_text().replace("http {", f"http {{ access_log off; client_body_temp_path {folder};")
+    for address, number in zip((":3101", ":3102", ":8080"), (*map(port, services), listen), strict=True):
+        assert text.count(address) == 1
+        text = text.replace(address, f":{number}")
+    configuration.write_text(text)
+    command = ["nginx", "-c", configuration, "-p", folder, "-e", folder / "error.log"]
+    in_foreground = f"daemon off; master_process off; pid {folder}/pid;"
+    process = subprocess.Popen([*command, "-g", in_foreground], stderr=subprocess.DEVNULL)
     url, deadline = f"http://127.0.0.1:{listen}", time.monotonic() + 10
     try:
         while not answers(url):
@@ -181,4 +162,4 @@ async def test_restarts_behind_a_balancer(tmp_path: Path, report: Report) -> Non
                     services[services.index(service)] = await asyncio.to_thread(stack.enter_context, again)
             await load.answered(200)
         assert load.count("answered") == len(load.requests)
-        report("two processes restarted in turn behind nginx", 2 * ROUNDS, await load.check(database.dsn))
+        report("two instances restarted in turn behind nginx", 2 * ROUNDS, await load.check(database.dsn))
