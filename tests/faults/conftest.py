@@ -18,7 +18,8 @@ HEAD = (
     "|---|---:|---:|---:|---:|---:|---:|",
 )
 NEIGHBOUR_HEAD = (
-    "| Load by one tenant | connections | requests of others | failed | p99 ms: create | get | list | search | times alone |",
+    "| Load by one tenant | connections | requests of others | failed "
+    "| p99 ms: create | get | list | search | times alone |",
     "|---|---:|---:|---:|---:|---:|---:|---:|---|",
 )
 VERBS = ("create", "get", "list", "search")

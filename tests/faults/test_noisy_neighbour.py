@@ -243,5 +243,7 @@ async def test_changes_with_keys(
     servers: tuple[ServiceProcess, Postgres], tmp_path: Path, report_neighbour: ReportNeighbour
 ) -> None:
     _, id_ = await store(servers[1], "m", count=1)
-    load = Load("transitions with idempotency keys, without a tenant", 128, f"/alerts/{id_}/resolve", "PUT", "{}", "key-NUMBER")
+    load = Load(
+        "transitions with idempotency keys, without a tenant", 128, f"/alerts/{id_}/resolve", "PUT", "{}", "key-NUMBER"
+    )
     await compare(servers[0], load, tmp_path, report_neighbour)

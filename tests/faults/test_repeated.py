@@ -51,7 +51,11 @@ async def test_answers_that_never_arrive(tmp_path: Path, report: Report) -> None
                     await load.answered(100)
             assert_repeated(load)
         figures = await load.check(database.dsn)
-        report("responses to COMMIT dropped, connections closed; requests retried with their idempotency keys", TIMES, figures)
+        report(
+            "responses to COMMIT dropped, connections closed; requests retried with their idempotency keys",
+            TIMES,
+            figures,
+        )
 
 
 async def test_a_killed_database(tmp_path: Path, report: Report) -> None:

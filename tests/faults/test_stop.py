@@ -123,9 +123,10 @@ def nginx(folder: Path, services: list[ServiceProcess]) -> Iterator[str]:
         assert text.count(address) == 1
         text = text.replace(address, f":{number}")
     configuration.write_text(text)
-    command = ["nginx", "-c", configuration, "-p", folder, "-e", folder / "error.log"]
-    in_foreground = f"daemon off; master_process off; pid {folder}/pid;"
-    process = subprocess.Popen([*command, "-g", in_foreground], stderr=subprocess.DEVNULL)
+    foreground = ("-g", f"daemon off; master_process off; pid {folder}/pid;")
+    process = subprocess.Popen(
+        ["nginx", "-c", configuration, "-p", folder, "-e", folder / "error.log", *foreground], stderr=subprocess.DEVNULL
+    )
     url, deadline = f"http://127.0.0.1:{listen}", time.monotonic() + 10
     try:
         while not answers(url):
