@@ -18,8 +18,7 @@ HEAD = (
     "|---|---:|---:|---:|---:|---:|---:|",
 )
 NEIGHBOUR_HEAD = (
-    "| Load by one tenant | connections | requests of others | failed "
-    "| p99 ms: create | get | list | search | times alone |",
+    "| Load by one tenant | connections | requests of others | failed | p99 ms: create | get | list | search | ratio |",
     "|---|---:|---:|---:|---:|---:|---:|---:|---|",
 )
 VERBS = ("create", "get", "list", "search")
