@@ -29,7 +29,7 @@ def report(request: pytest.FixtureRequest) -> Report:
     """Call it with what was done, how often, and what `Load.check` returned."""
 
     def add(what: str, times: int, figures: Figures) -> None:
-        numbers = (times, figures.answered, figures.refused, figures.unknown, figures.lost, figures.doubled)
+        numbers = (times, figures.succeeded, figures.rejected, figures.unknown, figures.lost, figures.duplicated)
         rows.append(f"| {what} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
 
     rows = request.config.stash.setdefault(ROWS, [])

@@ -32,7 +32,7 @@ class Weight:
 
 @asynccontextmanager
 async def service(cwd: Path, *, port: int | None = None, **settings: str) -> AsyncIterator[ServiceProcess]:
-    """Run the service while the test's own loop goes on with callers and relays."""
+    """Run the service while the test's own loop goes on with clients and relays."""
     running = serving(cwd, port=port, **settings)
     process = await asyncio.to_thread(running.__enter__)
     try:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Report
-from tests.faults.load import Load, assert_told_at_once
+from tests.faults.load import Load, assert_failed_fast
 from tests.faults.postgres import postgres
 from tests.faults.relay import relay
 from tests.faults.service import Weight, service
@@ -35,7 +35,7 @@ async def test_answers_that_never_arrive(tmp_path: Path, report: Report) -> None
             service(tmp_path, DATABASE_URL=between.dsn) as process,
             Load(process.url) as load,
         ):
-            await load.answered(500)
+            await load.wait_for_successes(500)
             weight = Weight(process)
             for _ in range(TIMES):
                 swallowed = time.monotonic()
@@ -43,11 +43,11 @@ async def test_answers_that_never_arrive(tmp_path: Path, report: Report) -> None
                 await asyncio.sleep(0.3)
                 between.restore()
                 between.cut()
-                await load.answered(100, seconds=5)
-                assert_told_at_once(load.troubled(swallowed))
+                await load.wait_for_successes(100, seconds=5)
+                assert_failed_fast(load.failed_since(swallowed))
             weight.assert_kept()
         figures = await load.check(database.dsn)
-        assert figures.untold >= TIMES
+        assert figures.committed_unknown >= TIMES
         report("PostgreSQL's responses dropped, then connections closed", TIMES, figures)
 
 
@@ -65,7 +65,7 @@ async def test_silence(tmp_path: Path, report: Report) -> None:
             httpx.AsyncClient(base_url=process.url, verify=False) as client,
             Load(process.url) as load,
         ):
-            await load.answered(500)
+            await load.wait_for_successes(500)
             weight = Weight(process)
             for _ in range(SILENCES):
                 silent = time.monotonic()
@@ -74,11 +74,11 @@ async def test_silence(tmp_path: Path, report: Report) -> None:
                 assert time.monotonic() - silent < 1.5
                 await asyncio.sleep(SILENCE_SECONDS)
                 between.restore()
-                await load.answered(100, seconds=5)
+                await load.wait_for_successes(100, seconds=5)
                 assert (await client.get("/health")).status_code == 200
-                statuses = {request.status for request in load.troubled(silent)}
+                statuses = {request.status for request in load.failed_since(silent)}
                 assert statuses <= {500, 503}  # no connection, or no answer in time
-                assert max(request.latency for request in load.troubled(silent)) < LONGEST_SECONDS
+                assert max(request.latency for request in load.failed_since(silent)) < LONGEST_SECONDS
             weight.assert_kept()
         report("no response from PostgreSQL for 4 s, connections open", SILENCES, await load.check(database.dsn))
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Report
-from tests.faults.load import Load, assert_told_at_once
+from tests.faults.load import Load, assert_failed_fast
 from tests.faults.postgres import Postgres, postgres, user
 from tests.faults.service import service
 from tests.support.processes import serving
@@ -102,14 +102,14 @@ async def test_a_full_disk(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_under_the_log(tmp_path: Path, report: Report) -> None:
-    """When its log has no room PostgreSQL ends; callers are told so at once, and with room nothing is lost."""
+    """When its log has no room PostgreSQL ends; clients are told so at once, and with room nothing is lost."""
     with small_disk(48) as disk, postgres(log_folder=disk / "log") as database:
         async with service(tmp_path, DATABASE_URL=database.dsn) as process, Load(process.url) as load:
-            await load.answered(300)
+            await load.wait_for_successes(300)
             full = time.monotonic()
             await _fill_log(database)
             _enlarge(disk)
             await asyncio.to_thread(database.start)
-            assert_told_at_once(load.troubled(full))
-            await load.answered(100, seconds=5)
+            assert_failed_fast(load.failed_since(full))
+            await load.wait_for_successes(100, seconds=5)
         report("disk of PostgreSQL's write-ahead log full", 1, await load.check(database.dsn))

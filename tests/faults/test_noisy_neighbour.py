@@ -1,4 +1,4 @@
-"""One caller does its worst: what the callers of another tenant see of it."""
+"""One caller does its worst: what the clients of another tenant see of it."""
 
 import asyncio
 import json

@@ -83,8 +83,8 @@ async def _caller(
         answers.append(Answer(int(answer[9:12]), answer, body, time.monotonic(), time.monotonic() - asked))
 
 
-async def _ask(port: int, callers: int, seconds: float = SECONDS) -> list[Answer]:
-    async with Crowd(port, callers) as crowd:
+async def _ask(port: int, clients: int, seconds: float = SECONDS) -> list[Answer]:
+    async with Crowd(port, clients) as crowd:
         return await crowd.ask(seconds)
 
 
@@ -139,7 +139,7 @@ async def test_ten_times_what_can_be_served(tmp_path: Path) -> None:
         admin = await asyncpg.connect(database.dsn)
         await admin.execute(SLOW)
         await admin.close()
-        few, many = [await _ask(port, callers, seconds=6) for callers in (FEW, CROWD)]
+        few, many = [await _ask(port, clients, seconds=6) for clients in (FEW, CROWD)]
     (peak, _), (rate, asked) = _rates(few), _rates(many)
     assert asked > 10 * peak
     assert rate > 0.8 * peak
@@ -150,13 +150,13 @@ async def test_a_request_among_many_costs_little_more(tmp_path: Path) -> None:
     """What a request costs the process hardly depends on how many others wait."""
     with postgres(fsync="off") as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
         port, process = int(service.url.rsplit(":", 1)[1]), psutil.Process(service.process.pid)
-        few, many = [await _cost(port, process, callers) for callers in (PEAK, CROWD)]
+        few, many = [await _cost(port, process, clients) for clients in (PEAK, CROWD)]
     assert few > 0.8 * many
 
 
-async def _cost(port: int, process: psutil.Process, callers: int) -> float:
+async def _cost(port: int, process: psutil.Process, clients: int) -> float:
     """How many seconds of a processor a request takes."""
-    async with Crowd(port, callers) as crowd:
+    async with Crowd(port, clients) as crowd:
         before = process.cpu_times()
         answers = await crowd.ask()
         after = process.cpu_times()

@@ -54,11 +54,11 @@ async def test_load_through_a_pooler(database: Postgres, tmp_path: Path, report:
             serving(second, DATABASE_URL=url, AS_ALERTS_POOLER="true") as two,
         ):
             async with Load(one.url, two.url) as load:
-                await load.answered(2000, seconds=60)
+                await load.wait_for_successes(2000, seconds=60)
             figures = await load.check(database.dsn)
             lines = [*one.stop(), *two.stop()]
     report("PgBouncer in transaction mode, no fault", 1, figures)
-    assert (figures.refused, figures.unknown) == (0, 0)
+    assert (figures.rejected, figures.unknown) == (0, 0)
     assert [line for line in lines if line["level"] in {"WARNING", "ERROR"} and "INTERNAL" not in line["message"]] == []
 
 

@@ -26,16 +26,16 @@ TIMES = 5
 
 @asynccontextmanager
 async def insisting(url: str) -> AsyncIterator[Load]:
-    async with Load(url, insist=True) as load:
-        await load.answered(200)
+    async with Load(url, retry=True) as load:
+        await load.wait_for_successes(200)
         yield load
-        await load.answered(100)
+        await load.wait_for_successes(100)
 
 
 def assert_repeated(load: Load) -> None:
-    """Some had to be repeated, some of them only because the answer was lost, and all were answered in the end."""
-    assert load.repeated >= load.replayed > 0
-    assert load.count("answered") == len(load.requests)
+    """Some had to be retries, some of them only because the answer was lost, and all were answered in the end."""
+    assert load.retries >= load.replayed > 0
+    assert load.count("succeeded") == len(load.requests)
 
 
 async def test_answers_that_never_arrive(tmp_path: Path, report: Report) -> None:
@@ -48,7 +48,7 @@ async def test_answers_that_never_arrive(tmp_path: Path, report: Report) -> None
                     await asyncio.sleep(0.3)
                     between.restore()
                     between.cut()
-                    await load.answered(100)
+                    await load.wait_for_successes(100)
             assert_repeated(load)
         figures = await load.check(database.dsn)
         report(
@@ -66,8 +66,8 @@ async def test_a_killed_database(tmp_path: Path, report: Report) -> None:
                 for _ in range(TIMES):
                     await asyncio.to_thread(database.kill)
                     await asyncio.to_thread(database.start)
-                    await load.answered(100)
-            assert load.repeated > 0
+                    await load.wait_for_successes(100)
+            assert load.retries > 0
         figures = await load.check(database.dsn)
         report("PostgreSQL killed (`kill -9`); requests retried with their idempotency keys", TIMES, figures)
 
@@ -76,15 +76,15 @@ async def test_a_killed_service(tmp_path: Path, report: Report) -> None:
     """However often the service is killed, each key ends as one change."""
     port = free_port()
     with postgres() as database:
-        async with Load(f"http://127.0.0.1:{port}", insist=True) as load:
+        async with Load(f"http://127.0.0.1:{port}", retry=True) as load:
             for _ in range(TIMES):
                 async with service(tmp_path, port=port, DATABASE_URL=database.dsn) as process:
-                    await load.answered(100)
+                    await load.wait_for_successes(100)
                     process.process.kill()
             async with service(tmp_path, port=port, DATABASE_URL=database.dsn):
-                await load.answered(100)
+                await load.wait_for_successes(100)
                 await load.stop()
-        assert load.repeated > 0
+        assert load.retries > 0
         figures = await load.check(database.dsn)
         report("service killed (`kill -9`); requests retried with their idempotency keys", TIMES, figures)
 

@@ -22,9 +22,9 @@ async def test_a_killed_service(tmp_path: Path, report: Report) -> None:
         async with Load(f"http://127.0.0.1:{port}") as load:
             for _ in range(TIMES):
                 async with service(tmp_path, port=port, DATABASE_URL=database.dsn) as process:
-                    await load.answered(200)
+                    await load.wait_for_successes(200)
                     process.process.kill()
             async with service(tmp_path, port=port, DATABASE_URL=database.dsn):
-                await load.answered(200)
+                await load.wait_for_successes(200)
                 await load.stop()
         report("service killed (`kill -9`) and restarted", TIMES, await load.check(database.dsn))

@@ -40,9 +40,9 @@ async def promoted_and_found(follower: Postgres, load: Load) -> float:
     await asyncio.sleep(0.5)
     await promote(follower)
     promoted = time.monotonic()
-    await load.answered(1)
+    await load.wait_for_successes(1)
     found = time.monotonic() - promoted
-    await load.answered(500)
+    await load.wait_for_successes(500)
     return found
 
 
@@ -51,7 +51,7 @@ async def test_the_standby_of_a_killed_primary_takes_over(tmp_path: Path, report
     async with pair() as (primary, follower):
         with serving(tmp_path, DATABASE_URL=both(primary, follower)) as service:
             async with Load(service.url) as load:
-                await load.answered(500)
+                await load.wait_for_successes(500)
                 await asyncio.to_thread(primary.kill)
                 found = await promoted_and_found(follower, load)
             report("primary killed (`kill -9`), standby promoted", 1, await load.check(follower.dsn))
@@ -63,7 +63,7 @@ async def test_a_primary_that_takes_no_more_writes_is_let_go(tmp_path: Path, rep
     async with pair() as (primary, follower):
         with serving(tmp_path, DATABASE_URL=both(primary, follower)) as service:
             async with Load(service.url) as load:
-                await load.answered(500)
+                await load.wait_for_successes(500)
                 await read_only(primary, is_=True)
                 found = await promoted_and_found(follower, load)
             report("primary made read-only, standby promoted", 1, await load.check(follower.dsn))
@@ -74,17 +74,17 @@ async def test_a_database_that_is_read_only_for_a_while(tmp_path: Path, report: 
     """A read-only database is an error in the documented shape for who changes something, and none for who reads."""
     with postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
         async with Load(service.url) as load:
-            await load.answered(500)
+            await load.wait_for_successes(500)
             await read_only(database, is_=True)
             await asyncio.sleep(0.2)
             shut = time.monotonic()
             await asyncio.sleep(1)
             opened = time.monotonic()
             await read_only(database, is_=False)
-            await load.answered(500)
+            await load.wait_for_successes(500)
         report("database read-only for 1 s", 1, await load.check(database.dsn))
         lines = service.stop()
-    meanwhile = [request for request in load.since(shut) if request.end < opened and request.verb != "get"]
+    meanwhile = [request for request in load.sent_since(shut) if request.end < opened and request.verb != "get"]
     assert {(request.status, request.body) for request in meanwhile} == {
         (500, '{"error":"Database connection error","detail":null}')
     }

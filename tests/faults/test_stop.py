@@ -47,7 +47,7 @@ async def test_a_stop_under_load(tmp_path: Path, report: Report) -> None:
     with postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
         idle = connected(service, "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         async with Load(service.url) as load:
-            await load.answered(200)
+            await load.wait_for_successes(200)
             stopped = time.monotonic()
             service.process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(service.process.wait, 10) == 0
@@ -153,14 +153,14 @@ async def test_restarts_behind_a_balancer(tmp_path: Path, report: Report) -> Non
     with postgres() as database, ExitStack() as stack:
         services = [stack.enter_context(serving(folder, DATABASE_URL=database.dsn)) for folder in folders]
         url = stack.enter_context(nginx(tmp_path, services))
-        async with Load(url, callers=48, pause=0) as load:
+        async with Load(url, clients=48, pause=0) as load:
             for _ in range(ROUNDS):
                 for folder, service in zip(folders, services, strict=True):
-                    await load.answered(200)
+                    await load.wait_for_successes(200)
                     await asyncio.to_thread(service.stop)
                     assert service.process.returncode == 0
                     again = serving(folder, port=port(service), DATABASE_URL=database.dsn)
                     services[services.index(service)] = await asyncio.to_thread(stack.enter_context, again)
-            await load.answered(200)
-        assert load.count("answered") == len(load.requests)
+            await load.wait_for_successes(200)
+        assert load.count("succeeded") == len(load.requests)
         report("two instances restarted in turn behind nginx", 2 * ROUNDS, await load.check(database.dsn))
