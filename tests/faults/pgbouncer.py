@@ -1,4 +1,4 @@
-"""Debian's PgBouncer in transaction mode, configured by pgbouncer.ini."""
+"""PgBouncer of the Debian package, in transaction mode, configured by pgbouncer.ini in this folder."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.postgres import USER, Postgres, user
+from tests.faults.postgres import USER, Postgres, os_user
 from tests.support.processes import free_port
 
 CONFIGURATION = Path(__file__).with_name("pgbouncer.ini")
@@ -17,19 +17,25 @@ PROGRAM = "/usr/sbin/pgbouncer"
 
 
 @contextmanager
-def pgbouncer(database: Postgres, *, pool_size: int = 20, connect_query: bool = True) -> Iterator[str]:
-    """Run PgBouncer in front of a server, with or without the `connect_query` of the file, and yield its address."""
+def running_pgbouncer(database: Postgres, *, pool_size: int = 20, connect_query: bool = True) -> Iterator[str]:
+    """Run PgBouncer in front of a server until the end of the block, and yield its DSN.
+
+    Args:
+        database: the server
+        pool_size: maximum number of server connections
+        connect_query: whether to keep the `connect_query` of pgbouncer.ini
+    """
     home = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
     port, configuration, log = free_port(), home / "pgbouncer.ini", home / "log"
-    configuration.write_text(configured(database, port, pool_size, connect_query=connect_query))
+    configuration.write_text(render_configuration(database, port, pool_size, connect_query=connect_query))
     for path in (home, configuration):
         path.chmod(0o755)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [PROGRAM, configuration], cwd="/", user=user(), group=user(), stdout=output, stderr=output
+            [PROGRAM, configuration], cwd="/", user=os_user(), group=os_user(), stdout=output, stderr=output
         )
     try:
-        _wait(port, process, log)
+        _wait_until_ready(port, process, log)
         yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
     finally:
         process.terminate()
@@ -37,8 +43,8 @@ def pgbouncer(database: Postgres, *, pool_size: int = 20, connect_query: bool = 
         shutil.rmtree(home)
 
 
-def configured(database: Postgres, port: int, pool_size: int, *, connect_query: bool) -> str:
-    """Return pgbouncer.ini with the addresses of a test: any database, no password, and no socket beside the port."""
+def render_configuration(database: Postgres, port: int, pool_size: int, *, connect_query: bool) -> str:
+    """Return pgbouncer.ini with the addresses of the test, for any database, without passwords and Unix sockets."""
     text = CONFIGURATION.read_text()
     for pattern, replacement in {
         r"^alerts = host=127\.0\.0\.1 port=5432": f"* = host=127.0.0.1 port={database.port} user={USER}",
@@ -52,7 +58,7 @@ def configured(database: Postgres, port: int, pool_size: int, *, connect_query: 
     return text
 
 
-def _wait(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_ready(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 10
     while subprocess.run(["/usr/bin/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)], check=False).returncode:
         assert process.poll() is None, log.read_text()
