@@ -24,7 +24,7 @@ from alerts_service.db.queries import load_queries
 from alerts_service.errors import StartupError
 from alerts_service.retention import job as retention
 from alerts_service.retention.job import PRUNE, PRUNE_KEYS, Pruned, prune
-from tests.faults.service import service
+from tests.faults.service import running_service
 from tests.support.api import assert_error, client_of, create, history, move
 from tests.support.database import not_pooled, open_database, settings_for
 from tests.support.processes import run
@@ -254,7 +254,7 @@ async def test_the_service_prunes_by_itself(
 ) -> None:
     """With the setting every process prunes while it serves, all share the work, and the log has the figures."""
     await connection.execute(RESOLVED, tenant, 1200)
-    async with service(
+    async with running_service(
         tmp_path, DATABASE_URL=empty_database, AS_ALERTS_RETENTION_DAYS="5", AS_ALERTS_WORKERS=workers
     ) as process:
         await left(connection, 0)
@@ -275,7 +275,7 @@ async def test_without_the_setting_nothing_goes(
     """Without the setting the service keeps alerts for ever."""
     await connection.execute(RESOLVED, tenant, 10)
     await connection.execute(KEYS, tenant, 1)
-    async with service(tmp_path, DATABASE_URL=empty_database) as process:
+    async with running_service(tmp_path, DATABASE_URL=empty_database) as process:
         await left(connection, 1, "idempotency_keys")
         lines = about_pruning(await asyncio.to_thread(process.stop))
     assert [line["message"] for line in lines] == ["Pruned expired idempotency keys"]
@@ -285,7 +285,7 @@ async def test_without_the_setting_nothing_goes(
 async def test_a_stop_does_not_wait(tmp_path: Path, connection: Connection, empty_database: str, tenant: UUID) -> None:
     """A service that is told to stop while it prunes stops at once, and logs what went, but for the batch under way."""
     await connection.execute(RESOLVED, tenant, 40_000)
-    async with service(tmp_path, DATABASE_URL=empty_database, AS_ALERTS_RETENTION_DAYS="5") as process:
+    async with running_service(tmp_path, DATABASE_URL=empty_database, AS_ALERTS_RETENTION_DAYS="5") as process:
         await asyncio.sleep(0.5)
         started = time.monotonic()
         (line,) = about_pruning(await asyncio.to_thread(process.stop))

@@ -24,7 +24,7 @@ def main() -> None:
     (out / ".gitignore").write_text("*\n")
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            text = SPLIT_INTO[arguments.part](arguments, Path(folder), out)
+            text = COMMANDS[arguments.part](arguments, Path(folder), out)
     except BenchError as error:
         sys.exit(f"bench: {error}")
     (out / f"{arguments.part}.md").write_text(text, "utf-8")
@@ -67,12 +67,12 @@ def _shown(pictures: Sequence[Path]) -> str:
     return "".join(f"\n![]({picture.name})\n" for picture in pictures)
 
 
-SPLIT_INTO = {"compare": _compare, "bulk": _bulk, "growth": _growth}
+COMMANDS = {"compare": _compare, "bulk": _bulk, "growth": _growth}
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=SPLIT_INTO, default="compare")
+    parser.add_argument("part", nargs="?", choices=COMMANDS, default="compare")
     parser.add_argument("--rounds", type=int, help="rounds that count, after one that warms up (5; bulk, growth: 3)")
     parser.add_argument("--seconds", type=int, help="length of each server's turn (4; bulk: 3, growth: 2)")
     parser.add_argument("--quick", action="store_true", help="few and short rounds, to see that all works")

@@ -1,4 +1,4 @@
-"""FairSemaphore samples into Markdown."""
+"""Tables of samples as Markdown."""
 
 import os
 import platform

@@ -1,60 +1,48 @@
-"""What was done to the service and what became of its requests, as the table that the README shows."""
-
-from collections.abc import Callable
-from typing import TypeAlias
+"""Fixtures that collect the results of the fault tests; pytest prints them as the tables of README.md."""
 
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from tests.faults.load import Figures
-
-Report: TypeAlias = Callable[[str, int, Figures], None]
-ReportNeighbour: TypeAlias = Callable[[str, int, int, int, dict[str, float], dict[str, float]], None]
-
-ROWS = pytest.StashKey[list[str]]()
-NEIGHBOUR_ROWS = pytest.StashKey[list[str]]()
-HEAD = (
-    "| What was done, under load | times | answered | refused | uncertain | lost | doubled |",
-    "|---|---:|---:|---:|---:|---:|---:|",
+from tests.faults.load import OutcomeCounts
+from tests.faults.report import (
+    FAULT_HEADER,
+    LATENCY_HEADER,
+    ReportFault,
+    ReportLatency,
+    fault_row,
+    latency_row,
 )
-NEIGHBOUR_HEAD = (
-    "| One caller | connections | others' requests | failed | p99 ms: create | get | list | search | times alone |",
-    "|---|---:|---:|---:|---:|---:|---:|---:|---|",
-)
-VERBS = ("create", "get", "list", "search")
+
+FAULT_ROWS = pytest.StashKey[list[str]]()
+LATENCY_ROWS = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
-def report(request: pytest.FixtureRequest) -> Report:
-    """Call it with what was done, how often, and what `Load.check` returned."""
+def report_fault(request: pytest.FixtureRequest) -> ReportFault:
+    rows = request.config.stash.setdefault(FAULT_ROWS, [])
 
-    def add(what: str, times: int, figures: Figures) -> None:
-        numbers = (times, figures.answered, figures.refused, figures.unknown, figures.lost, figures.doubled)
-        rows.append(f"| {what} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
+    def add_row(title: str, times: int, counts: OutcomeCounts) -> None:
+        rows.append(fault_row(title, times, counts))
 
-    rows = request.config.stash.setdefault(ROWS, [])
-    return add
+    return add_row
 
 
 @pytest.fixture
-def report_neighbour(request: pytest.FixtureRequest) -> ReportNeighbour:
-    """Call it with the load, its connections, and what the neighbour saw: requests, failures, p99 in s, ratios."""
+def report_latency(request: pytest.FixtureRequest) -> ReportLatency:
+    rows = request.config.stash.setdefault(LATENCY_ROWS, [])
 
-    def add(
-        what: str, connections: int, requests: int, failed: int, p99: dict[str, float], ratios: dict[str, float]
+    def add_row(
+        title: str, connections: int, requests: int, failed: int, p99: dict[str, float], ratios: dict[str, float]
     ) -> None:
-        milliseconds = " | ".join(f"{p99[verb] * 1000:.1f}" for verb in VERBS)
-        times = ", ".join(f"{ratios[verb]:.1f}" for verb in VERBS)
-        rows.append(f"| {what} | {connections} | {requests:,} | {failed} | {milliseconds} | {times} |")
+        rows.append(latency_row(title, connections, requests, failed, p99, ratios))
 
-    rows = request.config.stash.setdefault(NEIGHBOUR_ROWS, [])
-    return add
+    return add_row
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    if rows := config.stash.get(ROWS, None):
+    if rows := config.stash.get(FAULT_ROWS, None):
         terminalreporter.section("faults")
-        terminalreporter.write_line("\n".join((*HEAD, *rows)))
-    if rows := config.stash.get(NEIGHBOUR_ROWS, None):
-        terminalreporter.section("one caller against the others")
-        terminalreporter.write_line("\n".join((*NEIGHBOUR_HEAD, *rows)))
+        terminalreporter.write_line("\n".join((*FAULT_HEADER, *rows)))
+    if rows := config.stash.get(LATENCY_ROWS, None):
+        terminalreporter.section("one tenant against the others")
+        terminalreporter.write_line("\n".join((*LATENCY_HEADER, *rows)))

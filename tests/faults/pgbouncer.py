@@ -1,56 +1,41 @@
-"""Debian's PgBouncer in transaction mode, told what the README says."""
+"""PgBouncer of the Debian package, in transaction mode, configured by pgbouncer.ini in this folder."""
 
 import re
 import shutil
 import subprocess
 import tempfile
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.postgres import USER, Postgres, user
+from tests.faults.postgres import USER, Postgres, os_user
 from tests.support.processes import free_port
 
-README = Path(__file__).parents[2] / "README.md"
+CONFIGURATION = Path(__file__).with_name("pgbouncer.ini")
 PROGRAM = "/usr/sbin/pgbouncer"
-CONFIGURATION = """
-[databases]
-* = host=127.0.0.1 port={port} {connect_query}
-{settings}
-listen_addr = 127.0.0.1
-listen_port = {listen_port}
-unix_socket_dir =
-auth_type = any
-default_pool_size = {pool_size}
-server_round_robin = 1
-max_client_conn = 500
-"""
 
 
 @contextmanager
-def pgbouncer(database: Postgres, *, pool_size: int = 20, told: bool = True) -> Iterator[str]:
-    """Run one before a server, whose sessions are told what they should be or not, and yield its address."""
+def running_pgbouncer(database: Postgres, *, pool_size: int = 20, connect_query: bool = True) -> Iterator[str]:
+    """Run PgBouncer in front of a server until the end of the block, and yield its DSN.
+
+    Args:
+        database: the server
+        pool_size: maximum number of server connections
+        connect_query: whether to keep the `connect_query` of pgbouncer.ini
+    """
     home = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
     port, configuration, log = free_port(), home / "pgbouncer.ini", home / "log"
-    text = CONFIGURATION.format(
-        port=database.port,
-        listen_port=port,
-        pool_size=pool_size,
-        # Any database, by any user of the address, unless a user is named.
-        connect_query=f"user={USER} {connect_query() if told else ''}",
-        settings=settings(),
-    )
-    configuration.write_text(text)
+    configuration.write_text(render_configuration(database, port, pool_size, connect_query=connect_query))
     for path in (home, configuration):
         path.chmod(0o755)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [PROGRAM, configuration], cwd="/", user=user(), group=user(), stdout=output, stderr=output
+            [PROGRAM, configuration], cwd="/", user=os_user(), group=os_user(), stdout=output, stderr=output
         )
     try:
-        _wait(port, process, log)
+        _wait_until_ready(port, process, log)
         yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
     finally:
         process.terminate()
@@ -58,19 +43,22 @@ def pgbouncer(database: Postgres, *, pool_size: int = 20, told: bool = True) -> 
         shutil.rmtree(home)
 
 
-def connect_query() -> str:
-    """The setting as the README has it."""
-    (line,) = re.findall(r"connect_query='[^']*'", README.read_text())
-    return str(line)
+def render_configuration(database: Postgres, port: int, pool_size: int, *, connect_query: bool) -> str:
+    """Return pgbouncer.ini with the addresses of the test, for any database, without passwords and Unix sockets."""
+    text = CONFIGURATION.read_text()
+    for pattern, replacement in {
+        r"^alerts = host=127\.0\.0\.1 port=5432": f"* = host=127.0.0.1 port={database.port} user={USER}",
+        r" connect_query='[^']*'": r"\g<0>" if connect_query else "",
+        r"^listen_port = .*": f"listen_port = {port}\nunix_socket_dir =\nmax_client_conn = 500\nserver_round_robin = 1",
+        r"^auth_type = .*\nauth_file = .*": "auth_type = any",
+        r"^default_pool_size = .*": f"default_pool_size = {pool_size}",
+    }.items():
+        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+        assert count == 1, f"{CONFIGURATION.name} has no line {pattern}"
+    return text
 
 
-def settings() -> str:
-    """Find the section of PgBouncer's own settings as the README has it."""
-    (section,) = re.findall(r"^ *(\[pgbouncer\][^`]*)```", README.read_text(), re.MULTILINE)
-    return textwrap.dedent(f"  {section}")
-
-
-def _wait(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_ready(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 10
     while subprocess.run(["/usr/bin/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)], check=False).returncode:
         assert process.poll() is None, log.read_text()

@@ -1,4 +1,4 @@
-"""The service as a process of which a test watches how much it holds."""
+"""The service as a child process, and its use of memory and file descriptors."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,33 +9,37 @@ import psutil
 
 from tests.support.processes import ServiceProcess, serving
 
-GROWTH_BYTES = 32 * 2**20  # more than what the collector leaves for later
-GROWTH_FILES = 16
+MAX_MEMORY_GROWTH_BYTES = 32 * 2**20  # more than the garbage that Python may not have collected yet
+MAX_DESCRIPTOR_GROWTH = 16
 
 
-class Weight:
-    """What a process held at a moment, for a comparison later."""
+class ResourceUsage:
+    """Memory and open file descriptors of a process, measured when the object is created."""
 
     def __init__(self, service: ServiceProcess) -> None:
         self._process = psutil.Process(service.process.pid)
-        self._bytes, self._files = self._now()
+        self._memory, self._descriptors = self._measure()
 
-    def assert_kept(self) -> None:
-        """It holds hardly more memory than then, and no more connections."""
-        memory, files = self._now()
-        assert memory - self._bytes < GROWTH_BYTES, memory - self._bytes
-        assert files - self._files < GROWTH_FILES, files - self._files
+    def assert_not_grown(self) -> None:
+        """Assert that the process holds hardly more memory and file descriptors (connections) than at creation."""
+        memory, descriptors = self._measure()
+        assert memory - self._memory < MAX_MEMORY_GROWTH_BYTES, memory - self._memory
+        assert descriptors - self._descriptors < MAX_DESCRIPTOR_GROWTH, descriptors - self._descriptors
 
-    def _now(self) -> tuple[int, int]:
+    def _measure(self) -> tuple[int, int]:
         return self._process.memory_info().rss, self._process.num_fds()
 
 
 @asynccontextmanager
-async def service(cwd: Path, *, port: int | None = None, **settings: str) -> AsyncIterator[ServiceProcess]:
-    """Run the service while the test's own loop goes on with callers and relays."""
-    running = serving(cwd, port=port, **settings)
-    process = await asyncio.to_thread(running.__enter__)
+async def running_service(cwd: Path, *, port: int | None = None, **settings: str) -> AsyncIterator[ServiceProcess]:
+    """Start and stop the service in a thread, so that the event loop keeps serving clients and proxies of the test."""
+    context = serving(cwd, port=port, **settings)
+    service = await asyncio.to_thread(context.__enter__)
     try:
-        yield process
+        yield service
     finally:
-        await asyncio.to_thread(running.__exit__, None, None, None)
+        await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+def port_of(service: ServiceProcess) -> int:
+    return int(service.url.rpartition(":")[2])

@@ -1,4 +1,4 @@
-"""The database's disk is full for a while."""
+"""The disk of the database is full for a while."""
 
 import asyncio
 import subprocess
@@ -14,21 +14,21 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.faults.conftest import Report
-from tests.faults.load import Load, assert_told_at_once
-from tests.faults.postgres import Postgres, postgres, user
-from tests.faults.service import service
+from tests.faults.load import Load, assert_failed_fast
+from tests.faults.postgres import Postgres, os_user, running_postgres
+from tests.faults.report import ReportFault
+from tests.faults.service import running_service
 from tests.support.processes import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 
 @contextmanager
-def small_disk(megabytes: int) -> Iterator[Path]:
-    """A disk that is soon full."""
+def mounted_tmpfs(megabytes: int) -> Iterator[Path]:
+    """Mount a file system of this size until the end of the block."""
     with tempfile.TemporaryDirectory(prefix="disk-") as folder:
         Path(folder).chmod(0o755)
-        options = f"size={megabytes}m,uid={user() or ''},mode=0700"
+        options = f"size={megabytes}m,uid={os_user() or ''},mode=0700"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
         try:
             yield Path(folder)
@@ -40,7 +40,8 @@ def _enlarge(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=256m", disk], check=True)
 
 
-async def _database_on(disk: Path, server: Postgres) -> str:
+async def _create_database(disk: Path, server: Postgres) -> str:
+    """Create a database in a tablespace on the disk, and return its DSN."""
     admin = await asyncpg.connect(server.dsn)
     await admin.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
     await admin.execute("CREATE DATABASE alerts TABLESPACE small")
@@ -48,68 +49,73 @@ async def _database_on(disk: Path, server: Postgres) -> str:
     return urlsplit(server.dsn)._replace(path="/alerts").geturl()
 
 
-async def _fill(url: str) -> None:
-    """Take all the room that there is."""
-    writer = await asyncpg.connect(url)
-    await writer.execute("CREATE TABLE filler (line text)")
+async def _fill_tablespace(dsn: str) -> None:
+    """Insert rows until the disk is full."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("CREATE TABLE filler (line text)")
     with suppress(asyncpg.DiskFullError):
         while True:
-            await writer.execute("INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 200)")
-    await writer.close()
+            await connection.execute("INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 200)")
+    await connection.close()
 
 
-async def _raise_alerts(client: httpx.AsyncClient, wanted: int, times: int = 100) -> httpx.Response:
-    """Raise large alerts until an answer has a status, which may take a few for what had been allotted before."""
-    for _ in range(times):
+async def _create_until_status(client: httpx.AsyncClient, status: int, attempts: int = 100) -> httpx.Response:
+    """Create large alerts until a response has this status.
+
+    On a full disk the first creates may succeed, in pages of the table that are allocated already.
+    """
+    for _ in range(attempts):
         body = {"tenant_id": str(uuid4()), "rule_name": "full", "message": "".join(uuid4().hex for _ in range(300))}
-        answer = await client.post("/alerts", json=body)
-        if answer.status_code == wanted:
-            return answer
-    raise AssertionError(answer.text)
+        response = await client.post("/alerts", json=body)
+        if response.status_code == status:
+            return response
+    raise AssertionError(response.text)
 
 
-async def _fill_log(server: Postgres, seconds: float = 20) -> None:
-    """Write as much as there is room for, until the server has given up."""
+async def _fill_wal(server: Postgres, seconds: float = 20) -> None:
+    """Write to the write-ahead log until its disk is full and the server has exited."""
     assert server.process is not None
     deadline = time.monotonic() + seconds
     while server.process.poll() is None:
         assert time.monotonic() < deadline
         with suppress(OSError, asyncpg.PostgresError):
-            writer = await asyncpg.connect(server.dsn)
+            connection = await asyncpg.connect(server.dsn)
             while True:
-                await writer.execute("SELECT pg_logical_emit_message(false, 'full', repeat('x', 1000000))")
+                await connection.execute("SELECT pg_logical_emit_message(false, 'full', repeat('x', 1000000))")
         await asyncio.sleep(0.02)
 
 
-async def test_a_full_disk(tmp_path: Path) -> None:
-    """While the disk is full an alert is refused with 503, what there is can be read, and then all is as before."""
-    with small_disk(24) as disk, postgres(autovacuum="off") as server:
-        url = await _database_on(disk, server)
-        with serving(tmp_path, DATABASE_URL=url) as running:
-            async with httpx.AsyncClient(base_url=running.url, verify=False) as client:
-                first = (await _raise_alerts(client, 201)).json()
-                await _fill(url)
-                refused = await _raise_alerts(client, 503)
-                assert refused.json() == {"error": "Service unavailable", "detail": "the database is out of resources"}
-                assert refused.headers["retry-after"] == "1"
+async def test_creates_are_rejected_with_503_while_the_disk_is_full(tmp_path: Path) -> None:
+    """Reads and `/health` succeed meanwhile, and creates succeed once there is space."""
+    with mounted_tmpfs(24) as disk, running_postgres(autovacuum="off") as server:
+        dsn = await _create_database(disk, server)
+        with serving(tmp_path, DATABASE_URL=dsn) as service:
+            async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
+                first = (await _create_until_status(client, 201)).json()
+                await _fill_tablespace(dsn)
+                rejected = await _create_until_status(client, 503)
+                assert rejected.json() == {"error": "Service unavailable", "detail": "the database is out of resources"}
+                assert rejected.headers["retry-after"] == "1"
                 assert (await client.get(f"/alerts/{first['id']}")).json() == first
                 assert (await client.get("/health")).status_code == 200
                 _enlarge(disk)
-                await _raise_alerts(client, 201)
-            lines = running.stop()
+                await _create_until_status(client, 201)
+            lines = service.stop()
     assert any("No space left on device" in line["message"] for line in lines)
-    assert [line for line in lines if line["message"].startswith(("Unforeseen", "unhandled"))] == []
+    assert [line for line in lines if line["message"].startswith("unhandled")] == []
 
 
-async def test_a_full_disk_under_the_log(tmp_path: Path, report: Report) -> None:
-    """When its log has no room PostgreSQL ends; callers are told so at once, and with room nothing is lost."""
-    with small_disk(48) as disk, postgres(log_folder=disk / "log") as database:
-        async with service(tmp_path, DATABASE_URL=database.dsn) as process, Load(process.url) as load:
-            await load.answered(300)
-            full = time.monotonic()
-            await _fill_log(database)
+async def test_requests_fail_fast_while_the_write_ahead_log_has_no_space(
+    tmp_path: Path, report_fault: ReportFault
+) -> None:
+    """PostgreSQL exits when it cannot write its log; after a restart with more space no change is lost."""
+    with mounted_tmpfs(48) as disk, running_postgres(wal_dir=disk / "log") as database:
+        async with running_service(tmp_path, DATABASE_URL=database.dsn) as service, Load(service.url) as load:
+            await load.wait_for_successes(300)
+            filled_at = time.monotonic()
+            await _fill_wal(database)
             _enlarge(disk)
             await asyncio.to_thread(database.start)
-            assert_told_at_once(load.troubled(full))
-            await load.answered(100, seconds=5)
-        report("PostgreSQL's write-ahead log on a full disk", 1, await load.check(database.dsn))
+            assert_failed_fast(load.failed_since(filled_at))
+            await load.wait_for_successes(100, seconds=5)
+        report_fault("disk of PostgreSQL's write-ahead log full", 1, await load.check(database.dsn))

@@ -1,4 +1,4 @@
-"""Two thousand connections ask at once."""
+"""Two thousand connections send requests at once."""
 
 import asyncio
 import json
@@ -14,44 +14,51 @@ import pytest
 from msgspec import Struct
 from typing_extensions import Self
 
-from tests.faults.postgres import postgres
+from tests.faults.postgres import running_postgres
+from tests.faults.service import port_of
 from tests.support.processes import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
-PEAK, FEW, CROWD = 64, 192, 2000
-SECONDS, PATIENCE, GAP = 2, 2, 0.5
+BATCH_CLIENTS = 64  # the maximum number of requests in a batch
+FEW_CLIENTS = 192
+MANY_CLIENTS = 2000
+LOAD_SECONDS = 2
+QUEUE_TIMEOUT_SECONDS = 2
+HALF_STATEMENT_SECONDS = 0.5
 
-# A service that has one connection does 64 a second, since a statement holds so many.
-SLOW = """
+# Each INSERT takes one second. A service with one connection then creates 64 alerts a second: one batch.
+ONE_SECOND_INSERTS = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
 CREATE TRIGGER slow BEFORE INSERT ON alerts EXECUTE FUNCTION slow();
 """
 
 
-class Answer(Struct):
+class TimedResponse(Struct):
+    """A response with the time of `time.monotonic` when it was complete, and its latency in seconds."""
+
     status: int
     head: bytes
     body: bytes
-    at: float
-    seconds: float
+    completed_at: float
+    latency: float
 
 
 @pytest.fixture(autouse=True)
-def _many_files() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 20_000), most))
+def _raise_file_limit() -> None:
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard_limit, 20_000), hard_limit))
 
 
-class Crowd:
-    """Callers that are connected, and ask as fast as they are answered while `ask` lasts."""
+class Clients:
+    """Clients with one open connection each."""
 
-    def __init__(self, port: int, size: int) -> None:
-        self._port, self._size = port, size
+    def __init__(self, port: int, count: int) -> None:
+        self._port, self._count = port, count
         self._connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def __aenter__(self) -> Self:
-        for _ in range(self._size):
+        for _ in range(self._count):
             self._connections.append(await asyncio.open_connection("127.0.0.1", self._port))
         return self
 
@@ -60,105 +67,115 @@ class Crowd:
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for _, writer in self._connections))
 
-    async def ask(self, seconds: float = SECONDS) -> list[Answer]:
-        """Ask for so long, and return when all have their last answer."""
-        answers: list[Answer] = []
-        until = time.monotonic() + seconds
-        await asyncio.gather(*(_caller(*connection, until, answers) for connection in self._connections))
-        return answers
+    async def send_requests(self, seconds: float = LOAD_SECONDS) -> list[TimedResponse]:
+        """Send create requests for this long, each as soon as the previous response is complete."""
+        responses: list[TimedResponse] = []
+        end = time.monotonic() + seconds
+        await asyncio.gather(*(_run_client(*connection, end, responses) for connection in self._connections))
+        return responses
 
 
-async def _caller(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, until: float, answers: list[Answer]
+async def _run_client(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, end: float, responses: list[TimedResponse]
 ) -> None:
     body = json.dumps({"tenant_id": str(uuid4()), "rule_name": "overload", "message": "m"}).encode()
     head = b"POST /alerts HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     request = head % len(body) + body
-    while time.monotonic() < until:
-        asked = time.monotonic()
+    while time.monotonic() < end:
+        sent_at = time.monotonic()
         writer.write(request)
-        answer = await reader.readuntil(b"\r\n\r\n")
-        length = int(answer.split(b"content-length: ")[1].split(b"\r\n")[0])
-        body = await reader.readexactly(length)
-        answers.append(Answer(int(answer[9:12]), answer, body, time.monotonic(), time.monotonic() - asked))
+        response_head = await reader.readuntil(b"\r\n\r\n")
+        length = int(response_head.split(b"content-length: ")[1].split(b"\r\n")[0])
+        response_body = await reader.readexactly(length)
+        completed_at = time.monotonic()
+        status = int(response_head[9:12])
+        responses.append(TimedResponse(status, response_head, response_body, completed_at, completed_at - sent_at))
 
 
-async def _ask(port: int, callers: int, seconds: float = SECONDS) -> list[Answer]:
-    async with Crowd(port, callers) as crowd:
-        return await crowd.ask(seconds)
+async def _send_requests(port: int, clients: int, seconds: float = LOAD_SECONDS) -> list[TimedResponse]:
+    async with Clients(port, clients) as connected_clients:
+        return await connected_clients.send_requests(seconds)
 
 
-def _rates(answers: list[Answer]) -> tuple[float, float]:
-    """How many a second were done, and how many were asked for, from one statement's end to another's."""
-    done = sorted(answer.at for answer in answers if answer.status == 201)
-    first, last = next(at for at in done if at > done[0] + PATIENCE), done[-1]
-    span = [answer for answer in answers if first + GAP < answer.at < last + GAP]
-    return sum(answer.status == 201 for answer in span) / (last - first), len(span) / (last - first)
+def _throughput(responses: list[TimedResponse]) -> tuple[float, float]:
+    """Return the successes and the responses per second, from the end of one statement to the end of another.
+
+    Responses up to half a statement after the end of a statement are counted with it.
+    """
+    created_at = sorted(response.completed_at for response in responses if response.status == 201)
+    start, end = next(at for at in created_at if at > created_at[0] + QUEUE_TIMEOUT_SECONDS), created_at[-1]
+    span = [
+        response
+        for response in responses
+        if start + HALF_STATEMENT_SECONDS < response.completed_at < end + HALF_STATEMENT_SECONDS
+    ]
+    return sum(response.status == 201 for response in span) / (end - start), len(span) / (end - start)
 
 
-def _assert_refused(answers: list[Answer]) -> None:
-    """Each says that it was not done, in the documented shape, and soon."""
-    for answer in answers:
-        assert answer.status == 503, answer
-        assert b"\r\nretry-after: 1\r\n" in answer.head, answer
-        assert json.loads(answer.body).keys() == {"error", "detail"}, answer
-        assert answer.seconds < PATIENCE + 1.5, answer
+def _assert_rejected(responses: list[TimedResponse]) -> None:
+    """Assert that each response is a 503 with `Retry-After`, sent at most 1.5 seconds after the queue timeout."""
+    for response in responses:
+        assert response.status == 503, response
+        assert b"\r\nretry-after: 1\r\n" in response.head, response
+        assert json.loads(response.body).keys() == {"error", "detail"}, response
+        assert response.latency < QUEUE_TIMEOUT_SECONDS + 1.5, response
 
 
-async def test_a_crowd_before_a_locked_table(tmp_path: Path) -> None:
-    """While nobody can be served a crowd beside half-sent requests is refused properly, and the service is healthy."""
-    with postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
-        port, process = int(service.url.rsplit(":", 1)[1]), psutil.Process(service.process.pid)
-        half = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
-        for _, writer in half:
+async def test_requests_are_rejected_while_the_table_is_locked(tmp_path: Path) -> None:
+    """Meanwhile `/health` is 200 and memory is bounded, although 200 more connections have sent half a request."""
+    with running_postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
+        port, process = port_of(service), psutil.Process(service.process.pid)
+        incomplete = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
+        for _, writer in incomplete:
             writer.write(b"POST /alerts HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
-        assert {answer.status for answer in await _ask(port, PEAK)} == {201}
+        assert {response.status for response in await _send_requests(port, BATCH_CLIENTS)} == {201}
         locker = await asyncpg.connect(database.dsn)
         async with locker.transaction(), httpx.AsyncClient(base_url=service.url, verify=False, timeout=10) as client:
             await locker.execute("LOCK TABLE alerts IN ACCESS EXCLUSIVE MODE")
-            crowd = asyncio.create_task(_ask(port, CROWD))
-            healthy = 0
-            while not crowd.done():
-                healthy += (await client.get("/health")).raise_for_status().status_code == 200
+            load = asyncio.create_task(_send_requests(port, MANY_CLIENTS))
+            health_checks = 0
+            while not load.done():
+                health_checks += (await client.get("/health")).raise_for_status().status_code == 200
                 await asyncio.sleep(0.05)
-            answers = await crowd
+            responses = await load
             assert process.memory_info().rss < 200 * 2**20
         await locker.close()
-        assert healthy > 0
-        assert answers
-        _assert_refused(answers)
-        assert {answer.status for answer in await _ask(port, PEAK)} == {201}
-        for _, writer in half:
+        assert health_checks > 0
+        assert responses
+        _assert_rejected(responses)
+        assert {response.status for response in await _send_requests(port, BATCH_CLIENTS)} == {201}
+        for _, writer in incomplete:
             writer.close()
 
 
-async def test_ten_times_what_can_be_served(tmp_path: Path) -> None:
-    """A crowd that asks a slow database for ten times what it can do gets as much done as a few do."""
-    with postgres() as database, serving(tmp_path, DATABASE_URL=database.dsn, AS_ALERTS_POOL_SIZE="1") as service:
-        port = int(service.url.rsplit(":", 1)[1])
+async def test_overload_does_not_reduce_throughput(tmp_path: Path) -> None:
+    """2,000 clients send more than ten times what a slow database can process; all other requests are rejected."""
+    with (
+        running_postgres() as database,
+        serving(tmp_path, DATABASE_URL=database.dsn, AS_ALERTS_POOL_SIZE="1") as service,
+    ):
+        port = port_of(service)
         admin = await asyncpg.connect(database.dsn)
-        await admin.execute(SLOW)
+        await admin.execute(ONE_SECOND_INSERTS)
         await admin.close()
-        few, many = [await _ask(port, callers, seconds=6) for callers in (FEW, CROWD)]
-    (peak, _), (rate, asked) = _rates(few), _rates(many)
-    assert asked > 10 * peak
-    assert rate > 0.8 * peak
-    _assert_refused([answer for answer in many if answer.status != 201])
+        few, many = [await _send_requests(port, clients, seconds=6) for clients in (FEW_CLIENTS, MANY_CLIENTS)]
+    (peak, _), (created_per_second, responses_per_second) = _throughput(few), _throughput(many)
+    assert responses_per_second > 10 * peak
+    assert created_per_second > 0.8 * peak
+    _assert_rejected([response for response in many if response.status != 201])
 
 
-async def test_a_request_among_many_costs_little_more(tmp_path: Path) -> None:
-    """What a request costs the process hardly depends on how many others wait."""
-    with postgres(fsync="off") as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
-        port, process = int(service.url.rsplit(":", 1)[1]), psutil.Process(service.process.pid)
-        few, many = [await _cost(port, process, callers) for callers in (PEAK, CROWD)]
+async def test_cpu_time_of_a_request_hardly_depends_on_the_number_of_connections(tmp_path: Path) -> None:
+    with running_postgres(fsync="off") as database, serving(tmp_path, DATABASE_URL=database.dsn) as service:
+        port, process = port_of(service), psutil.Process(service.process.pid)
+        few, many = [await _cpu_seconds_per_request(port, process, count) for count in (BATCH_CLIENTS, MANY_CLIENTS)]
     assert few > 0.8 * many
 
 
-async def _cost(port: int, process: psutil.Process, callers: int) -> float:
-    """How many seconds of a processor a request takes."""
-    async with Crowd(port, callers) as crowd:
+async def _cpu_seconds_per_request(port: int, process: psutil.Process, clients: int) -> float:
+    async with Clients(port, clients) as connected_clients:
         before = process.cpu_times()
-        answers = await crowd.ask()
+        responses = await connected_clients.send_requests()
         after = process.cpu_times()
-    assert {answer.status for answer in answers} == {201}
-    return (after.user - before.user + after.system - before.system) / len(answers)
+    assert {response.status for response in responses} == {201}
+    return (after.user - before.user + after.system - before.system) / len(responses)

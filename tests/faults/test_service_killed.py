@@ -1,30 +1,31 @@
-"""The service dies under load and is started again."""
+"""The service is killed under load and started again."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Report
 from tests.faults.load import Load
-from tests.faults.postgres import postgres
-from tests.faults.service import service
+from tests.faults.postgres import running_postgres
+from tests.faults.report import ReportFault
+from tests.faults.service import running_service
 from tests.support.processes import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
-TIMES = 5
+KILLS = 5
 
 
-async def test_a_killed_service(tmp_path: Path, report: Report) -> None:
-    """Whatever was answered before the service was killed is there afterwards, once."""
+async def test_changes_answered_before_the_service_was_killed_are_stored_once(
+    tmp_path: Path, report_fault: ReportFault
+) -> None:
     port = free_port()
-    with postgres() as database:
+    with running_postgres() as database:
         async with Load(f"http://127.0.0.1:{port}") as load:
-            for _ in range(TIMES):
-                async with service(tmp_path, port=port, DATABASE_URL=database.dsn) as process:
-                    await load.answered(200)
-                    process.process.kill()
-            async with service(tmp_path, port=port, DATABASE_URL=database.dsn):
-                await load.answered(200)
+            for _ in range(KILLS):
+                async with running_service(tmp_path, port=port, DATABASE_URL=database.dsn) as service:
+                    await load.wait_for_successes(200)
+                    service.process.kill()
+            async with running_service(tmp_path, port=port, DATABASE_URL=database.dsn):
+                await load.wait_for_successes(200)
                 await load.stop()
-        report("the service killed (`kill -9`) and started again", TIMES, await load.check(database.dsn))
+        report_fault("service killed (`kill -9`) and restarted", KILLS, await load.check(database.dsn))
