@@ -19,7 +19,7 @@ from alerts_service.app import create_app
 from alerts_service.embedded import handle as embedded
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import KEY, client_of
+from tests.support.api import SERVICE_KEY, client_for
 from tests.support.database import POOLER, fresh_database, settings_for
 
 if POOLER:
@@ -69,7 +69,7 @@ async def empty_database(server_url: str) -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 async def settings(server_url: str) -> AsyncIterator[Settings]:
     async with fresh_database(server_url) as url:
-        yield settings_for(database_url=url, internal_service_key=KEY)
+        yield settings_for(database_url=url, internal_service_key=SERVICE_KEY)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ async def app(settings: Settings) -> AsyncIterator[AlertsApp]:
 
 @pytest.fixture(scope="session")
 async def client(app: AlertsApp) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(app) as client:
+    async with client_for(app) as client:
         yield client
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from alerts_service.cli import COMMANDS
 from alerts_service.db.migrations import ADVISORY_LOCK_KEY
-from tests.support.api import answers_to_a_lost_database, assert_error
+from tests.support.api import assert_error, data_requests
 from tests.support.database import not_pooled
 from tests.support.processes import SERVE, environment, run, serving
 
@@ -149,7 +149,7 @@ async def test_an_unreachable_database_is_retried_and_logged_once(tmp_path: Path
         async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
             for path in ("/health", "/health/details"):
                 assert_error(await client.get(path), 503, "Service unavailable", "the database does not answer")
-            for method, path, body in answers_to_a_lost_database(tenant):
+            for method, path, body in data_requests(tenant):
                 assert_error(await client.request(method, path, json=body), 500, "Database connection error")
         await asyncio.sleep(1.2)
         started = time.monotonic()

@@ -14,7 +14,7 @@ import pytest
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import KEY, client_of
+from tests.support.api import SERVICE_KEY, client_for
 from tests.support.processes import SERVE, ServiceProcess, environment, free_port
 
 WRITER = """
@@ -41,12 +41,12 @@ async def test_nothing_is_left_behind(
 ) -> None:
     """What still waits to be written when the service ends is written before it is gone."""
     caplog.set_level(logging.INFO, "alerts_service.access")
-    ending = create_app(Settings(internal_service_key=KEY), app.state.database)
+    ending = create_app(Settings(internal_service_key=SERVICE_KEY), app.state.database)
 
     async def receive() -> Any:
         if not told:
             return {"type": "lifespan.startup"}
-        async with client_of(ending) as client:
+        async with client_for(ending) as client:
             await client.get("/health/live", headers={"X-Request-ID": "the-last-one"})
         return {"type": "lifespan.shutdown"}
 

@@ -19,10 +19,10 @@ from alerts_service.db import database
 from alerts_service.db.migrations import migrate
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import KEY, assert_error, client_of, create, move
+from tests.support.api import SERVICE_KEY, assert_error, client_for, create_alert, transition
 from tests.support.asgi import Input, answer
 from tests.support.database import open_database
-from tests.support.tokens import SECRET, bearer, token
+from tests.support.tokens import JWT_SECRET, bearer_header, sign_token
 
 pytestmark = pytest.mark.anyio
 
@@ -111,7 +111,7 @@ TRANSITIONS = [route for route in ROUTES if not route.endswith("bulk")]
 async def test_so_many_at_once(client: httpx.AsyncClient, route: str, count: int) -> None:
     """A call takes 1 to 1,000 items."""
     name = "alerts" if route.endswith("bulk") else "ids"
-    response = await client.post(route, json={name: [GOOD] * count}, headers={"x-service-key": KEY})
+    response = await client.post(route, json={name: [GOOD] * count}, headers={"x-service-key": SERVICE_KEY})
     assert_error(response, 422, "Validation error", f"{name}: must ")
 
 
@@ -132,14 +132,17 @@ async def test_so_many_at_once(client: httpx.AsyncClient, route: str, count: int
 async def test_no_list_at_all(client: httpx.AsyncClient, route: str, content: bytes, detail: str) -> None:
     """A body without a list of items is refused as a whole."""
     assert_error(
-        await client.post(route, content=content, headers={"x-service-key": KEY}), 422, "Validation error", detail
+        await client.post(route, content=content, headers={"x-service-key": SERVICE_KEY}),
+        422,
+        "Validation error",
+        detail,
     )
 
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_limits_of_a_body(client: httpx.AsyncClient, route: str) -> None:
     """A body of more than 1 MiB is 413, a form or what is compressed 415, also of a stream."""
-    key = {"x-service-key": KEY}
+    key = {"x-service-key": SERVICE_KEY}
     assert_error(await client.post(route, content=b" " * 2**20 + b"{}", headers=key), 413, "Body too large")
     assert_error(await client.post(route, data={"a": "b"}, headers=key), 415, "Unsupported media type")
     packed = {"content-encoding": "gzip", "content-type": "application/x-ndjson"}
@@ -149,7 +152,7 @@ async def test_limits_of_a_body(client: httpx.AsyncClient, route: str) -> None:
 @pytest.mark.parametrize("route", ["/alerts", *TRANSITIONS])
 async def test_only_recording_takes_a_stream(client: httpx.AsyncClient, route: str) -> None:
     """Lines of JSON are 415 wherever they mean nothing."""
-    headers = {"content-type": "application/x-ndjson", "x-service-key": KEY}
+    headers = {"content-type": "application/x-ndjson", "x-service-key": SERVICE_KEY}
     assert_error(await client.post(route, content=b"{}", headers=headers), 415, "Unsupported media type")
 
 
@@ -164,7 +167,7 @@ async def test_internal_routes_want_the_key(client: httpx.AsyncClient, route: st
 
 async def test_with_the_key(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A service records, acknowledges and resolves as anybody, and the history says so."""
-    headers = {"x-service-key": KEY}
+    headers = {"x-service-key": SERVICE_KEY}
     response = await client.post("/internal/alerts/bulk", json={"alerts": [body(tenant)]}, headers=headers)
     ids = [response.json()["results"][0]["alert"]["id"]]
     for verb in ("acknowledge", "resolve"):
@@ -180,10 +183,10 @@ async def test_with_the_key(client: httpx.AsyncClient, tenant: UUID) -> None:
 
 async def test_each_is_moved_as_alone(client: httpx.AsyncClient, tenant: UUID) -> None:
     """Of the ids of a call each is answered as the route by id would: 200, 404, 409 or 422, in their order."""
-    fresh, same, other, done = [await create(client, tenant) for _ in range(4)]
-    await move(client, same, "acknowledge", "on it")
-    await move(client, other, "acknowledge", "mine")
-    await move(client, done, "resolve")
+    fresh, same, other, done = [await create_alert(client, tenant) for _ in range(4)]
+    await transition(client, same, "acknowledge", "on it")
+    await transition(client, other, "acknowledge", "mine")
+    await transition(client, done, "resolve")
     ids = [done["id"], fresh["id"], "x", 5, same["id"], str(uuid4()), other["id"], fresh["id"]]
     results = (await change(client, "acknowledge", ids=ids, note="on it"))["results"]
     assert statuses(results) == [409, 200, 422, 422, 200, 404, 409, 200]
@@ -191,7 +194,7 @@ async def test_each_is_moved_as_alone(client: httpx.AsyncClient, tenant: UUID) -
     assert results[1]["alert"]["acknowledgment_note"] == "on it"
     assert results[2]["error"] == {"error": "Validation error", "detail": "id: Invalid UUID"}
     for place, alert in ((0, done), (5, {"id": ids[5]}), (6, other)):
-        assert results[place]["error"] == (await move(client, alert, "acknowledge", "on it")).json()
+        assert results[place]["error"] == (await transition(client, alert, "acknowledge", "on it")).json()
 
 
 def assert_whole_up_to_4_mib(answer: dict[str, Any], count: int) -> None:
@@ -207,7 +210,7 @@ def assert_whole_up_to_4_mib(answer: dict[str, Any], count: int) -> None:
 async def test_an_id_that_comes_several_times_is_changed_once(
     client: httpx.AsyncClient, app: AlertsApp, tenant: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = [await create(client, tenant) for _ in range(2)]
+    first, second = [await create_alert(client, tenant) for _ in range(2)]
     ids = [first["id"], second["id"], first["id"].upper(), first["id"]]
     counts = []
 
@@ -231,10 +234,10 @@ async def test_an_id_that_comes_several_times_is_changed_once(
 async def test_results_of_ids_hold_whole_alerts_up_to_4_mib(
     client: httpx.AsyncClient, tenant: UUID, route: str, *, dry_run: bool, keyed: bool
 ) -> None:
-    alert = await create(client, tenant, message=LARGE_TEXT)
-    await move(client, alert, "acknowledge", LARGE_TEXT)
+    alert = await create_alert(client, tenant, message=LARGE_TEXT)
+    await transition(client, alert, "acknowledge", LARGE_TEXT)
     said = {"ids": [alert["id"]] * 999 + ["x"], "dry_run": dry_run, "note": LARGE_TEXT}
-    headers = {"x-service-key": KEY, **({"Idempotency-Key": str(tenant)} if keyed else {})}
+    headers = {"x-service-key": SERVICE_KEY, **({"Idempotency-Key": str(tenant)} if keyed else {})}
     answer = (await client.post(route, json=said, headers=headers)).json()
     assert answer["results"].pop()["status"] == 422
     assert_whole_up_to_4_mib(answer, 999)
@@ -245,7 +248,7 @@ async def test_results_of_a_filter_hold_whole_alerts_up_to_4_mib(client: httpx.A
     made = await record(client, *(body(tenant, "m") for _ in range(100)))
     ids = [result["alert"]["id"] for result in made]
     await change(client, "acknowledge", ids=ids[:60], note=LARGE_TEXT)
-    created = [(await create(client, tenant, message=LARGE_TEXT))["id"] for _ in range(60)]
+    created = [(await create_alert(client, tenant, message=LARGE_TEXT))["id"] for _ in range(60)]
     for dry_run in (True, False):
         asked = {"tenant_id": str(tenant)}
         answer = await change(client, "resolve", filter=asked, dry_run=dry_run, note=LARGE_TEXT)
@@ -261,10 +264,10 @@ async def test_results_of_a_filter_hold_whole_alerts_up_to_4_mib(client: httpx.A
 async def test_results_of_repeats_hold_whole_alerts_up_to_4_mib(
     client: httpx.AsyncClient, tenant: UUID, route: str
 ) -> None:
-    alert = await create(client, tenant, message=LARGE_TEXT, dedup_key="k")
-    await move(client, alert, "acknowledge", LARGE_TEXT)
+    alert = await create_alert(client, tenant, message=LARGE_TEXT, dedup_key="k")
+    await transition(client, alert, "acknowledge", LARGE_TEXT)
     alerts = [body(tenant, dedup_key="k")] * 999 + [body(tenant)]
-    response = await client.post(route, json={"alerts": alerts}, headers={"x-service-key": KEY})
+    response = await client.post(route, json={"alerts": alerts}, headers={"x-service-key": SERVICE_KEY})
     assert_whole_up_to_4_mib(response.json(), 1000)
     assert statuses(response.json()["results"]) == [200] * 999 + [201]
     assert (await client.get(f"/alerts/{alert['id']}")).json()["occurrences"] == 1000
@@ -309,7 +312,7 @@ async def test_an_invalid_line_costs_about_as_much_as_a_valid_one(app: AlertsApp
 
 async def test_of_one_tenant(client: httpx.AsyncClient, tenant: UUID) -> None:
     """With `?tenant_id=` any other tenant's alert is answered exactly as an unknown one, and stays as it is."""
-    own, foreign = await create(client, tenant), await create(client, uuid4())
+    own, foreign = await create_alert(client, tenant), await create_alert(client, uuid4())
     for verb in ("acknowledge", "resolve"):
         answer = await change(client, verb, f"?tenant_id={tenant}", ids=[own["id"], foreign["id"], str(uuid4())])
         mine, theirs, unknown = answer["results"]
@@ -321,9 +324,9 @@ async def test_of_one_tenant(client: httpx.AsyncClient, tenant: UUID) -> None:
 async def test_by_a_filter(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A filter finds the tenant's alerts that can be moved, by all that it names, oldest first."""
     kinds = [("r", "low"), ("r", "high"), ("s", "high"), ("r", "high"), ("r", "high")]
-    made = [await create(client, tenant, rule_name=rule, severity=severity) for rule, severity in kinds]
-    await create(client, uuid4(), rule_name="r", severity="high")
-    await move(client, made[4], "resolve")
+    made = [await create_alert(client, tenant, rule_name=rule, severity=severity) for rule, severity in kinds]
+    await create_alert(client, uuid4(), rule_name="r", severity="high")
+    await transition(client, made[4], "resolve")
     asked = {"tenant_id": str(tenant), "rule_name": "r", "severity": "high"}
     answer = await change(client, "acknowledge", filter=asked, note="all")
     assert [result["alert"]["id"] for result in answer["results"]] == [made[1]["id"], made[3]["id"]]
@@ -342,7 +345,7 @@ async def test_by_a_filter(client: httpx.AsyncClient, tenant: UUID) -> None:
 
 async def test_a_dry_run(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A dry run answers with the alerts that would be moved as they stand, and moves none."""
-    made = [await create(client, tenant) for _ in range(3)]
+    made = [await create_alert(client, tenant) for _ in range(3)]
     for said in ({"filter": {"tenant_id": str(tenant)}}, {"ids": [alert["id"] for alert in made]}):
         answer = await change(client, "resolve", **said, dry_run=True, note="x")
         assert [result["alert"] for result in answer["results"]] == made
@@ -351,7 +354,7 @@ async def test_a_dry_run(client: httpx.AsyncClient, tenant: UUID) -> None:
 
 async def test_a_dry_run_of_what_would_not_move(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A dry run answers for each id what the call itself would, also where that is a refusal."""
-    ids = [(await create(client, tenant))["id"] for _ in range(3)]
+    ids = [(await create_alert(client, tenant))["id"] for _ in range(3)]
     await change(client, "acknowledge", ids=ids[:2], note="a")
     await change(client, "resolve", ids=ids[:1])
     for route, note in (("acknowledge", "a"), ("acknowledge", "b"), ("resolve", None), ("resolve", "b")):
@@ -370,7 +373,7 @@ async def test_a_dry_run_of_what_would_not_move(client: httpx.AsyncClient, tenan
 
 async def test_a_condition_for_many(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A tag is one alert's: a bulk call with `If-Match` is refused, and moves nothing."""
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     answer = await client.post("/alerts/bulk/resolve", json={"ids": [alert["id"]]}, headers={"If-Match": '"x"'})
     assert_error(answer, 422, "Validation error", "If-Match: not supported on bulk requests")
     assert (await client.get(f"/stats/{tenant}")).json()["triggered"] == 1
@@ -408,7 +411,7 @@ async def test_a_tenant_whose_alert_is_held_holds_up_no_other(
 async def test_more_than_a_call_moves(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A filter moves the oldest thousand and says that there are more; the next call goes on with them."""
     await record(client, *(body(tenant, "old") for _ in range(1000)))
-    newer = await create(client, tenant, message="new")
+    newer = await create_alert(client, tenant, message="new")
     answer = await change(client, "resolve", filter={"tenant_id": str(tenant)})
     assert statuses(answer["results"]) == [200] * 1000
     assert answer["more"] is True
@@ -434,13 +437,17 @@ async def test_more_than_a_call_moves(client: httpx.AsyncClient, tenant: UUID) -
 )
 async def test_a_bad_move(client: httpx.AsyncClient, route: str, said: object, detail: str) -> None:
     """What is wrong with a move as a whole refuses it as a whole."""
-    assert_error(await client.post(route, json=said, headers={"x-service-key": KEY}), 422, "Validation error", detail)
+    assert_error(
+        await client.post(route, json=said, headers={"x-service-key": SERVICE_KEY}), 422, "Validation error", detail
+    )
 
 
 async def test_with_a_token(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
     """With a tenant's token an alert for another tenant is 403, and the others are recorded."""
-    async with client_of(create_app(replace(settings, tenant_jwt_secret=SECRET), app.state.database)) as guarded:
-        results = await record(guarded, body(tenant), body(uuid4()), body(tenant), **bearer(token("HS256", tenant)))
+    async with client_for(create_app(replace(settings, tenant_jwt_secret=JWT_SECRET), app.state.database)) as guarded:
+        results = await record(
+            guarded, body(tenant), body(uuid4()), body(tenant), **bearer_header(sign_token("HS256", tenant))
+        )
     assert statuses(results) == [201, 403, 201]
     assert results[1]["error"] == {"error": "Forbidden", "detail": "tenant_id: must be the token's own tenant"}
 
@@ -448,7 +455,7 @@ async def test_with_a_token(app: AlertsApp, settings: Settings, tenant: UUID) ->
 async def test_a_call_counts_once(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
     """A call counts once for each tenant that it names; one that has called too often is 429, each of its items."""
     limited = create_app(replace(settings, rate_limit_tenant="2/hour"), app.state.database)
-    async with client_of(limited) as client:
+    async with client_for(limited) as client:
         bodies = [body(tenant), body(tenant), body(tenant)]
         for _ in range(2):
             assert statuses(await record(client, *bodies)) == [201] * 3
@@ -482,7 +489,7 @@ async def faulty(empty_database: str, settings: Settings) -> AsyncIterator[httpx
     )
     async with (
         open_database(empty_database, pool_size=3, pool_timeout=1, statement_timeout=0.5) as opened,
-        client_of(create_app(settings, opened)) as client,
+        client_for(create_app(settings, opened)) as client,
     ):
         yield client
     await connection.close()
@@ -534,7 +541,7 @@ async def test_when_the_database_fails_half_way(
 
 async def test_what_is_locked_spoils_no_other(client: httpx.AsyncClient, settings: Settings, tenant: UUID) -> None:
     """Of many alerts to be moved one that somebody holds on to is 503, and the others are moved."""
-    ids = [(await create(client, tenant))["id"] for _ in range(3)]
+    ids = [(await create_alert(client, tenant))["id"] for _ in range(3)]
     connection = await asyncpg.connect(settings.database_url)
     async with connection.transaction():
         await connection.execute("SELECT FROM alerts WHERE id = $1 FOR UPDATE", UUID(ids[1]))
@@ -574,12 +581,12 @@ async def test_those_who_ask_for_little_do_not_wait_for_those_who_ask_for_much(
 async def test_a_kept_answer_does_not_only_have_to_wait(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
     """With a key a call of which something would only have to wait is refused whole, and its key stays free."""
     limited = create_app(replace(settings, rate_limit_tenant="1/hour"), app.state.database)
-    async with client_of(limited) as client:
+    async with client_for(limited) as client:
         await client.get(f"/stats/{tenant}")
         alerts = {"alerts": [body(uuid4()), body(tenant)]}
         response = await client.post("/alerts/bulk", json=alerts, headers={"Idempotency-Key": str(tenant)})
         assert_error(response, 429, "Too many requests", "1/hour")
-    async with client_of(app) as client:
+    async with client_for(app) as client:
         response = await client.post("/alerts/bulk", json=alerts, headers={"Idempotency-Key": str(tenant)})
         assert "idempotent-replayed" not in response.headers
         assert statuses(response.json()["results"]) == [201, 201]
@@ -603,7 +610,7 @@ async def test_calls_with_keys_that_overlap(client: httpx.AsyncClient, tenant: U
 
 async def test_a_filter_that_is_no_longer_true(client: httpx.AsyncClient, settings: Settings, tenant: UUID) -> None:
     """An alert that changes after a filter has found it is left as it is, and the caller told to look again."""
-    alert = await create(client, tenant, severity="low")
+    alert = await create_alert(client, tenant, severity="low")
     connection = await asyncpg.connect(settings.database_url)
     transaction = connection.transaction()
     await transaction.start()

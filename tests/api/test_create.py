@@ -10,7 +10,7 @@ import pytest
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import ALERT_KEYS, KEY, assert_error, client_of, create
+from tests.support.api import ALERT_KEYS, SERVICE_KEY, assert_error, client_for, create_alert
 from tests.support.factories import CreateAlertFactory
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_new_alert_has_the_twelve_keys_in_order(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A new alert is answered with 201 and exactly the specification's twelve keys, nulls among them."""
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     assert list(alert) == ALERT_KEYS
     assert alert["tenant_id"] == str(tenant)
     assert alert["status"] == "triggered"
@@ -28,7 +28,7 @@ async def test_a_new_alert_has_the_twelve_keys_in_order(client: httpx.AsyncClien
 
 async def test_times_are_utc_with_an_offset(client: httpx.AsyncClient, tenant: UUID) -> None:
     """Times are RFC 3339 in UTC, and those of a new alert are now."""
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     created = msgspec.convert(alert["created_at"], datetime)
     assert alert["created_at"].endswith("+00:00")
     assert alert["updated_at"] == alert["created_at"]
@@ -37,13 +37,13 @@ async def test_times_are_utc_with_an_offset(client: httpx.AsyncClient, tenant: U
 
 async def test_severity_is_medium_by_default(client: httpx.AsyncClient, tenant: UUID) -> None:
     """An alert without a severity is of medium severity."""
-    assert (await create(client, tenant))["severity"] == "medium"
+    assert (await create_alert(client, tenant))["severity"] == "medium"
 
 
 @pytest.mark.parametrize("severity", ["low", "medium", "high", "critical"])
 async def test_every_severity_is_kept(client: httpx.AsyncClient, tenant: UUID, severity: str) -> None:
     """Each of the four severities comes back as it was sent."""
-    assert (await create(client, tenant, severity=severity))["severity"] == severity
+    assert (await create_alert(client, tenant, severity=severity))["severity"] == severity
 
 
 async def test_any_allowed_text_comes_back_as_it_was_sent(client: httpx.AsyncClient) -> None:
@@ -69,14 +69,14 @@ async def test_a_body_that_may_be_json(client: httpx.AsyncClient, tenant: UUID, 
 async def test_an_internal_alert_is_as_a_public_one(client: httpx.AsyncClient, tenant: UUID) -> None:
     """The internal route records the same alert as the public one, and everybody finds it."""
     body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
-    response = await client.post("/internal/alerts", json=body, headers={"x-service-key": KEY})
+    response = await client.post("/internal/alerts", json=body, headers={"x-service-key": SERVICE_KEY})
     assert response.status_code == 201
     assert list(response.json()) == ALERT_KEYS
     assert (await client.get("/alerts", params={"tenant_id": tenant.hex})).json() == [response.json()]
 
 
 @pytest.mark.parametrize(
-    "key", [None, "", "wrong", KEY + " ", KEY[:-1], "ключ", "nmc-internal-services-auth-key-phase1"]
+    "key", [None, "", "wrong", SERVICE_KEY + " ", SERVICE_KEY[:-1], "ключ", "nmc-internal-services-auth-key-phase1"]
 )
 async def test_an_internal_route_needs_the_key(client: httpx.AsyncClient, key: str | None) -> None:
     """Without the right key an internal route answers 401, a key that is not ASCII included."""
@@ -89,7 +89,7 @@ async def test_either_key_is_good_while_they_change(app: AlertsApp, tenant: UUID
     keys = ("old-key", "neuer-schlüssel", "newest-key")
     several = create_app(Settings(internal_service_key=",".join(keys)), app.state.database)
     body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
-    async with client_of(several) as client:
+    async with client_for(several) as client:
         for key in keys:
             headers = {b"x-service-key": key.encode()}
             assert (await client.post("/internal/alerts", json=body, headers=headers)).status_code == 201

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import KEY, assert_error, client_of, create
+from tests.support.api import SERVICE_KEY, assert_error, client_for, create_alert
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ NO_CHANGE = {"rejected": "before it is read"}
 async def guarded(app: AlertsApp, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that allows one origin and two patterns of host names."""
     changed = replace(settings, cors_origins=ALLOWED, allowed_hosts="alerts.test, *.example.com")
-    async with client_of(create_app(changed, app.state.database)) as client:
+    async with client_for(create_app(changed, app.state.database)) as client:
         yield client
 
 
@@ -80,7 +80,9 @@ async def test_every_state_changing_operation_rejects_other_sites(client: httpx.
     for method, path, operation in changing:
         url = path.format(alert_id=UUID(int=0))
         for headers in ({"Origin": FOREIGN}, {"Sec-Fetch-Site": "same-site"}):
-            response = await client.request(method, url, json=NO_CHANGE, headers={**headers, "X-Service-Key": KEY})
+            response = await client.request(
+                method, url, json=NO_CHANGE, headers={**headers, "X-Service-Key": SERVICE_KEY}
+            )
             assert_error(response, 403, "Forbidden")
         assert operation["responses"]["403"]["content"]["application/json"]["example"]["error"] == "Forbidden"
 
@@ -120,7 +122,7 @@ async def test_a_browser_declares_the_type_of_a_body(
 
 
 async def test_a_browser_may_leave_out_an_optional_body(client: httpx.AsyncClient, tenant: UUID) -> None:
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     response = await client.put(f"/alerts/{alert['id']}/resolve", headers={"Sec-Fetch-Site": "same-origin"})
     assert response.json()["status"] == "resolved"
 

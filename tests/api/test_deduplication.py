@@ -18,7 +18,16 @@ from alerts_service.db.queries import load_queries
 from alerts_service.db.statements import Row
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import ALERT_KEYS, KEY, assert_error, client_of, create, history, move, pages
+from tests.support.api import (
+    ALERT_KEYS,
+    SERVICE_KEY,
+    assert_error,
+    client_for,
+    create_alert,
+    get_history,
+    get_pages,
+    transition,
+)
 from tests.support.database import open_database
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +47,7 @@ async def listed(client: httpx.AsyncClient, tenant: UUID, **filters: str) -> lis
 
 
 async def told(client: httpx.AsyncClient, alert: dict[str, Any]) -> list[tuple[str, str | None, str, str | None]]:
-    events = await history(client, alert)
+    events = await get_history(client, alert)
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
     return [(event["type"], event["from_status"], event["to_status"], event["note"]) for event in events]
 
@@ -47,7 +56,7 @@ async def assert_consistent(client: httpx.AsyncClient, tenant: UUID) -> list[dic
     """Each alert's events fit it and each other, and the counts agree with the alerts."""
     alerts = await listed(client, tenant)
     for alert in alerts:
-        events = [event for page in await pages(client, f"/alerts/{alert['id']}/history") for event in page]
+        events = [event for page in await get_pages(client, f"/alerts/{alert['id']}/history") for event in page]
         assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
         assert [event["type"] for event in events].count("created") == 1
         assert all(event["from_status"] == before["to_status"] for before, event in pairwise(events))
@@ -86,7 +95,7 @@ async def test_a_repeat(client: httpx.AsyncClient, tenant: UUID) -> None:
 
 async def test_the_same_keys_wherever_it_is_answered(client: httpx.AsyncClient, tenant: UUID) -> None:
     """An alert with a key reads the same wherever it is answered, to the byte, and one without has its twelve keys."""
-    plain = await create(client, tenant)
+    plain = await create_alert(client, tenant)
     key = 'missed "call"\\ é💥,"dedup_key":null}]'
     keyed = await report(client, tenant, key)
     last = await report(client, tenant, None)
@@ -99,10 +108,10 @@ async def test_the_same_keys_wherever_it_is_answered(client: httpx.AsyncClient, 
     for filters in ({"status": "triggered"}, {"severity": "medium"}):
         assert (await listed(client, tenant, **filters)) == page.json()
     for verb in ("acknowledge", "resolve"):
-        moved = await move(client, keyed.json(), verb)
+        moved = await transition(client, keyed.json(), verb)
         assert list(moved.json()) == ALERT_KEYS + REPEATS
         assert [moved.json()[name] for name in REPEATS] == [keyed.json()[name] for name in REPEATS]
-        assert list((await move(client, plain, verb)).json()) == ALERT_KEYS
+        assert list((await transition(client, plain, verb)).json()) == ALERT_KEYS
     assert [list(alert) for alert in await listed(client, tenant)] == [ALERT_KEYS, ALERT_KEYS + REPEATS, ALERT_KEYS]
 
 
@@ -110,7 +119,7 @@ async def test_the_same_keys_wherever_it_is_answered(client: httpx.AsyncClient, 
 async def test_pages_of_alerts_with_keys(client: httpx.AsyncClient, tenant: UUID, count: int) -> None:
     """Pages hold each alert as it is answered alone, with a key or without, and none twice."""
     made = [(await report(client, tenant, str(n) if n % 3 else None)).json() for n in range(count)]
-    found = await pages(client, f"/alerts?tenant_id={tenant}")
+    found = await get_pages(client, f"/alerts?tenant_id={tenant}")
     assert [alert for page in found for alert in page] == made[::-1]
 
 
@@ -123,7 +132,7 @@ async def test_fifty_at_once(client: httpx.AsyncClient, tenant: UUID) -> None:
     assert {answer.json()["id"] for answer in answers} == {alert["id"]}
     (new,) = (answer.json() for answer in answers if answer.status_code == 201)
     assert (new["message"], new["created_at"]) == (alert["message"], alert["created_at"])
-    notes = [event["note"] for event in await history(client, alert)]
+    notes = [event["note"] for event in await get_history(client, alert)]
     assert sorted([alert["message"], *notes[1:]]) == sorted(str(n) for n in range(50))
 
 
@@ -134,7 +143,7 @@ async def services(app: AlertsApp, settings: Settings) -> AsyncIterator[list[htt
         other = await stack.enter_async_context(
             open_database(str(settings.database_url), pool_size=5, pool_timeout=2, statement_timeout=5)
         )
-        yield [await stack.enter_async_context(client_of(each)) for each in (app, create_app(settings, other))]
+        yield [await stack.enter_async_context(client_for(each)) for each in (app, create_app(settings, other))]
 
 
 async def test_several_services_at_once(services: list[httpx.AsyncClient], tenant: UUID) -> None:
@@ -153,7 +162,7 @@ async def test_one_statement_with_many_of_a_key(settings: Settings, client: http
     """Reports that leave together are told apart as if they came one after the other, and get the alert in the end."""
     other = uuid4()
     old = (await report(client, other, severity="medium")).json()
-    await move(client, old, "acknowledge", "on it")
+    await transition(client, old, "acknowledge", "on it")
     severities = ["low", "low", "high", "medium", "high", "critical"]
     rows = [(uuid4(), owner, severity) for severity in severities for owner in (tenant, other)]
     ids, owners, said = zip(*rows, strict=True)
@@ -209,7 +218,7 @@ async def test_the_severity_never_falls(client: httpx.AsyncClient, tenant: UUID)
 async def test_an_acknowledgment_stays(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A repeat of no higher severity leaves an acknowledged alert acknowledged, with its note."""
     alert = (await report(client, tenant, severity="high")).json()
-    acknowledged = (await move(client, alert, "acknowledge", "on it")).json()
+    acknowledged = (await transition(client, alert, "acknowledge", "on it")).json()
     assert acknowledged["occurrences"] == 1
     for severity in ("high", "low"):
         repeated = (await report(client, tenant, severity=severity)).json()
@@ -222,13 +231,13 @@ async def test_an_acknowledgment_stays(client: httpx.AsyncClient, tenant: UUID) 
 async def test_a_higher_severity_undoes_an_acknowledgment(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A repeat of a higher severity triggers an acknowledged alert again, and it can be acknowledged once more."""
     alert = (await report(client, tenant, severity="low")).json()
-    await move(client, alert, "acknowledge", "on it")
+    await transition(client, alert, "acknowledge", "on it")
     risen = (await report(client, tenant, severity="high", message="worse")).json()
     assert (risen["status"], risen["acknowledged_at"], risen["acknowledgment_note"]) == ("triggered", None, None)
     assert (risen["severity"], risen["message"], risen["occurrences"]) == ("high", "m", 2)
     await assert_consistent(client, tenant)
-    assert (await move(client, alert, "acknowledge", "on it again")).status_code == 200
-    assert (await move(client, alert, "resolve")).status_code == 200
+    assert (await transition(client, alert, "acknowledge", "on it again")).status_code == 200
+    assert (await transition(client, alert, "resolve")).status_code == 200
     assert await told(client, alert) == [
         ("created", None, "triggered", None),
         ("acknowledged", "triggered", "acknowledged", "on it"),
@@ -242,7 +251,7 @@ async def test_a_higher_severity_undoes_an_acknowledgment(client: httpx.AsyncCli
 async def test_a_resolved_alert_frees_its_key(client: httpx.AsyncClient, tenant: UUID) -> None:
     """After it is resolved an alert stays as it is, and the next report with its key is a new one."""
     first = (await report(client, tenant)).json()
-    resolved = (await move(client, first, "resolve")).json()
+    resolved = (await transition(client, first, "resolve")).json()
     again = await report(client, tenant)
     assert again.status_code == 201
     assert again.json()["id"] != first["id"]
@@ -275,10 +284,10 @@ async def test_a_service_and_a_person_report_the_same(client: httpx.AsyncClient,
     """The internal route merges as the public one does, and the history tells who reported."""
     first = (await report(client, tenant)).json()
     body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m", "dedup_key": "k"}
-    headers = {"x-service-key": KEY, "x-request-id": "of-the-service"}
+    headers = {"x-service-key": SERVICE_KEY, "x-request-id": "of-the-service"}
     second = await client.post("/internal/alerts", json=body, headers=headers)
     assert (second.status_code, second.json()["id"], second.json()["occurrences"]) == (200, first["id"], 2)
-    event = (await history(client, first))[1]
+    event = (await get_history(client, first))[1]
     assert (event["actor"], event["request_id"]) == ("service", "of-the-service")
 
 
@@ -353,7 +362,7 @@ async def test_a_new_alert_begins_after_the_end_of_the_one_before(
         blocked = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))"
         while not await observer.fetchval(blocked, blocker):
             assert not waiting.done()
-        resolved = (await move(client, resolved, "resolve")).json()
+        resolved = (await transition(client, resolved, "resolve")).json()
     results = (await waiting).json()["results"]
     assert [result["status"] for result in results] == [200, 201]
     created = results[1]["alert"]
@@ -385,10 +394,10 @@ async def test_triggered_again_meanwhile(
 ) -> None:
     """An acknowledgment that came too late, and then too early, is made: a triggered alert is no conflict."""
     alert = (await report(client, tenant, severity="low")).json()
-    await move(client, alert, "acknowledge", "on it")
+    await transition(client, alert, "acknowledge", "on it")
     worse = create_app(settings, Meanwhile(app.state.database, lambda: report(client, tenant, severity="high")))
-    async with client_of(worse) as late:
-        answer = await move(late, alert, "acknowledge", "me too")
+    async with client_for(worse) as late:
+        answer = await transition(late, alert, "acknowledge", "me too")
     assert (answer.status_code, answer.json()["acknowledgment_note"]) == (200, "me too")
     await assert_consistent(client, tenant)
 
@@ -406,7 +415,7 @@ async def test_repeats_race_with_changes(services: list[httpx.AsyncClient], tena
             for key in (keys, keys[::-1])[number % 2]
         ]
         verbs = ["acknowledge"] * 3 + ["resolve"] * (turn % 2)
-        moves = [move(client, alert, verb) for verb in verbs for client in services for alert in alerts]
+        moves = [transition(client, alert, verb) for verb in verbs for client in services for alert in alerts]
         shuffled: list[Awaitable[httpx.Response]] = [*reports, *moves]
         Random(turn).shuffle(shuffled)
         answers = await asyncio.gather(*shuffled)

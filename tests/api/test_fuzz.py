@@ -25,7 +25,7 @@ from alerts_service.history.structs import Event
 from alerts_service.stats.structs import Stats
 from alerts_service.web import pagination as cursor
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import KEY
+from tests.support.api import SERVICE_KEY
 from tests.support.asgi import Input, answer
 
 # Inputs near the limits are long, and Hypothesis warns of writing them down.
@@ -153,11 +153,11 @@ headers = st.lists(
                 b"x-y",
             ]
         ),
-        st.sampled_from([KEY.encode(), b"application/json", b"*/*", b"*"]) | st.binary(max_size=12),
+        st.sampled_from([SERVICE_KEY.encode(), b"application/json", b"*/*", b"*"]) | st.binary(max_size=12),
     ),
     max_size=3,
 )
-KEYED = (b"x-service-key", KEY.encode())
+KEYED = (b"x-service-key", SERVICE_KEY.encode())
 STREAMED = (b"content-type", b"application/x-ndjson")
 templates = st.sampled_from(
     [

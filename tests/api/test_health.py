@@ -10,7 +10,7 @@ import pytest
 from alerts_service.app import create_app
 from alerts_service.db.migrations import load_migrations
 from alerts_service.settings import Settings
-from tests.support.api import assert_error, client_of
+from tests.support.api import assert_error, client_for
 from tests.support.database import POOLER, settings_for
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +56,7 @@ async def test_health_gives_up_after_a_second(client: httpx.AsyncClient, setting
 async def test_a_ledger_that_cannot_be_read(empty_database: str) -> None:
     """Where the service may not read, or does not find, how far the schema is, health is 503; the process lives."""
     app = create_app(settings_for(database_url=empty_database, pool_size=1))
-    async with app.lifespan(), client_of(app) as client:
+    async with app.lifespan(), client_for(app) as client:
         connection = await asyncpg.connect(empty_database)
         await connection.execute("ALTER TABLE alerts_service_migrations RENAME TO elsewhere")
         await connection.close()

@@ -26,7 +26,7 @@ from alerts_service.errors import DatabaseBusy, ValidationFailed
 from alerts_service.settings import Settings
 from alerts_service.stats.controller import GET
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import ALERT_ID, KEY, answers_to_a_lost_database, assert_error, client_of, create
+from tests.support.api import SERVICE_KEY, UNKNOWN_ALERT_ID, assert_error, client_for, create_alert, data_requests
 from tests.support.database import POOLER, open_database, settings_for
 
 pytestmark = pytest.mark.anyio
@@ -40,10 +40,10 @@ async def test_an_unknown_path(client: httpx.AsyncClient, path: str) -> None:
 
 METHODS = [
     ("/alerts", "GET, HEAD, OPTIONS, POST"),
-    (f"/alerts/{ALERT_ID}", "GET, HEAD, OPTIONS"),
-    (f"/alerts/{ALERT_ID}/acknowledge", "OPTIONS, PUT"),
-    (f"/alerts/{ALERT_ID}/resolve", "OPTIONS, PUT"),
-    (f"/stats/{ALERT_ID}", "GET, HEAD, OPTIONS"),
+    (f"/alerts/{UNKNOWN_ALERT_ID}", "GET, HEAD, OPTIONS"),
+    (f"/alerts/{UNKNOWN_ALERT_ID}/acknowledge", "OPTIONS, PUT"),
+    (f"/alerts/{UNKNOWN_ALERT_ID}/resolve", "OPTIONS, PUT"),
+    (f"/stats/{UNKNOWN_ALERT_ID}", "GET, HEAD, OPTIONS"),
     ("/internal/alerts", "OPTIONS, POST"),
     ("/health", "GET, HEAD, OPTIONS"),
     ("/health/live", "GET, HEAD, OPTIONS"),
@@ -158,7 +158,7 @@ async def test_a_value_that_only_the_database_refuses(settings: Settings) -> Non
         with pytest.raises(ValidationFailed):
             await database.one_or_none(
                 TRANSITIONS["resolved"],
-                id=ALERT_ID,
+                id=UNKNOWN_ALERT_ID,
                 tenant_id=None,
                 note="nul \0 inside",
                 if_match=None,
@@ -179,10 +179,10 @@ async def close_database(server_url: str, database_url: str) -> None:
 async def test_a_lost_database(server_url: str, empty_database: str, tenant: UUID) -> None:
     """Without its database every data route is 500, "Database connection error", and health is 503; only live lives."""
     app = create_app(settings_for(database_url=empty_database, pool_size=1))
-    async with app.lifespan(), client_of(app) as client:
-        await create(client, tenant)
+    async with app.lifespan(), client_for(app) as client:
+        await create_alert(client, tenant)
         await close_database(server_url, empty_database)
-        for method, path, body in answers_to_a_lost_database(tenant):
+        for method, path, body in data_requests(tenant):
             assert_error(await client.request(method, path, json=body), 500, "Database connection error")
         for path in ("/health", "/health/details"):
             assert_error(await client.get(path), 503, "Service unavailable", "the database does not answer")
@@ -199,9 +199,9 @@ async def test_no_free_connection(settings: Settings, tenant: UUID) -> None:
     """When no connection comes free in time, a data route is 503 and says when to come back; health has its own."""
     async with (
         open_database(str(settings.database_url), pool_size=1, pool_timeout=0.2, statement_timeout=5) as database,
-        client_of(create_app(settings, database)) as client,
+        client_for(create_app(settings, database)) as client,
     ):
-        await create(client, tenant)
+        await create_alert(client, tenant)
         async with database.connections.acquire():
             response = await client.get(f"/stats/{tenant}")
             assert_error(response, 503, "Service unavailable", "timed out waiting for a database connection")
@@ -214,9 +214,9 @@ async def test_a_statement_that_hangs(settings: Settings, tenant: UUID) -> None:
     """A statement that waits too long, here for a locked row, is cut off, answered with 503, and changes nothing."""
     async with (
         open_database(str(settings.database_url), pool_size=2, pool_timeout=1, statement_timeout=0.3) as database,
-        client_of(create_app(settings, database)) as client,
+        client_for(create_app(settings, database)) as client,
     ):
-        alert = await create(client, tenant)
+        alert = await create_alert(client, tenant)
         locker = await asyncpg.connect(settings.database_url)
         async with locker.transaction():
             await locker.execute("SELECT FROM alerts WHERE id = $1 FOR UPDATE", UUID(alert["id"]))
@@ -231,7 +231,7 @@ async def test_a_create_that_hangs(settings: Settings, tenant: UUID) -> None:
     """A create that was not done in time is 503 without Retry-After: it may be recorded all the same."""
     async with (
         open_database(str(settings.database_url), pool_size=1, pool_timeout=1, statement_timeout=0.1) as database,
-        client_of(create_app(settings, database)) as client,
+        client_for(create_app(settings, database)) as client,
     ):
         locker = await asyncpg.connect(settings.database_url)
         async with locker.transaction():
@@ -266,8 +266,8 @@ async def until_cut(client: httpx.AsyncClient, url: str, alert: dict[str, Any], 
 async def test_a_statement_that_the_server_cuts_off(empty_database: str, tenant: UUID, act: str, detail: str) -> None:
     """A statement that an administrator cancels, or that waits too long for a lock, is 503 and changes nothing."""
     app = create_app(settings_for(database_url=empty_database, pool_size=1))
-    async with app.lifespan(), client_of(app) as client:
-        alert = await create(client, tenant)
+    async with app.lifespan(), client_for(app) as client:
+        alert = await create_alert(client, tenant)
         response = await until_cut(client, empty_database, alert, act)
         assert_error(response, 503, "Service unavailable", detail)
         assert response.headers["retry-after"] == "1"
@@ -277,8 +277,8 @@ async def test_a_statement_that_the_server_cuts_off(empty_database: str, tenant:
 async def test_a_connection_lost_in_the_midst_is_replaced(empty_database: str, tenant: UUID) -> None:
     """When the only connection is lost under a statement that request is 500, and the next ones get a new one."""
     app = create_app(settings_for(database_url=empty_database, pool_size=1))
-    async with app.lifespan(), client_of(app) as client:
-        alert = await create(client, tenant)
+    async with app.lifespan(), client_for(app) as client:
+        alert = await create_alert(client, tenant)
         lost = await until_cut(client, empty_database, alert, "pg_terminate_backend(pid)")
         assert_error(lost, 500, "Database connection error")
         assert (await client.get(f"/alerts/{alert['id']}")).json() == alert
@@ -288,8 +288,8 @@ async def test_a_connection_lost_in_the_midst_is_replaced(empty_database: str, t
 async def test_connections_lost_while_idle_are_replaced(empty_database: str, tenant: UUID) -> None:
     """When the server ends connections that have nothing to do, no request notices."""
     app = create_app(settings_for(database_url=empty_database, pool_size=2))
-    async with app.lifespan(), client_of(app) as client:
-        await asyncio.gather(*(create(client, tenant) for _ in range(5)))
+    async with app.lifespan(), client_for(app) as client:
+        await asyncio.gather(*(create_alert(client, tenant) for _ in range(5)))
         admin = await asyncpg.connect(empty_database)
         await admin.execute(
             "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
@@ -348,7 +348,7 @@ async def test_too_many_requests_wait(settings: Settings, tenant: UUID) -> None:
     url = str(settings.database_url)
     async with open_database(url, pool_size=1, pool_timeout=15, statement_timeout=5) as database:
         app.state.database = database
-        async with client_of(app) as client, database.connections.acquire():
+        async with client_for(app) as client, database.connections.acquire():
             flood = [asyncio.create_task(client.get(f"/stats/{tenant}")) for _ in range(4400)]
             done, waiting = await asyncio.wait(flood, timeout=3)
             refused = [task.result() for task in done]
@@ -371,14 +371,14 @@ async def test_equal_questions_share_an_answer(settings: Settings, tenant: UUID)
             return await fetch(connections, query, values)
 
         database._fetch = counted  # type: ignore[method-assign, assignment] # noqa: SLF001 - as above
-        async with client_of(create_app(settings, database)) as client:
-            await create(client, tenant)
+        async with client_for(create_app(settings, database)) as client:
+            await create_alert(client, tenant)
             asked.clear()
             answers = await asyncio.gather(*(client.get(f"/stats/{tenant}") for _ in range(20)))
             assert {answer.json()["total"] for answer in answers} == {1}
             assert asked == [[(tenant,)]] * 3
             for total in range(2, 12):
-                await create(client, tenant)
+                await create_alert(client, tenant)
                 assert (await client.get(f"/stats/{tenant}")).json()["total"] == total
 
 
@@ -411,9 +411,9 @@ async def test_a_connection_lost_after_the_commit_doubles_nothing(settings: Sett
     """When a connection is lost after its statement was committed, every alert is there once and answered with 201."""
     async with (
         one_connection(settings.database_url, CutOnRelease) as database,
-        client_of(create_app(settings, database)) as client,
+        client_for(create_app(settings, database)) as client,
     ):
-        alerts = await asyncio.gather(*(create(client, tenant) for _ in range(10)))
+        alerts = await asyncio.gather(*(create_alert(client, tenant) for _ in range(10)))
         assert (await client.get(f"/stats/{tenant}")).json()["total"] == len(alerts) == 10
         assert CutOnRelease.cut
 
@@ -429,7 +429,7 @@ async def test_a_confused_connection_is_not_used_again(settings: Settings, tenan
     """A connection whose statement was lost goes back to nobody, even where it still seems to be open."""
     async with (
         one_connection(settings.database_url, Confused) as database,
-        client_of(create_app(settings, database)) as client,
+        client_for(create_app(settings, database)) as client,
     ):
         async with database.connections.acquire() as connection:
             before = connection.get_server_pid()
@@ -441,7 +441,7 @@ async def test_a_confused_connection_is_not_used_again(settings: Settings, tenan
 async def test_answers_of_a_group_reach_their_callers(client: httpx.AsyncClient) -> None:
     """Of many callers at once, some of them equal, each is answered with its own, and every alert is recorded."""
     tenants = [uuid4() for _ in range(40)]
-    alerts = await asyncio.gather(*(create(client, t, message=str(t)) for t in tenants for _ in range(2)))
+    alerts = await asyncio.gather(*(create_alert(client, t, message=str(t)) for t in tenants for _ in range(2)))
     assert len({alert["id"] for alert in alerts}) == 80
     assert [alert["message"] for alert in alerts] == [alert["tenant_id"] for alert in alerts]
     assert [alert["tenant_id"] for alert in alerts] == [str(t) for t in tenants for _ in range(2)]
@@ -451,7 +451,7 @@ async def test_answers_of_a_group_reach_their_callers(client: httpx.AsyncClient)
         *(client.put(f"/alerts/{a['id']}/resolve", json={"note": a["id"]}) for a in alerts[::2])
     )
     assert [(m.json()["id"], m.json()["resolution_note"]) for m in moved] == [(a["id"], a["id"]) for a in alerts[::2]]
-    await create(client, tenants[0])
+    await create_alert(client, tenants[0])
     counts = await asyncio.gather(*(client.get(f"/stats/{t}") for t in tenants))
     assert [count.json()["total"] for count in counts] == [3] + [2] * 39
 
@@ -461,9 +461,9 @@ async def test_a_locked_row_holds_up_nobody_else(settings: Settings) -> None:
     url = str(settings.database_url)
     async with (
         open_database(url, pool_size=3, pool_timeout=2, statement_timeout=1) as database,
-        client_of(create_app(settings, database)) as client,
+        client_for(create_app(settings, database)) as client,
     ):
-        locked, *others = [await create(client, uuid4()) for _ in range(11)]
+        locked, *others = [await create_alert(client, uuid4()) for _ in range(11)]
         locker = await asyncpg.connect(url)
         async with locker.transaction():
             await locker.execute("SELECT FROM alerts WHERE id = $1 FOR UPDATE", UUID(locked["id"]))
@@ -489,8 +489,8 @@ ORIGIN = "https://app.example.com"
 )
 async def test_pages_of_other_origins(origins: str | None, origin: str, method: str, allowed: str | None) -> None:
     """A browser lets pages of the origins that are set call, and of no other, whose preflights are any OPTIONS."""
-    path, preflight = f"/alerts/{ALERT_ID}/resolve", {"Origin": origin, "Access-Control-Request-Method": method}
-    async with client_of(create_app(Settings(cors_origins=origins))) as client:
+    path, preflight = f"/alerts/{UNKNOWN_ALERT_ID}/resolve", {"Origin": origin, "Access-Control-Request-Method": method}
+    async with client_for(create_app(Settings(cors_origins=origins))) as client:
         asked = await client.options(path, headers={**preflight, "Access-Control-Request-Headers": "content-type"})
         called = await client.get("/health/live", headers={"Origin": origin})
         plain = await client.options(path, headers={"Origin": origin})
@@ -514,10 +514,10 @@ CACHE_CONTROL = [
     ("HEAD", "/alerts/{alert[id]}", 200, REVALIDATED),
     ("OPTIONS", "/alerts/{alert[id]}", 204, "no-store"),
     ("GET", "/alerts/{alert[id]}/history", 200, "no-store"),
-    ("GET", f"/alerts/{ALERT_ID}", 404, "no-store"),
+    ("GET", f"/alerts/{UNKNOWN_ALERT_ID}", 404, "no-store"),
     ("GET", "/stats/{alert[tenant_id]}", 200, "no-store"),
     ("PUT", "/alerts/{alert[id]}/acknowledge", 200, "no-store"),
-    ("PUT", f"/alerts/{ALERT_ID}/resolve", 404, "no-store"),
+    ("PUT", f"/alerts/{UNKNOWN_ALERT_ID}/resolve", 404, "no-store"),
     ("POST", "/alerts", 422, "no-store"),
     ("POST", "/internal/alerts", 401, "no-store"),
     ("DELETE", "/alerts", 405, "no-store"),
@@ -537,8 +537,8 @@ async def test_every_response_says_how_browsers_and_caches_may_use_it(
 ) -> None:
     common = {"Origin": origin} if origin else {}
     seen = []
-    async with client_of(create_app(replace(settings, cors_origins=origins), app.state.database)) as client:
-        alert = await create(client, tenant)
+    async with client_for(create_app(replace(settings, cors_origins=origins), app.state.database)) as client:
+        alert = await create_alert(client, tenant)
         responses = [
             await client.request(method, path.format(alert=alert), headers=common) for method, path, *_ in CACHE_CONTROL
         ]
@@ -560,7 +560,7 @@ async def test_every_response_says_how_browsers_and_caches_may_use_it(
 def routes_with_a_body(app: AlertsApp) -> list[tuple[str, str]]:
     paths = app.openapi_schema.to_schema()["paths"]
     return [
-        (method, path.format(alert_id=ALERT_ID))
+        (method, path.format(alert_id=UNKNOWN_ALERT_ID))
         for path, operations in paths.items()
         for method, operation in operations.items()
         if "requestBody" in operation
@@ -583,7 +583,7 @@ async def test_a_body_that_is_declared_something_else(
     routes = routes_with_a_body(app)
     assert len(routes) >= 4
     for method, path in routes:
-        headers = {name: value, "X-Service-Key": KEY}
+        headers = {name: value, "X-Service-Key": SERVICE_KEY}
         response = await client.request(method, path, content=gzip.compress(bytes(1 << 24)), headers=headers)
         assert_error(response, 415, "Unsupported media type", f"{name}: must")
         assert response.headers["accept-encoding"] == "identity"
@@ -592,7 +592,7 @@ async def test_a_body_that_is_declared_something_else(
 async def test_a_body_that_is_not_declared(app: AlertsApp, client: httpx.AsyncClient) -> None:
     """A body that is not declared at all is read as JSON."""
     for method, path in routes_with_a_body(app):
-        response = await client.request(method, path, content=b'{"no": 1}', headers={"X-Service-Key": KEY})
+        response = await client.request(method, path, content=b'{"no": 1}', headers={"X-Service-Key": SERVICE_KEY})
         assert_error(response, 422, "Validation error", 'unknown field "no"')
 
 

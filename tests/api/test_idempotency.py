@@ -14,15 +14,15 @@ from msgspec.structs import replace
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import KEY, assert_error, client_of, create
+from tests.support.api import SERVICE_KEY, assert_error, client_for, create_alert
 from tests.support.processes import serving
-from tests.support.routes import ROUTES, Route, Side, World, call, choices, filled, named
-from tests.support.tokens import SECRET, bearer, token
+from tests.support.routes import ROUTES, Party, Route, TwoTenants, fill_in, request_variants, route_name, send_request
+from tests.support.tokens import JWT_SECRET, bearer_header, sign_token
 
 pytestmark = pytest.mark.anyio
 
 
-INTERNAL = {"x-service-key": KEY}
+INTERNAL = {"x-service-key": SERVICE_KEY}
 CHANGES = [route for route in ROUTES if route[0] in {"POST", "PUT"}]
 
 
@@ -36,7 +36,7 @@ async def connection(settings: Settings) -> AsyncIterator[Any]:
 @pytest.fixture
 async def guarded(app: AlertsApp, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that asks for tokens."""
-    async with client_of(create_app(replace(settings, tenant_jwt_secret=SECRET), app.state.database)) as client:
+    async with client_for(create_app(replace(settings, tenant_jwt_secret=JWT_SECRET), app.state.database)) as client:
         yield client
 
 
@@ -53,10 +53,10 @@ async def count(connection: Any, tenant: UUID, table: str = "alerts") -> int:
     return rows
 
 
-def owned(world: World, route: Route) -> dict[tuple[str, str], str]:
+def owned(world: TwoTenants, route: Route) -> dict[tuple[str, str], str]:
     """Fill in a request with things of the victim alone."""
-    chosen = next(choices(route, world))
-    return filled({place: world.victim if isinstance(value, Side) else value for place, value in chosen.items()}, {})
+    chosen = next(request_variants(route, world))
+    return fill_in({place: world.victim if isinstance(value, Party) else value for place, value in chosen.items()}, {})
 
 
 def assert_replayed(first: httpx.Response, again: httpx.Response) -> None:
@@ -68,25 +68,29 @@ def assert_replayed(first: httpx.Response, again: httpx.Response) -> None:
     assert again.headers["content-type"] == first.headers["content-type"]
 
 
-@pytest.mark.parametrize("route", CHANGES, ids=named)
-async def test_every_change_takes_a_key(world: World, route: Route) -> None:
+@pytest.mark.parametrize("route", CHANGES, ids=route_name)
+async def test_every_change_takes_a_key(world: TwoTenants, route: Route) -> None:
     """Every POST and PUT answers a repeated key with its first answer, and changes nothing more."""
     values = owned(world, route)
-    headers = {**bearer(token("HS256", world.victim.tenant)), **INTERNAL, "Idempotency-Key": uuid4().hex}
-    first = await call(world.client, route, values, headers)
+    headers = {**bearer_header(sign_token("HS256", world.victim.tenant)), **INTERNAL, "Idempotency-Key": uuid4().hex}
+    first = await send_request(world.client, route, values, headers)
     assert first.status_code in {200, 201}, first.text
     before = await world.kept()
-    assert_replayed(first, await call(world.client, route, values, headers))
+    assert_replayed(first, await send_request(world.client, route, values, headers))
     assert await world.kept() == before
 
 
-@pytest.mark.parametrize("route", CHANGES, ids=named)
-async def test_what_is_no_key(world: World, route: Route) -> None:
+@pytest.mark.parametrize("route", CHANGES, ids=route_name)
+async def test_what_is_no_key(world: TwoTenants, route: Route) -> None:
     """Every POST and PUT refuses what is no key, and changes nothing."""
     before = await world.kept()
     for key in ("", '"', '""', "a b", '"a', '"a b"', '"a\\b"', '"a";b=1', "é", "a" * 256, f'"{"a" * 256}"'):
-        headers: Any = {**bearer(token("HS256", world.victim.tenant)), **INTERNAL, "Idempotency-Key": key.encode()}
-        response = await call(world.client, route, owned(world, route), headers)
+        headers: Any = {
+            **bearer_header(sign_token("HS256", world.victim.tenant)),
+            **INTERNAL,
+            "Idempotency-Key": key.encode(),
+        }
+        response = await send_request(world.client, route, owned(world, route), headers)
         assert_error(response, 422, "Validation error", "Idempotency-Key: must be 1 to 255")
     assert await world.kept() == before
 
@@ -146,7 +150,7 @@ async def test_the_first_answer_is_the_answer(client: httpx.AsyncClient, tenant:
 
 async def test_another_request(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A key that comes again with another body or another tag is refused, and its answer stays."""
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     path, key = f"/alerts/{alert['id']}/resolve", {"Idempotency-Key": "a"}
     first = await client.put(path, json={"note": "a"}, headers=key)
     for again in (
@@ -174,7 +178,7 @@ async def test_whose_a_key_is(client: httpx.AsyncClient, tenant: UUID) -> None:
 
 async def test_the_tenant_of_a_token(guarded: httpx.AsyncClient, tenant: UUID, connection: Any) -> None:
     """With a token a key is its tenant's, whomever the request names; another's key gives nothing of another's away."""
-    own, other = ({**bearer(token("HS256", each)), "Idempotency-Key": "a"} for each in (tenant, uuid4()))
+    own, other = ({**bearer_header(sign_token("HS256", each)), "Idempotency-Key": "a"} for each in (tenant, uuid4()))
     created = await guarded.post("/alerts", json=body_of(tenant), headers=own)
     path = f"/alerts/{created.json()['id']}/resolve"
     moved = await guarded.put(path, headers=own)
@@ -192,7 +196,7 @@ async def test_the_tenant_of_a_token(guarded: httpx.AsyncClient, tenant: UUID, c
 
 async def test_refusals_are_answers(client: httpx.AsyncClient, tenant: UUID) -> None:
     """That an alert was not there, not as it should be, or elsewhere in its life is an answer that is given again."""
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     path = f"/alerts/{alert['id']}/acknowledge"
     calls: list[tuple[int, str, dict[str, str]]] = [
         (404, f"/alerts/{uuid4()}/acknowledge", {}),
@@ -210,7 +214,7 @@ async def test_refusals_are_answers(client: httpx.AsyncClient, tenant: UUID) -> 
 async def test_what_is_no_answer(guarded: httpx.AsyncClient, tenant: UUID) -> None:
     """What did not get as far as to be tried leaves its key free."""
     key = {"Idempotency-Key": "a"}
-    own = {**bearer(token("HS256", tenant)), **key}
+    own = {**bearer_header(sign_token("HS256", tenant)), **key}
     failed = [
         await guarded.post("/alerts", json=body_of(tenant), headers=key),
         await guarded.post("/alerts", json=body_of(uuid4()), headers=own),
@@ -277,7 +281,7 @@ async def test_many_at_once(client: httpx.AsyncClient, tenant: UUID, connection:
 
 async def test_keys_leave_room(client: httpx.AsyncClient, tenant: UUID, connection: Any) -> None:
     """However many requests with keys wait for the database, one without finds a connection."""
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     async with connection.transaction():
         await connection.execute("LOCK TABLE alert_counts IN EXCLUSIVE MODE")
         keyed = [asyncio.create_task(post(client, tenant, str(number))) for number in range(30)]
@@ -326,7 +330,7 @@ async def test_a_page_of_another_origin(app: AlertsApp, settings: Settings, tena
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "idempotency-key",
     }
-    async with client_of(create_app(replace(settings, cors_origins=origin), app.state.database)) as client:
+    async with client_for(create_app(replace(settings, cors_origins=origin), app.state.database)) as client:
         preflight = await client.options("/alerts", headers=asked)
         answer = await client.post("/alerts", json=body_of(tenant), headers={"Origin": origin, "Idempotency-Key": "a"})
     assert "idempotency-key" in preflight.headers["access-control-allow-headers"].lower()
@@ -348,7 +352,7 @@ async def stored(connection: Any, tenant: UUID) -> dict[str, int]:
 @pytest.mark.parametrize("verb", ["acknowledge", "resolve"])
 async def test_a_dry_run_stores_nothing(client: httpx.AsyncClient, tenant: UUID, connection: Any, verb: str) -> None:
     """The key of a dry run is checked and has no effect: the change itself may use it."""
-    alert, key = await create(client, tenant), uuid4().hex
+    alert, key = await create_alert(client, tenant), uuid4().hex
     for prefix in ("", "/internal"):
         path = f"{prefix}/alerts/bulk/{verb}"
         for target in ({"ids": [alert["id"]]}, {"filter": {"tenant_id": str(tenant)}}):
@@ -406,7 +410,7 @@ async def test_long_error_details_are_not_stored(client: httpx.AsyncClient, tena
 async def test_an_alert_that_is_older_than_the_limits_is_replayed_whole(
     client: httpx.AsyncClient, tenant: UUID, connection: Any
 ) -> None:
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     await connection.execute("UPDATE alerts SET message = repeat('m', 300000) WHERE tenant_id = $1", tenant)
     path, headers = f"/alerts/{alert['id']}/resolve", {"Idempotency-Key": "a"}
     first = await client.put(path, headers=headers)
@@ -447,7 +451,12 @@ async def test_a_key_of_a_change_belongs_to_the_tenant_of_its_first_alert(
     """Without tokens, a change that names no tenant has the tenant of its alert, or of the first that exists."""
     path, key = f"{prefix}/alerts/bulk/resolve", uuid4().hex
     for tenant in (uuid4(), uuid4()):
-        ids = ["x", str(uuid4()), (await create(client, tenant))["id"], (await create(client, uuid4()))["id"]]
+        ids = [
+            "x",
+            str(uuid4()),
+            (await create_alert(client, tenant))["id"],
+            (await create_alert(client, uuid4()))["id"],
+        ]
         first = await bulk(client, path, key, ids=ids)
         assert [result["status"] for result in first.json()["results"]] == [422, 404, 200, 200]
         assert_replayed(first, await bulk(client, path, key, ids=ids))
@@ -460,7 +469,7 @@ async def test_changes_that_wait_for_one_tenant_hold_up_no_other(
     client: httpx.AsyncClient, tenant: UUID, connection: Any
 ) -> None:
     """However many keyed changes of one tenant wait, another tenant's is made after one of them, named or not."""
-    held, other = await create(client, tenant), await create(client, uuid4())
+    held, other = await create_alert(client, tenant), await create_alert(client, uuid4())
 
     async def resolve(alert: dict[str, Any]) -> httpx.Response:
         return await client.put(f"/alerts/{alert['id']}/resolve", headers={"Idempotency-Key": uuid4().hex})

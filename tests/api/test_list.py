@@ -14,7 +14,7 @@ from msgspec import to_builtins
 from alerts_service.db.pool import Connection
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import assert_error, create, move
+from tests.support.api import assert_error, create_alert, transition
 from tests.support.asgi import Input, answer
 from tests.support.factories import CreateAlertFactory, NoteRequestFactory
 
@@ -46,22 +46,22 @@ async def test_a_tenant_without_alerts(client: httpx.AsyncClient, tenant: UUID) 
 
 async def test_newest_first(client: httpx.AsyncClient, tenant: UUID) -> None:
     """The newest alert comes first, each as it is answered elsewhere."""
-    alerts = [await create(client, tenant, message=str(number)) for number in range(3)]
+    alerts = [await create_alert(client, tenant, message=str(number)) for number in range(3)]
     assert await listed(client, tenant) == alerts[::-1]
 
 
 async def test_another_tenant_sees_nothing(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A list holds the alerts of its tenant only."""
-    await create(client, tenant)
-    other = await create(client, uuid4())
+    await create_alert(client, tenant)
+    other = await create_alert(client, uuid4())
     assert [alert["id"] for alert in await listed(client, UUID(other["tenant_id"]))] == [other["id"]]
 
 
 async def test_filters(client: httpx.AsyncClient, tenant: UUID) -> None:
     """The status and severity filters narrow a list, together too."""
-    low, high, both = [await create(client, tenant, severity=severity) for severity in ("low", "high", "high")]
-    await move(client, low, "acknowledge")
-    await move(client, both, "acknowledge")
+    low, high, both = [await create_alert(client, tenant, severity=severity) for severity in ("low", "high", "high")]
+    await transition(client, low, "acknowledge")
+    await transition(client, both, "acknowledge")
 
     async def ids(**filters: str) -> list[str]:
         return [alert["id"] for alert in await listed(client, tenant, **filters)]
@@ -75,7 +75,7 @@ async def test_filters(client: httpx.AsyncClient, tenant: UUID) -> None:
 async def test_fifty_are_one_page(client: httpx.AsyncClient, tenant: UUID) -> None:
     """Fifty alerts are one page, and no link leads on."""
     for _ in range(50):
-        await create(client, tenant)
+        await create_alert(client, tenant)
     response = await client.get("/alerts", params={"tenant_id": str(tenant)})
     assert len(response.json()) == 50
     assert "link" not in response.headers
@@ -84,10 +84,10 @@ async def test_fifty_are_one_page(client: httpx.AsyncClient, tenant: UUID) -> No
 async def test_an_alert_reads_the_same_everywhere(client: httpx.AsyncClient, settings: Settings, tenant: UUID) -> None:
     """An alert's bytes are the same in a list and alone, whatever its texts hold and wherever its times end."""
     alerts = [
-        await create(client, tenant, **to_builtins(CreateAlertFactory.build(tenant_id=tenant))) for _ in range(30)
+        await create_alert(client, tenant, **to_builtins(CreateAlertFactory.build(tenant_id=tenant))) for _ in range(30)
     ]
     for alert, verb in zip(alerts, ("acknowledge", "resolve") * 10, strict=False):
-        await move(client, alert, verb, NoteRequestFactory.build().note)
+        await transition(client, alert, verb, NoteRequestFactory.build().note)
     connection = await asyncpg.connect(settings.database_url)
     for n, micros in enumerate((0, 1, 10, 100_000, 120_000, 999_990)):
         moment = "date_trunc('second', created_at) + $2 * interval '1 microsecond'"
@@ -188,8 +188,8 @@ async def test_filters_together(
 
 async def test_links_lead_through_all_pages(client: httpx.AsyncClient, tenant: UUID) -> None:
     """Past fifty, each page links to the next, and together they hold every alert once, filters kept."""
-    alerts = [await create(client, tenant, severity="high") for _ in range(120)]
-    await create(client, tenant, severity="low")
+    alerts = [await create_alert(client, tenant, severity="high") for _ in range(120)]
+    await create_alert(client, tenant, severity="low")
     pages, target = [], f"/alerts?tenant_id={tenant}&severity=high"
     while target:
         response = await client.get(target)
@@ -201,9 +201,9 @@ async def test_links_lead_through_all_pages(client: httpx.AsyncClient, tenant: U
 
 async def test_new_alerts_do_not_move_the_pages(client: httpx.AsyncClient, tenant: UUID) -> None:
     """An alert that is recorded while somebody turns the pages neither repeats nor hides another."""
-    first = [await create(client, tenant) for _ in range(60)]
+    first = [await create_alert(client, tenant) for _ in range(60)]
     response = await client.get("/alerts", params={"tenant_id": str(tenant)})
-    await create(client, tenant)
+    await create_alert(client, tenant)
     rest = (await client.get(response.links["next"]["url"])).json()
     assert [alert["id"] for alert in [*response.json(), *rest]] == [alert["id"] for alert in first][::-1]
 
@@ -211,7 +211,7 @@ async def test_new_alerts_do_not_move_the_pages(client: httpx.AsyncClient, tenan
 async def test_a_cursor_opens_no_other_tenant(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A cursor is a place, not a permission: with another tenant it lists that tenant's alerts."""
     for _ in range(51):
-        await create(client, tenant)
+        await create_alert(client, tenant)
     link = (await client.get("/alerts", params={"tenant_id": str(tenant)})).links["next"]["url"]
     assert (await client.get(link.replace(str(tenant), str(uuid4())))).json() == []
 
@@ -237,7 +237,7 @@ async def test_alerts_of_one_moment_are_paged_once_each(
 async def test_the_next_page_below_a_root_path(app: AlertsApp, client: httpx.AsyncClient, tenant: UUID) -> None:
     """Where the service is served below a path, the link to the next page leads there."""
     for _ in range(51):
-        await create(client, tenant)
+        await create_alert(client, tenant)
     request = Input("GET", b"/alerts", f"tenant_id={tenant}".encode(), [], b"")
     _, headers, _ = await answer(app, request, root_path="/api")
     assert headers[b"link"].startswith(b"</api/alerts?tenant_id=")
@@ -262,13 +262,15 @@ async def test_a_page_of_a_search_has_an_end(client: httpx.AsyncClient, settings
 async def test_a_page_of_a_search_reads_no_book(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A page with words is also done after 200 kB of messages, and the pages together still hold what fits."""
     for number in range(30):
-        await create(client, tenant, message="hay " * 2_490 + ("needle" if number % 10 == 0 else "straw"))
+        await create_alert(client, tenant, message="hay " * 2_490 + ("needle" if number % 10 == 0 else "straw"))
     assert [len(page) for page in await pages(client, tenant, q="needle")] == [2, 1]
 
 
 async def test_any_text_can_be_sought(client: httpx.AsyncClient, tenant: UUID) -> None:
     """What is no query in another language is none here: it is words, and signs between them."""
-    alert = await create(client, tenant, message="50% of 'all' & more | \\ <b>100</b> ünïcode 💥", rule_name="x:*")
+    alert = await create_alert(
+        client, tenant, message="50% of 'all' & more | \\ <b>100</b> ünïcode 💥", rule_name="x:*"
+    )
     for words in ("50", "'all'", "& more", "|", "\\", "b:* 100", "ÜNÏCODE", "x", "(", '"', "!x", "all or", "💥"):
         found = await pages(client, tenant, q=words)
         assert found in ([[alert]], [[]]), words

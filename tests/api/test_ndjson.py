@@ -18,8 +18,8 @@ import pytest
 
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from tests.support.processes import ServiceProcess, serving
-from tests.support.sockets import Caller, bounded, calling, connections
-from tests.support.tokens import SECRET, token
+from tests.support.sockets import RawConnection, memory_growth_below, open_sockets, raw_connections
+from tests.support.tokens import JWT_SECRET, sign_token
 
 KIB = 1024
 HEAD = b"POST /alerts/bulk HTTP/1.1\r\nHost: alerts.test\r\nContent-Type: application/x-ndjson\r\n"
@@ -37,8 +37,8 @@ def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture
-def caller(service: ServiceProcess) -> Iterator[Caller]:
-    with calling(service, 1) as (caller,):
+def caller(service: ServiceProcess) -> Iterator[RawConnection]:
+    with raw_connections(service, 1) as (caller,):
         yield caller
 
 
@@ -57,7 +57,7 @@ def whole(data: bytes, head: bytes = HEAD) -> bytes:
 class Answers:
     """The results of a stream as they come, behind the head of the answer, which is read first."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: RawConnection) -> None:
         self.stream = caller.stream
         self.status = int(self.stream.readline().split()[1])
         self.headers = dict(it.decode().strip().split(": ", 1) for it in iter(self.stream.readline, b"\r\n"))
@@ -91,7 +91,7 @@ def kept(settings: Settings, tenant: UUID) -> dict[str, str]:
     return asyncio.run(read())
 
 
-def test_a_line_each(caller: Caller, settings: Settings, tenant: UUID) -> None:
+def test_a_line_each(caller: RawConnection, settings: Settings, tenant: UUID) -> None:
     """Each line is answered by a line, in their order; a broken one spoils only itself, and the last need not end."""
     lines = [line(tenant, "a"), b"{\n", b" \n", b'{"tenant_id":1}\r\n', line(tenant, "b")[:-1] + b"\r\n", b"\xff\n"]
     caller.send(whole(b"".join(lines) + line(tenant, "c")[:-1]))
@@ -106,14 +106,14 @@ def test_a_line_each(caller: Caller, settings: Settings, tenant: UUID) -> None:
     assert results[0].keys() == {"status", "id"}
 
 
-def test_no_line_at_all(caller: Caller, tenant: UUID) -> None:
+def test_no_line_at_all(caller: RawConnection, tenant: UUID) -> None:
     """A stream without a line is answered by one, and the connection stays in use."""
     caller.send(whole(b"") + whole(line(tenant)))
     assert Answers(caller).all() == []
     assert [result["status"] for result in Answers(caller).all()] == [201]
 
 
-def test_each_stream_has_its_own_head(caller: Caller, tenant: UUID) -> None:
+def test_each_stream_has_its_own_head(caller: RawConnection, tenant: UUID) -> None:
     """The head of an answer holds nothing of the streams before it."""
     for _ in range(3):
         caller.send(whole(line(tenant), HEAD + b"X-Request-ID: mine\r\n"))
@@ -125,7 +125,7 @@ def test_each_stream_has_its_own_head(caller: Caller, tenant: UUID) -> None:
         caller.stream.readline()
 
 
-def test_lines_that_come_in_pieces(caller: Caller, settings: Settings, tenant: UUID) -> None:
+def test_lines_that_come_in_pieces(caller: RawConnection, settings: Settings, tenant: UUID) -> None:
     """However the bytes of a stream are cut, its lines are the same."""
     data = b"".join(line(tenant, f"é{number}") for number in range(20))
     caller.send(CHUNKED)
@@ -137,7 +137,7 @@ def test_lines_that_come_in_pieces(caller: Caller, settings: Settings, tenant: U
 
 
 async def test_time_that_the_database_takes_is_not_the_callers(
-    service: ServiceProcess, caller: Caller, settings: Settings, tenant: UUID
+    service: ServiceProcess, caller: RawConnection, settings: Settings, tenant: UUID
 ) -> None:
     """A caller who waits for answers for longer than a line may take is not cut off; the log says what was wrong."""
     connection = await asyncpg.connect(settings.database_url)
@@ -160,7 +160,7 @@ async def test_time_that_the_database_takes_is_not_the_callers(
     }
 
 
-def test_a_line_is_answered_while_the_next_is_awaited(caller: Caller, tenant: UUID) -> None:
+def test_a_line_is_answered_while_the_next_is_awaited(caller: RawConnection, tenant: UUID) -> None:
     """A stream may last for longer than a request, line by line, and is cut when nothing comes for as long as that."""
     caller.send(CHUNKED + chunk(line(tenant)))
     answers = Answers(caller)
@@ -179,7 +179,9 @@ def test_a_line_is_answered_while_the_next_is_awaited(caller: Caller, tenant: UU
     assert 0.5 < time.monotonic() - silent < 3
 
 
-def test_a_malformed_chunk_ends_the_stream_with_400(service: ServiceProcess, caller: Caller, tenant: UUID) -> None:
+def test_a_malformed_chunk_ends_the_stream_with_400(
+    service: ServiceProcess, caller: RawConnection, tenant: UUID
+) -> None:
     caller.send(CHUNKED + chunk(line(tenant)))
     answers = Answers(caller)
     assert [result["status"] for result in answers.next()] == [201]
@@ -192,13 +194,13 @@ def test_a_malformed_chunk_ends_the_stream_with_400(service: ServiceProcess, cal
 
 
 @pytest.mark.parametrize("first", [b"", b"x"])
-def test_a_stream_that_never_begins(caller: Caller, first: bytes) -> None:
+def test_a_stream_that_never_begins(caller: RawConnection, first: bytes) -> None:
     """A stream whose first line does not come in time is 408."""
     caller.send(CHUNKED + (chunk(first) if first else b""))
     caller.assert_refused(408, "Request timeout", "the next line must arrive within 1 s")
 
 
-def test_drops_of_a_line(caller: Caller, tenant: UUID) -> None:
+def test_drops_of_a_line(caller: RawConnection, tenant: UUID) -> None:
     """A line that keeps coming, but too slowly, is cut all the same."""
     caller.send(CHUNKED + chunk(line(tenant)))
     answers = Answers(caller)
@@ -214,7 +216,7 @@ def test_drops_of_a_line(caller: Caller, tenant: UUID) -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n" + b"{}\n" * 1000])
-def test_a_long_line(caller: Caller, settings: Settings, tenant: UUID, end: bytes) -> None:
+def test_a_long_line(caller: RawConnection, settings: Settings, tenant: UUID, end: bytes) -> None:
     """A line of more than 64 KiB ends the stream, which says so; what came before it is recorded and answered."""
     fits = line(tenant, "a").rstrip().ljust(64 * KIB) + b"\n"
     caller.send(whole(fits + line(tenant, "b") + b" " * (64 * KIB + 1) + end))
@@ -226,15 +228,15 @@ def test_a_long_line(caller: Caller, settings: Settings, tenant: UUID, end: byte
     assert kept(settings, tenant).keys() == {"a", "b"}
 
 
-def test_a_line_without_end(service: ServiceProcess, caller: Caller) -> None:
+def test_a_line_without_end(service: ServiceProcess, caller: RawConnection) -> None:
     """A line without end is answered at its first 64 KiB, and the connection closed soon after."""
-    with bounded(service, 24):
+    with memory_growth_below(service, 24):
         caller.send(CHUNKED + chunk(b" " * 128 * KIB))
         assert Answers(caller).all() == [TOO_LONG]
         assert caller.send_on(chunk(b" " * 64 * KIB), 128 * KIB**2) < 48 * KIB**2
 
 
-def send_behind(caller: Caller, parts: Sequence[bytes]) -> threading.Thread:
+def send_behind(caller: RawConnection, parts: Sequence[bytes]) -> threading.Thread:
     """Send while the answers are read."""
 
     def send() -> None:
@@ -246,7 +248,7 @@ def send_behind(caller: Caller, parts: Sequence[bytes]) -> threading.Thread:
     return thread
 
 
-def test_a_long_stream_in_little_memory(service: ServiceProcess, caller: Caller, settings: Settings) -> None:
+def test_a_long_stream_in_little_memory(service: ServiceProcess, caller: RawConnection, settings: Settings) -> None:
     """Fifty thousand lines, 14 MB of them, take no more memory than a few, and each is recorded."""
     tenant = uuid4()
     warm_up = [chunk(line(tenant, f"warm {number}") * 100) for number in range(50)]
@@ -258,7 +260,7 @@ def test_a_long_stream_in_little_memory(service: ServiceProcess, caller: Caller,
         chunk(b"".join(line(tenant, f"{number:0200}") for number in range(start, start + 500)))
         for start in range(0, 50_000, 500)
     ]
-    with bounded(service, 6):
+    with memory_growth_below(service, 6):
         thread = send_behind(caller, [CHUNKED, *parts, END])
         results = Answers(caller).all()
         thread.join()
@@ -269,7 +271,7 @@ def test_a_long_stream_in_little_memory(service: ServiceProcess, caller: Caller,
 
 def test_who_does_not_read(service: ServiceProcess) -> None:
     """From a caller that does not read its answers no more is taken, and after a while it is cut off."""
-    with bounded(service, 24), calling(service, 1) as (caller,):
+    with memory_growth_below(service, 24), raw_connections(service, 1) as (caller,):
         caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         caller.send(CHUNKED)
         data = chunk(b"{}\n" * 20_000)  # whose answers are many times as long
@@ -277,14 +279,14 @@ def test_who_does_not_read(service: ServiceProcess) -> None:
         assert caller.send_on(data, 64 * KIB**2) < 32 * KIB**2
         assert time.monotonic() - started < 8
         deadline = time.monotonic() + 5
-        while len(connections(service)) > 6:  # the pool's
+        while len(open_sockets(service)) > 6:  # the pool's
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
 
 def test_who_goes_away(service: ServiceProcess, settings: Settings, tenant: UUID) -> None:
     """All that a caller was answered before it went away half way is kept, and the service goes on."""
-    with calling(service, 1) as (caller,):
+    with raw_connections(service, 1) as (caller,):
         thread = send_behind(
             caller, [CHUNKED, *(chunk(b"".join(line(tenant, f"{n} {m}") for m in range(100))) for n in range(40))]
         )
@@ -293,7 +295,7 @@ def test_who_goes_away(service: ServiceProcess, settings: Settings, tenant: UUID
         thread.join()
     alerts = set(kept(settings, tenant).values())
     assert {result["id"] for result in results} <= alerts
-    with calling(service, 1) as (other,):
+    with raw_connections(service, 1) as (other,):
         other.send(whole(line(tenant)))
         assert len(Answers(other).all()) == 1
     assert [it for it in service.lines() if it["level"] == "ERROR"] == []
@@ -302,7 +304,7 @@ def test_who_goes_away(service: ServiceProcess, settings: Settings, tenant: UUID
 def test_many_streams(service: ServiceProcess, settings: Settings) -> None:
     """Streams at the same time are each answered their own, and a single request is answered meanwhile."""
     tenants = [uuid4() for _ in range(8)]
-    with calling(service, 9) as (single, *callers):
+    with raw_connections(service, 9) as (single, *callers):
         data = [b"".join(line(tenant, str(n)) for n in range(2000)) for tenant in tenants]
         threads = [send_behind(caller, [whole(each)]) for caller, each in zip(callers, data, strict=True)]
         answers = [Answers(caller) for caller in callers]
@@ -318,7 +320,7 @@ def test_many_streams(service: ServiceProcess, settings: Settings) -> None:
             thread.join()
 
 
-def test_who_waits_to_be_told_to_go_on(caller: Caller, tenant: UUID) -> None:
+def test_who_waits_to_be_told_to_go_on(caller: RawConnection, tenant: UUID) -> None:
     """A caller that asks whether to send its body is told so before it is answered."""
     data = line(tenant)
     caller.send(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(data))
@@ -337,7 +339,7 @@ def test_curl(service: ServiceProcess, tenant: UUID, tmp_path: Path) -> None:
     assert [json.loads(result)["status"] for result in run.stdout.splitlines()] == [201] * 20_000
 
 
-def test_of_a_service(caller: Caller, tenant: UUID) -> None:
+def test_of_a_service(caller: RawConnection, tenant: UUID) -> None:
     """A stream to the internal route wants the service key, before a line of it is read."""
     head = HEAD.replace(b"/alerts", b"/internal/alerts")
     caller.send(whole(line(tenant), head))
@@ -350,10 +352,12 @@ def test_of_a_tenant(settings: Settings, tmp_path: Path, tenant: UUID) -> None:
     """With a tenant's token a line for another tenant is 403; a tenant's calls are counted by its parts."""
     url = str(settings.database_url)
     with (
-        serving(tmp_path, DATABASE_URL=url, TENANT_JWT_SECRET=SECRET, AS_ALERTS_RATE_LIMIT_TENANT="2/hour") as service,
-        calling(service, 1) as (it,),
+        serving(
+            tmp_path, DATABASE_URL=url, TENANT_JWT_SECRET=JWT_SECRET, AS_ALERTS_RATE_LIMIT_TENANT="2/hour"
+        ) as service,
+        raw_connections(service, 1) as (it,),
     ):
-        head = HEAD + f"Authorization: Bearer {token('HS256', tenant)}\r\n".encode()
+        head = HEAD + f"Authorization: Bearer {sign_token('HS256', tenant)}\r\n".encode()
         data = line(tenant) + line(uuid4()) + line(tenant) * 748
         it.send(whole(data, head))
         results = Answers(it).all()
@@ -365,12 +369,14 @@ def test_of_a_tenant(settings: Settings, tmp_path: Path, tenant: UUID) -> None:
 def test_a_stream_ends_when_its_token_expires(settings: Settings, tmp_path: Path, tenant: UUID) -> None:
     """The first lines behind the expiry are answered by one line of status 401, and are not recorded."""
     with (
-        serving(tmp_path, DATABASE_URL=str(settings.database_url), TENANT_JWT_SECRET=SECRET) as service,
-        calling(service, 1) as (caller,),
+        serving(tmp_path, DATABASE_URL=str(settings.database_url), TENANT_JWT_SECRET=JWT_SECRET) as service,
+        raw_connections(service, 1) as (caller,),
     ):
         expires = int(time.time() + 0.5) + 1  # whole seconds, as a token's are
         caller.send(
-            CHUNKED.replace(b"\r\n\r\n", f"\r\nAuthorization: Bearer {token('HS256', tenant, exp=expires)}".encode())
+            CHUNKED.replace(
+                b"\r\n\r\n", f"\r\nAuthorization: Bearer {sign_token('HS256', tenant, exp=expires)}".encode()
+            )
             + b"\r\n\r\n"
             + chunk(line(tenant, "before"))
         )
@@ -389,7 +395,7 @@ def test_the_end_of_the_service(settings: Settings, tmp_path: Path, tenant: UUID
     """A stream that does not end by itself is told so when the service stops, and does not hold it up."""
     with (
         serving(tmp_path, DATABASE_URL=str(settings.database_url), AS_ALERTS_SHUTDOWN_TIMEOUT="1") as service,
-        calling(service, 1) as (caller,),
+        raw_connections(service, 1) as (caller,),
     ):
         caller.send(CHUNKED + chunk(line(tenant)))
         answers = Answers(caller)

@@ -20,9 +20,9 @@ from alerts_service import errors
 from alerts_service.app import create_app
 from alerts_service.errors import ApiError
 from alerts_service.settings import Settings
-from tests.support.api import ALERT_ID, KEY, client_of, create, move
+from tests.support.api import SERVICE_KEY, UNKNOWN_ALERT_ID, client_for, create_alert, transition
 from tests.support.processes import serving
-from tests.support.tokens import SECRET, bearer, token
+from tests.support.tokens import JWT_SECRET, bearer_header, sign_token
 
 JSON = "application/json"
 EXAMPLE_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -40,8 +40,8 @@ SECTIONS = [
     "Browsers",
     "Request ids",
 ]
-OPEN = Settings(internal_service_key=KEY)
-TOKENS = replace(OPEN, tenant_jwt_secret=SECRET)
+OPEN = Settings(internal_service_key=SERVICE_KEY)
+TOKENS = replace(OPEN, tenant_jwt_secret=JWT_SECRET)
 
 
 @pytest.fixture(scope="module", params=[OPEN, TOKENS], ids=["open", "tokens"])
@@ -182,16 +182,16 @@ def test_the_quick_start_works(settings: Settings, tmp_path: Path, *, tokens: bo
     guide = create_app(TOKENS if tokens else OPEN).openapi_schema.info.description or ""
     example_tenant = "123e4567-e89b-12d3-a456-426614174000"
     tenant = str(uuid4())
-    secret = SECRET if tokens else ""
+    secret = JWT_SECRET if tokens else ""
     with serving(
-        tmp_path, DATABASE_URL=str(settings.database_url), INTERNAL_SERVICE_KEY=KEY, TENANT_JWT_SECRET=secret
+        tmp_path, DATABASE_URL=str(settings.database_url), INTERNAL_SERVICE_KEY=SERVICE_KEY, TENANT_JWT_SECRET=secret
     ) as service:
         alert_id, outputs = EXAMPLE_ID, []
         for command in guide.partition("```bash\n")[2].partition("```")[0].split("\n\n"):
             script = command.replace("http://localhost:3101", service.url).replace(example_tenant, tenant)
             process = subprocess.run(
                 ["bash", "-c", script.replace(EXAMPLE_ID, alert_id)],
-                env={"PATH": "/usr/bin:/bin", "TOKEN": token("HS256", UUID(tenant))},
+                env={"PATH": "/usr/bin:/bin", "TOKEN": sign_token("HS256", UUID(tenant))},
                 capture_output=True,
                 check=True,
             )
@@ -214,13 +214,13 @@ def _form(detail: str | None) -> str | None:
 
 
 async def test_errors_of_transitions_are_as_documented(client: httpx.AsyncClient, tenant: UUID) -> None:
-    assert_as_documented(await client.get(f"/alerts/{ALERT_ID}"), errors.AlertNotFound)
-    alert = await create(client, tenant)
+    assert_as_documented(await client.get(f"/alerts/{UNKNOWN_ALERT_ID}"), errors.AlertNotFound)
+    alert = await create_alert(client, tenant)
     path = f"/alerts/{alert['id']}/resolve"
     stale = await client.put(path, headers={"If-Match": '"2026-01-05T09:30:00+00:00"'})
     assert_as_documented(stale, errors.PreconditionFailed)
-    await move(client, alert, "resolve", "first")
-    assert_as_documented(await move(client, alert, "resolve", "second"), errors.Conflict)
+    await transition(client, alert, "resolve", "first")
+    assert_as_documented(await transition(client, alert, "resolve", "second"), errors.Conflict)
 
 
 async def test_errors_of_bodies_are_as_documented(client: httpx.AsyncClient, tenant: UUID) -> None:
@@ -240,16 +240,16 @@ async def test_errors_of_authentication_are_as_documented(
     assert_as_documented(await client.post("/internal/alerts", json=body), errors.Unauthorized)
     foreign = await client.post("/alerts", json=body, headers={"Sec-Fetch-Site": "cross-site"})
     assert_as_documented(foreign, errors.CrossSiteRequest)
-    guarded = create_app(replace(settings, tenant_jwt_secret=SECRET), app.state.database)
-    async with client_of(guarded) as other:
+    guarded = create_app(replace(settings, tenant_jwt_secret=JWT_SECRET), app.state.database)
+    async with client_for(guarded) as other:
         assert_as_documented(await other.post("/alerts", json=body), errors.InvalidToken)
-        not_own = await other.post("/alerts", json=body, headers=bearer(token("HS256", uuid4())))
+        not_own = await other.post("/alerts", json=body, headers=bearer_header(sign_token("HS256", uuid4())))
         assert_as_documented(not_own, errors.Forbidden)
 
 
 async def test_errors_of_settings_are_as_documented(app: Litestar, settings: Settings, tenant: UUID) -> None:
     limited = replace(settings, allowed_hosts="alerts.test", rate_limit_tenant="1/minute", rate_limit_key="1/minute")
-    async with client_of(create_app(limited, app.state.database)) as client:
+    async with client_for(create_app(limited, app.state.database)) as client:
         path = f"/stats/{tenant}"
         wrong_host = await client.get(path, headers={"Host": "attacker.example"})
         assert_as_documented(wrong_host, errors.InvalidHost)
@@ -259,8 +259,8 @@ async def test_errors_of_settings_are_as_documented(app: Litestar, settings: Set
 
 async def test_errors_of_the_database_are_as_documented(settings: Settings, tenant: UUID) -> None:
     unreachable = create_app(replace(settings, database_url="postgresql://127.0.0.1:1/none"))
-    async with unreachable.lifespan(), client_of(unreachable) as client:
+    async with unreachable.lifespan(), client_for(unreachable) as client:
         assert_as_documented(await client.get(f"/stats/{tenant}"), errors.DatabaseUnreachable)
         assert_as_documented(await client.get("/health"), errors.Unhealthy)
-    async with client_of(create_app(settings)) as client:  # whose database is None
+    async with client_for(create_app(settings)) as client:  # whose database is None
         assert_as_documented(await client.get(f"/stats/{tenant}"), errors.UnexpectedError)

@@ -15,9 +15,9 @@ from alerts_service.errors import TooManyRequests
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
 from alerts_service.web.rate_limits import RateLimit
-from tests.support.api import KEY, assert_error, client_of, create
-from tests.support.routes import HARMLESS, PUBLIC, Route, call, named, parts
-from tests.support.tokens import SECRET, bearer, token
+from tests.support.api import SERVICE_KEY, assert_error, client_for, create_alert
+from tests.support.routes import HARMLESS_VALUES, PUBLIC, Route, request_parts, route_name, send_request
+from tests.support.tokens import JWT_SECRET, bearer_header, sign_token
 
 pytestmark = pytest.mark.anyio
 
@@ -28,15 +28,15 @@ def limited(
     """Make a client of an application with limits, on the database of another."""
     database: Database = app.state.database
     settings = Settings(
-        internal_service_key=KEY, rate_limit_tenant=tenant, rate_limit_key=key, tenant_jwt_secret=secret
+        internal_service_key=SERVICE_KEY, rate_limit_tenant=tenant, rate_limit_key=key, tenant_jwt_secret=secret
     )
-    return client_of(create_app(settings, database))
+    return client_for(create_app(settings, database))
 
 
 async def test_a_tenant_that_calls_too_often(app: AlertsApp, tenant: UUID) -> None:
     """A tenant's calls count wherever its id is given; the one too many is told the limit and when to come again."""
     async with limited(app, tenant="4/hour") as client:
-        alert = await create(client, tenant)
+        alert = await create_alert(client, tenant)
         for path in (f"/alerts?tenant_id={tenant}", f"/stats/{tenant}", f"/alerts/{alert['id']}?tenant_id={tenant}"):
             assert (await client.get(path)).status_code == 200
         late = await client.get(f"/stats/{tenant}")
@@ -49,18 +49,24 @@ async def test_a_tenant_that_calls_too_often(app: AlertsApp, tenant: UUID) -> No
 def naming(route: Route, tenant: UUID) -> dict[tuple[str, str], Any]:
     """Fill in a request that names a tenant, and else an alert that is not there."""
     alert = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
-    values = {**HARMLESS, "tenant_id": str(tenant), "alert_id": str(uuid4()), "ids": [str(uuid4())], "alerts": [alert]}
-    places = [(place, name) for place in ("path", "query", "body") for name in getattr(parts(route), place)]
+    values = {
+        **HARMLESS_VALUES,
+        "tenant_id": str(tenant),
+        "alert_id": str(uuid4()),
+        "ids": [str(uuid4())],
+        "alerts": [alert],
+    }
+    places = [(place, name) for place in ("path", "query", "body") for name in getattr(request_parts(route), place)]
     return {(place, name): values[name] for place, name in places if name in values}
 
 
 async def refused(client: httpx.AsyncClient, route: Route, tenant: UUID, token: str = "") -> bool:
-    response = await call(client, route, naming(route, tenant), bearer(token))
+    response = await send_request(client, route, naming(route, tenant), bearer_header(token))
     assert response.status_code < 500
     return response.status_code == 429 or b'"status":429' in response.content
 
 
-@pytest.mark.parametrize("route", PUBLIC, ids=named)
+@pytest.mark.parametrize("route", PUBLIC, ids=route_name)
 async def test_every_route_counts(app: AlertsApp, route: Route) -> None:
     """A call of any public route counts once, however many statements it takes, for the tenant that it names."""
     one, other = uuid4(), uuid4()
@@ -69,12 +75,12 @@ async def test_every_route_counts(app: AlertsApp, route: Route) -> None:
         assert not await refused(client, route, other)
 
 
-@pytest.mark.parametrize("route", PUBLIC, ids=named)
+@pytest.mark.parametrize("route", PUBLIC, ids=route_name)
 async def test_a_token_counts_for_its_own_tenant(app: AlertsApp, route: Route) -> None:
     """With tokens a call counts for the token's tenant, whomever it names, and uses up nothing of theirs."""
     one, other = uuid4(), uuid4()
-    its, others = token("HS256", one), token("HS256", other)
-    async with limited(app, tenant="2/hour", secret=SECRET) as client:
+    its, others = sign_token("HS256", one), sign_token("HS256", other)
+    async with limited(app, tenant="2/hour", secret=JWT_SECRET) as client:
         assert [await refused(client, route, other, its) for _ in range(3)] == [False, False, True]
         assert [await refused(client, route, other, others) for _ in range(3)] == [False, False, True]
 
@@ -82,7 +88,7 @@ async def test_a_token_counts_for_its_own_tenant(app: AlertsApp, route: Route) -
 async def test_a_request_of_two_statements_counts_once(app: AlertsApp, tenant: UUID) -> None:
     """A change that was made before takes two statements, and is one call."""
     async with limited(app, tenant="4/hour") as client:
-        path = f"/alerts/{(await create(client, tenant))['id']}/resolve?tenant_id={tenant}"
+        path = f"/alerts/{(await create_alert(client, tenant))['id']}/resolve?tenant_id={tenant}"
         assert [(await client.put(path)).status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
@@ -96,9 +102,9 @@ async def test_a_bad_request_does_not_count(app: AlertsApp, tenant: UUID) -> Non
 
 async def test_a_stream_counts_once(app: AlertsApp, tenant: UUID) -> None:
     """A stream that comes at once is one call of its token's tenant, and an empty body is none."""
-    its = bearer(token("HS256", tenant))
+    its = bearer_header(sign_token("HS256", tenant))
     line = json.dumps({"tenant_id": str(tenant), "rule_name": "r", "message": "m"}).encode()
-    async with limited(app, tenant="1/hour", secret=SECRET) as client:
+    async with limited(app, tenant="1/hour", secret=JWT_SECRET) as client:
         assert (await client.post("/alerts/bulk", headers=its)).status_code == 422
         stream = {**its, "Content-Type": "application/x-ndjson"}
         answer = await client.post("/alerts/bulk", content=line, headers=stream)
@@ -111,13 +117,15 @@ async def test_a_service_does_not_count_for_a_tenant(app: AlertsApp, tenant: UUI
     async with limited(app, tenant="1/hour") as client:
         assert [(await client.get(f"/stats/{tenant}")).status_code for _ in range(2)] == [200, 429]
         body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
-        answer = await client.post("/internal/alerts", json=body, headers={"X-Service-Key": KEY})
+        answer = await client.post("/internal/alerts", json=body, headers={"X-Service-Key": SERVICE_KEY})
         assert answer.status_code == 201
-        answer = await client.post("/internal/alerts/bulk", json={"alerts": [body]}, headers={"X-Service-Key": KEY})
+        answer = await client.post(
+            "/internal/alerts/bulk", json={"alerts": [body]}, headers={"X-Service-Key": SERVICE_KEY}
+        )
         assert answer.json()["results"][0]["status"] == 201
         for target in ({"ids": [str(tenant)]}, {"filter": {"tenant_id": str(tenant)}}):
             answer = await client.post(
-                f"/internal/alerts/bulk/resolve?tenant_id={tenant}", json=target, headers={"X-Service-Key": KEY}
+                f"/internal/alerts/bulk/resolve?tenant_id={tenant}", json=target, headers={"X-Service-Key": SERVICE_KEY}
             )
             assert answer.status_code == 200
 
@@ -130,11 +138,17 @@ async def test_a_service_key_that_calls_too_often(app: AlertsApp, tenant: UUID) 
         async def post(key: str) -> httpx.Response:
             return await client.post("/internal/alerts", json=body, headers={"X-Service-Key": key})
 
-        assert [(await post(key)).status_code for key in ("no", "no", "no", KEY, KEY)] == [401, 401, 401, 201, 201]
-        late = await post(KEY)
+        assert [(await post(key)).status_code for key in ("no", "no", "no", SERVICE_KEY, SERVICE_KEY)] == [
+            401,
+            401,
+            401,
+            201,
+            201,
+        ]
+        late = await post(SERVICE_KEY)
         assert_error(late, 429, "Too many requests", "rate limit of 2/minute for this service key exceeded")
         assert 25 <= int(late.headers["retry-after"]) <= 30
-        await create(client, tenant)
+        await create_alert(client, tenant)
 
 
 async def test_no_limits_unless_they_are_set(client: httpx.AsyncClient, tenant: UUID) -> None:

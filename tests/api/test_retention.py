@@ -25,7 +25,7 @@ from alerts_service.errors import StartupError
 from alerts_service.retention import job as retention
 from alerts_service.retention.job import PRUNE, PRUNE_KEYS, Pruned, prune
 from tests.faults.service import running_service
-from tests.support.api import assert_error, client_of, create, history, move
+from tests.support.api import assert_error, client_for, create_alert, get_history, transition
 from tests.support.database import not_pooled, open_database, settings_for
 from tests.support.processes import run
 
@@ -64,7 +64,7 @@ async def database(empty_database: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def own_client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(create_app(settings_for(), database)) as client:
+    async with client_for(create_app(settings_for(), database)) as client:
         yield client
 
 
@@ -89,8 +89,8 @@ async def keys_pruned_by(database: Database) -> Pruned:
 
 
 async def resolved(client: httpx.AsyncClient, connection: Connection, tenant: UUID, ago: str) -> dict[str, Any]:
-    alert = await create(client, tenant)
-    await move(client, alert, "resolve")
+    alert = await create_alert(client, tenant)
+    await transition(client, alert, "resolve")
     await connection.execute(OLDER, UUID(alert["id"]), ago)
     return alert
 
@@ -99,8 +99,8 @@ async def test_what_goes_and_what_stays(
     own_client: httpx.AsyncClient, database: Database, connection: Connection, tenant: UUID
 ) -> None:
     """What was resolved longer ago goes with its history; what is open, however old, and what is younger stays."""
-    open_ones = [await create(own_client, tenant) for _ in range(2)]
-    await move(own_client, open_ones[1], "acknowledge")
+    open_ones = [await create_alert(own_client, tenant) for _ in range(2)]
+    await transition(own_client, open_ones[1], "acknowledge")
     await connection.execute("UPDATE alerts SET created_at = '2020-01-01', updated_at = '2020-01-01'")
     await connection.execute("UPDATE alerts SET acknowledged_at = '2020-01-01' WHERE acknowledged_at IS NOT NULL")
     young = [await resolved(own_client, connection, tenant, ago) for ago in ("1 day", "6 days 23:59:50")]
@@ -112,7 +112,7 @@ async def test_what_goes_and_what_stays(
         assert_error(await own_client.get(f"/alerts/{alert['id']}/history"), 404, "Alert not found")
     listed = (await own_client.get("/alerts", params={"tenant_id": str(tenant)})).json()
     assert {alert["id"] for alert in listed} == {alert["id"] for alert in (*young, *open_ones)}
-    assert [len(await history(own_client, alert)) for alert in (*young, *open_ones)] == [2, 2, 1, 2]
+    assert [len(await get_history(own_client, alert)) for alert in (*young, *open_ones)] == [2, 2, 1, 2]
     log = (await own_client.get("/history", params={"tenant_id": str(tenant)})).json()
     assert len(log) == 7
     counts = (await own_client.get(f"/stats/{tenant}")).json()
@@ -179,8 +179,8 @@ async def test_creating_and_resolving_meanwhile(
     """While alerts are pruned, those of the same tenant are recorded and resolved, and all are counted right."""
     await connection.execute(RESOLVED, tenant, 5000)
     pruning = asyncio.create_task(pruned_by(database))
-    alerts = await asyncio.gather(*(create(own_client, tenant) for _ in range(300)))
-    answers = await asyncio.gather(*(move(own_client, alert, "resolve") for alert in alerts[:100]))
+    alerts = await asyncio.gather(*(create_alert(own_client, tenant) for _ in range(300)))
+    answers = await asyncio.gather(*(transition(own_client, alert, "resolve") for alert in alerts[:100]))
     assert {answer.status_code for answer in answers} == {200}
     assert (await pruning)[0] == 5000
     counts = (await own_client.get(f"/stats/{tenant}")).json()

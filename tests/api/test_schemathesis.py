@@ -18,16 +18,16 @@ from schemathesis.core.failures import AcceptedNegativeData
 from alerts_service.alerts.bulk_structs import BulkResults, BulkTransition, BulkTransitionResults
 from alerts_service.alerts.structs import ALERT_EXAMPLE, Alert, CreateAlert
 from alerts_service.settings import Settings
-from tests.support.api import KEY
+from tests.support.api import SERVICE_KEY
 from tests.support.processes import ServiceProcess, serving
-from tests.support.tokens import SECRET, token
+from tests.support.tokens import JWT_SECRET, sign_token
 
 ROOT = Path(__file__).parents[2]
 CONFIG = f"""
 warnings.fail-on = ["missing_auth"]
-auth.openapi.serviceKey.api_key = "{KEY}"
+auth.openapi.serviceKey.api_key = "{SERVICE_KEY}"
 """
-TOKENS = f'auth.openapi.bearerAuth.bearer = "{token("HS256", ALERT_EXAMPLE.tenant_id)}"'
+TOKENS = f'auth.openapi.bearerAuth.bearer = "{sign_token("HS256", ALERT_EXAMPLE.tenant_id)}"'
 
 
 @schemathesis.hook
@@ -63,7 +63,7 @@ def lines(_: object, value: object) -> bytes:
 @pytest.fixture(scope="module")
 def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     database = str(settings.database_url)
-    with serving(tmp_path_factory.mktemp("cwd"), DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY) as process:
+    with serving(tmp_path_factory.mktemp("cwd"), DATABASE_URL=database, INTERNAL_SERVICE_KEY=SERVICE_KEY) as process:
         yield process
 
 
@@ -105,7 +105,9 @@ def test_the_service_does_what_the_document_says(service: ServiceProcess, tmp_pa
 def test_the_service_does_what_the_document_says_with_tokens(settings: Settings, tmp_path: Path) -> None:
     """The same holds where tenants' tokens are asked for."""
     database = str(settings.database_url)
-    with serving(tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY, TENANT_JWT_SECRET=SECRET) as service:
+    with serving(
+        tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=SERVICE_KEY, TENANT_JWT_SECRET=JWT_SECRET
+    ) as service:
         hold(service, tmp_path, CONFIG + TOKENS, examples=2)
 
 

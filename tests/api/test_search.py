@@ -19,7 +19,7 @@ from alerts_service.db.pool import session_settings
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import StatementTimeout
 from alerts_service.settings import Settings
-from tests.support.api import create
+from tests.support.api import create_alert
 from tests.support.database import POOLER, open_database
 
 pytestmark = pytest.mark.anyio
@@ -87,7 +87,7 @@ async def found(client: httpx.AsyncClient, tenant: UUID, q: str) -> int:
     ],
 )
 async def test_which_alerts_match(client: httpx.AsyncClient, tenant: UUID, q: str, *, matches: bool) -> None:
-    await create(client, tenant, message=MESSAGE, rule_name="rule_7")
+    await create_alert(client, tenant, message=MESSAGE, rule_name="rule_7")
     assert await found(client, tenant, q) == matches
 
 
@@ -95,7 +95,7 @@ async def test_which_alerts_match(client: httpx.AsyncClient, tenant: UUID, q: st
     "text", ["हिन्दी भाषा", "ไทยที่นี่ เมื่อ", "العَرَبِيَّة", "עִבְרִית", "தமிழ்", "বাংলা", "cafe\u0301 bar", "日本語"]
 )
 async def test_a_text_is_found_by_its_own_words(client: httpx.AsyncClient, tenant: UUID, text: str) -> None:
-    await create(client, tenant, message=f"before, {text}; behind")
+    await create_alert(client, tenant, message=f"before, {text}; behind")
     assert await found(client, tenant, text) == 1
     assert await found(client, tenant, f'"before {text} behind"') == 1
     assert await found(client, tenant, f"-{text.split(maxsplit=1)[0]}") == 0
@@ -138,7 +138,7 @@ async def test_random_queries_mean_what_they_say(settings: Settings) -> None:
 
 @pytest.mark.parametrize("q", HOSTILE)
 async def test_signs_alone_find_nothing(client: httpx.AsyncClient, tenant: UUID, q: str) -> None:
-    await create(client, tenant)
+    await create_alert(client, tenant)
     assert await found(client, tenant, q) == 0
 
 
@@ -179,7 +179,7 @@ async def searches(database: Database, tenant: UUID, *patterns: str) -> list[obj
 
 async def test_a_slow_search_times_out_alone(client: httpx.AsyncClient, settings: Settings, tenant: UUID) -> None:
     """After a batch of searches has timed out each is sent once more, by itself, and only the slow one fails."""
-    await create(client, tenant, message="a" * 3_000 + "b")
+    await create_alert(client, tenant, message="a" * 3_000 + "b")
     slow = r"(a*)(a*)(a*)\1\2\3b"
     assert settings.database_url is not None
     async with open_database(settings.database_url, pool_size=2, pool_timeout=2, statement_timeout=0.5) as database:

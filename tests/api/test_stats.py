@@ -10,7 +10,7 @@ import pytest
 
 from alerts_service.db.queries import load_queries
 from alerts_service.settings import Settings
-from tests.support.api import create, move
+from tests.support.api import create_alert, transition
 from tests.support.processes import run
 
 pytestmark = pytest.mark.anyio
@@ -35,11 +35,11 @@ async def test_nothing_counts_zero(client: httpx.AsyncClient, tenant: UUID) -> N
 
 async def test_counts_by_status(client: httpx.AsyncClient, tenant: UUID) -> None:
     """Every alert counts once, in its present status, for its own tenant."""
-    alerts = [await create(client, tenant) for _ in range(6)]
-    await create(client, uuid4())
+    alerts = [await create_alert(client, tenant) for _ in range(6)]
+    await create_alert(client, uuid4())
     for alert in alerts[:3]:
-        await move(client, alert, "acknowledge")
-    await move(client, alerts[0], "resolve")
+        await transition(client, alert, "acknowledge")
+    await transition(client, alerts[0], "resolve")
     counts = (await client.get(f"/stats/{tenant}")).json()
     assert counts == {"total": 6, "triggered": 3, "acknowledged": 2, "resolved": 1}
 
@@ -47,11 +47,11 @@ async def test_counts_by_status(client: httpx.AsyncClient, tenant: UUID) -> None
 async def test_counts_are_exact_whoever_races(client: httpx.AsyncClient) -> None:
     """However many callers record, acknowledge and resolve at once, each move counts once."""
     tenants = [uuid4() for _ in range(5)]
-    alerts = await asyncio.gather(*(create(client, tenant) for tenant in tenants for _ in range(20)))
+    alerts = await asyncio.gather(*(create_alert(client, tenant) for tenant in tenants for _ in range(20)))
     await asyncio.gather(
-        *(move(client, alert, "acknowledge") for alert in alerts[::2] for _ in range(3)),
-        *(move(client, alert, "resolve") for alert in alerts[::5] for _ in range(3)),
-        *(create(client, tenant) for tenant in tenants),
+        *(transition(client, alert, "acknowledge") for alert in alerts[::2] for _ in range(3)),
+        *(transition(client, alert, "resolve") for alert in alerts[::5] for _ in range(3)),
+        *(create_alert(client, tenant) for tenant in tenants),
     )
     for tenant in tenants:
         counts = (await client.get(f"/stats/{tenant}")).json()
@@ -63,11 +63,13 @@ async def test_counts_are_exact_whoever_races(client: httpx.AsyncClient) -> None
 
 async def test_a_refused_move_does_not_count(client: httpx.AsyncClient, tenant: UUID) -> None:
     """A move that was made before, or that the workflow or the owner forbids, changes no count."""
-    alert = await create(client, tenant)
-    await move(client, alert, "resolve", "done")
+    alert = await create_alert(client, tenant)
+    await transition(client, alert, "resolve", "done")
     for verb, note in (("resolve", "done"), ("resolve", "again"), ("acknowledge", None)):
-        await move(client, alert, verb, note)
-    await client.put(f"/alerts/{(await create(client, tenant))['id']}/resolve", params={"tenant_id": str(uuid4())})
+        await transition(client, alert, verb, note)
+    await client.put(
+        f"/alerts/{(await create_alert(client, tenant))['id']}/resolve", params={"tenant_id": str(uuid4())}
+    )
     counts = (await client.get(f"/stats/{tenant}")).json()
     assert counts == {"total": 2, "triggered": 1, "acknowledged": 0, "resolved": 1}
 
@@ -89,7 +91,7 @@ async def test_counting_again_while_others_write(client: httpx.AsyncClient, sett
     """Counting again disturbs no writer and counts nothing twice."""
     connection = await asyncpg.connect(settings.database_url)
     recount = load_queries()["stats/recount"].sql
-    writers = asyncio.gather(*(create(client, tenant) for _ in range(200)))
+    writers = asyncio.gather(*(create_alert(client, tenant) for _ in range(200)))
     while not writers.done():
         await connection.fetch(recount)
     await connection.close()

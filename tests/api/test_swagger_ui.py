@@ -13,9 +13,9 @@ import pytest
 
 from alerts_service.alerts.structs import ALERT_EXAMPLE
 from alerts_service.settings import Settings
-from tests.support.api import KEY
+from tests.support.api import SERVICE_KEY
 from tests.support.processes import ServiceProcess, serving
-from tests.support.tokens import SECRET, token
+from tests.support.tokens import JWT_SECRET, sign_token
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'as-alerts-service[dev]'")
 
@@ -35,7 +35,7 @@ QUIET = (
 @pytest.fixture(scope="module")
 def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     database = str(settings.database_url)
-    with serving(tmp_path_factory.mktemp("cwd"), DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY) as process:
+    with serving(tmp_path_factory.mktemp("cwd"), DATABASE_URL=database, INTERNAL_SERVICE_KEY=SERVICE_KEY) as process:
         yield process
 
 
@@ -127,7 +127,7 @@ def test_the_service_key_can_be_given(visit: Visit) -> None:
     block.get_by_role("button", name="Try it out").click()
     assert visit.execute(block) == "401"
     block.get_by_role("button", name="Clear").click()
-    visit.authorize("serviceKey", KEY)
+    visit.authorize("serviceKey", SERVICE_KEY)
     assert visit.execute(block) in {"200", "201"}
 
 
@@ -135,7 +135,9 @@ def test_a_token_can_be_given(browser: Browser, settings: Settings, tmp_path: Pa
     """Where tokens are asked for, a list is refused until a tenant's is given to the page."""
     database = str(settings.database_url)
     with (
-        serving(tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY, TENANT_JWT_SECRET=SECRET) as service,
+        serving(
+            tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=SERVICE_KEY, TENANT_JWT_SECRET=JWT_SECRET
+        ) as service,
         browser.new_page() as page,
     ):
         visit = Visit(page, service.url)
@@ -144,7 +146,7 @@ def test_a_token_can_be_given(browser: Browser, settings: Settings, tmp_path: Pa
         block.locator("tr[data-param-name=tenant_id] input").fill(str(ALERT_EXAMPLE.tenant_id))
         assert visit.execute(block) == "401"
         block.get_by_role("button", name="Clear").click()
-        visit.authorize("bearerAuth", token("HS256", ALERT_EXAMPLE.tenant_id))
+        visit.authorize("bearerAuth", sign_token("HS256", ALERT_EXAMPLE.tenant_id))
         assert visit.execute(block) == "200"
 
 
@@ -212,7 +214,7 @@ def test_a_page_of_another_origin_changes_nothing(
         "/alerts/bulk/resolve": {"filter": {"tenant_id": str(tenant)}},
     }
     with (
-        serving(tmp_path, DATABASE_URL=str(settings.database_url), INTERNAL_SERVICE_KEY=KEY) as service,
+        serving(tmp_path, DATABASE_URL=str(settings.database_url), INTERNAL_SERVICE_KEY=SERVICE_KEY) as service,
         service.client() as client,
         browser.new_page() as page,
     ):
@@ -237,7 +239,9 @@ def test_a_page_of_an_allowed_origin_creates_and_resolves(
     origin, database = f"http://localhost:{other_port}", str(settings.database_url)
     body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
     with (
-        serving(tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=KEY, AS_ALERTS_CORS_ORIGINS=origin) as service,
+        serving(
+            tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=SERVICE_KEY, AS_ALERTS_CORS_ORIGINS=origin
+        ) as service,
         browser.new_page() as page,
     ):
         page.goto(origin)

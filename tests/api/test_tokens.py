@@ -19,13 +19,13 @@ from alerts_service.app import create_app
 from alerts_service.errors import StartupError
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import assert_error, client_of
+from tests.support.api import assert_error, client_for
 from tests.support.processes import run
-from tests.support.tokens import PRIVATE, SECRET, bearer, token
+from tests.support.tokens import JWT_SECRET, PRIVATE_KEYS, bearer_header, sign_token
 
 pytestmark = pytest.mark.anyio
 
-ALGORITHMS = ("HS256", *PRIVATE)
+ALGORITHMS = ("HS256", *PRIVATE_KEYS)
 
 
 def pem(private: Any) -> str:
@@ -36,8 +36,8 @@ def pem(private: Any) -> str:
 def told(algorithm: str) -> dict[str, str]:
     """The setting that makes the service ask for tokens of this algorithm."""
     if algorithm == "HS256":
-        return {"tenant_jwt_secret": SECRET}
-    return {"tenant_jwt_public_key": pem(PRIVATE[algorithm])}
+        return {"tenant_jwt_secret": JWT_SECRET}
+    return {"tenant_jwt_public_key": pem(PRIVATE_KEYS[algorithm])}
 
 
 def part(value: object) -> str:
@@ -57,20 +57,20 @@ def algorithm(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def guarded(app: AlertsApp, settings: Settings, algorithm: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(create_app(replace(settings, **told(algorithm)), app.state.database)) as client:
+    async with client_for(create_app(replace(settings, **told(algorithm)), app.state.database)) as client:
         yield client
 
 
 async def test_a_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
     """With its token a tenant is served, as often as it asks, the scheme's letters large or small."""
     for scheme in ("Bearer", "bearer"):
-        headers = {"Authorization": f"{scheme} {token(algorithm, tenant)}"}
+        headers = {"Authorization": f"{scheme} {sign_token(algorithm, tenant)}"}
         assert (await guarded.get(f"/stats/{tenant}", headers=headers)).status_code == 200
 
 
 async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
     """A token that is missing, late, early, forged, unsigned, confused or incomplete is 401; the body is not read."""
-    good, now = token(algorithm, tenant), int(time.time())
+    good, now = sign_token(algorithm, tenant), int(time.time())
     other = next(name for name in ALGORITHMS if name not in {algorithm, "HS256"})
     foreign = jwt.encode({"tenant_id": str(tenant), "exp": now + 600}, "x" * 40, algorithm="HS256")
     claims = {"tenant_id": str(tenant), "exp": now + 600}
@@ -82,7 +82,7 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
         {"Authorization": "Bearer"},
         {b"Authorization": b"Bearer \xff\xfe"},
         *map(
-            bearer,
+            bearer_header,
             (
                 "",
                 "x",
@@ -90,23 +90,23 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
                 good[:-4],
                 good + "." + good,
                 tampered(good),
-                token(other, tenant),
+                sign_token(other, tenant),
                 foreign,
                 unsigned,
                 f"{part({'alg': 'none'})}.{part(claims)}.",
                 f"{part({'alg': algorithm})}.{part(claims)}.",
                 "W1tb" * 10_000 + ".e30.x",
-                token(algorithm, tenant, exp=now - 1),
-                token(algorithm, tenant, exp=None),
-                token(algorithm, tenant, nbf=now + 60),
-                token(algorithm, tenant, iat=now + 60),
-                token(algorithm, tenant, aud="another service"),
-                token(algorithm, tenant, tenant_id=None),
-                token(algorithm, tenant, tenant_id="everybody"),
-                token(algorithm, tenant, tenant_id=[str(tenant)]),
-                token(algorithm, tenant, more="x" * 9_000),
+                sign_token(algorithm, tenant, exp=now - 1),
+                sign_token(algorithm, tenant, exp=None),
+                sign_token(algorithm, tenant, nbf=now + 60),
+                sign_token(algorithm, tenant, iat=now + 60),
+                sign_token(algorithm, tenant, aud="another service"),
+                sign_token(algorithm, tenant, tenant_id=None),
+                sign_token(algorithm, tenant, tenant_id="everybody"),
+                sign_token(algorithm, tenant, tenant_id=[str(tenant)]),
+                sign_token(algorithm, tenant, more="x" * 9_000),
                 *(
-                    jwt.encode({**claims, name: None}, PRIVATE.get(algorithm, SECRET), algorithm=algorithm)
+                    jwt.encode({**claims, name: None}, PRIVATE_KEYS.get(algorithm, JWT_SECRET), algorithm=algorithm)
                     for name in claims
                 ),
             ),
@@ -125,8 +125,8 @@ async def test_a_token_with_an_audience_or_a_broken_subject_is_refused(
     guarded: httpx.AsyncClient, algorithm: str, tenant: UUID, claim: dict[str, Any]
 ) -> None:
     claims = {"tenant_id": str(tenant), "exp": int(time.time()) + 600, **claim}
-    signed = jwt.encode(claims, PRIVATE.get(algorithm, SECRET), algorithm=algorithm)
-    assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer(signed)), 401, "Unauthorized")
+    signed = jwt.encode(claims, PRIVATE_KEYS.get(algorithm, JWT_SECRET), algorithm=algorithm)
+    assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer_header(signed)), 401, "Unauthorized")
 
 
 @pytest.mark.parametrize(("algorithm", "other"), [("HS256", "HS512"), ("RS256", "RS512"), ("RS256", "PS256")])
@@ -135,27 +135,27 @@ async def test_another_algorithm_of_the_same_key(
 ) -> None:
     """A token signed with the right key, but by another algorithm that it is good for, is 401."""
     claims = {"tenant_id": str(tenant), "exp": int(time.time()) + 600}
-    signed = jwt.encode(claims, PRIVATE.get(algorithm, SECRET), algorithm=other)
-    assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer(signed)), 401, "Unauthorized")
+    signed = jwt.encode(claims, PRIVATE_KEYS.get(algorithm, JWT_SECRET), algorithm=other)
+    assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer_header(signed)), 401, "Unauthorized")
 
 
 async def test_the_public_key_is_no_secret(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
     """A token signed by HS256 with the public key, which everybody knows, is 401."""
     import hmac  # noqa: PLC0415 - PyJWT refuses to sign so, and an attacker does not
 
-    async with client_of(create_app(replace(settings, **told("RS256")), app.state.database)) as client:
+    async with client_for(create_app(replace(settings, **told("RS256")), app.state.database)) as client:
         signed = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part({'tenant_id': str(tenant), 'exp': 9999999999})}"
-        for key in (pem(PRIVATE["RS256"]), pem(PRIVATE["RS256"]).strip()):
+        for key in (pem(PRIVATE_KEYS["RS256"]), pem(PRIVATE_KEYS["RS256"]).strip()):
             mac = hmac.digest(key.encode(), signed.encode(), "sha256")
             forged = signed + "." + base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
-            assert_error(await client.get(f"/stats/{tenant}", headers=bearer(forged)), 401, "Unauthorized")
+            assert_error(await client.get(f"/stats/{tenant}", headers=bearer_header(forged)), 401, "Unauthorized")
 
 
 @pytest.mark.parametrize("algorithm", ["HS256"])  # what is remembered has none
 async def test_a_remembered_token_expires(guarded: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
     """A token that was good a moment ago is 401 from its very expiry on."""
     expires = int(time.time() + 0.4) + 1  # whole seconds, as a token's are
-    headers = bearer(token(algorithm, tenant, exp=expires))
+    headers = bearer_header(sign_token(algorithm, tenant, exp=expires))
     assert (await guarded.get(f"/stats/{tenant}", headers=headers)).status_code == 200
     while time.time() < expires:
         time.sleep(0.05)  # noqa: ASYNC251 - nothing else is to happen
@@ -165,7 +165,7 @@ async def test_a_remembered_token_expires(guarded: httpx.AsyncClient, algorithm:
 async def test_recording_for_another_tenant(guarded: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
     """A tenant records its own alerts; for another it is 403, whoever that is, and says why."""
     body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
-    own, other = bearer(token(algorithm, tenant)), bearer(token(algorithm, uuid4()))
+    own, other = bearer_header(sign_token(algorithm, tenant)), bearer_header(sign_token(algorithm, uuid4()))
     assert (await guarded.post("/alerts", json=body, headers=own)).status_code == 201
     assert_error(await guarded.post("/alerts", json=body, headers=other), 403, "Forbidden", "the token's own tenant")
 
@@ -173,7 +173,7 @@ async def test_recording_for_another_tenant(guarded: httpx.AsyncClient, algorith
 def test_the_log_tells_whether_tokens_are_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     """A start without tokens says so: a misspelled setting is noticed."""
     caplog.set_level("INFO")
-    create_app(Settings(tenant_jwt_secret=SECRET))
+    create_app(Settings(tenant_jwt_secret=JWT_SECRET))
     assert "tenant tokens are disabled" not in caplog.text
     create_app(Settings())
     assert "tenant tokens are disabled" in caplog.text
@@ -181,7 +181,7 @@ def test_the_log_tells_whether_tokens_are_asked_for(caplog: pytest.LogCaptureFix
 
 def test_the_document_asks_for_tokens_where_the_service_does() -> None:
     """The document has the bearer token, and its 401, exactly when and where the service asks for it."""
-    asking = create_app(Settings(tenant_jwt_secret=SECRET)).openapi_schema.to_schema()
+    asking = create_app(Settings(tenant_jwt_secret=JWT_SECRET)).openapi_schema.to_schema()
     silent = create_app(Settings()).openapi_schema.to_schema()
     assert "bearer" not in json.dumps(silent, default=str).lower()
     assert asking["components"]["securitySchemes"]["bearerAuth"]["scheme"] == "bearer"
@@ -198,10 +198,10 @@ def test_the_document_asks_for_tokens_where_the_service_does() -> None:
     [
         ({"tenant_jwt_secret": "geheim"}, "TENANT_JWT_SECRET: must have at least 32 bytes"),
         ({"tenant_jwt_secret": "geheim" * 5 + "x"}, "TENANT_JWT_SECRET: must have at least 32 bytes"),
-        ({"tenant_jwt_secret": pem(PRIVATE["RS256"])}, "TENANT_JWT_SECRET: must be a secret"),
+        ({"tenant_jwt_secret": pem(PRIVATE_KEYS["RS256"])}, "TENANT_JWT_SECRET: must be a secret"),
         ({"tenant_jwt_public_key": "geheim"}, "TENANT_JWT_PUBLIC_KEY: must be a public key"),
         (
-            {"tenant_jwt_secret": "geheim" * 6, "tenant_jwt_public_key": pem(PRIVATE["RS256"])},
+            {"tenant_jwt_secret": "geheim" * 6, "tenant_jwt_public_key": pem(PRIVATE_KEYS["RS256"])},
             "TENANT_JWT_SECRET, TENANT_JWT_PUBLIC_KEY: only one",
         ),
     ],
@@ -250,4 +250,4 @@ def test_a_key_that_is_too_weak_or_of_another_kind(private: Any) -> None:
 
 def test_a_key_on_one_line() -> None:
     """A public key may be written on one line, a backslash and an n between its own."""
-    create_app(Settings(tenant_jwt_public_key=pem(PRIVATE["ES256"]).replace("\n", "\\n")))
+    create_app(Settings(tenant_jwt_public_key=pem(PRIVATE_KEYS["ES256"]).replace("\n", "\\n")))

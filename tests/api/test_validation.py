@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import assert_error, create
+from tests.support.api import assert_error, create_alert
 from tests.support.asgi import Input, answer
 
 pytestmark = pytest.mark.anyio
@@ -169,7 +169,7 @@ async def test_a_body_that_is_no_json(client: httpx.AsyncClient, content: bytes)
 @pytest.mark.parametrize("body", [{"note": 5}, {"note": "x" * 10_001}, {"note": "\0"}, {"text": "x"}, [], "x"])
 async def test_a_bad_note(client: httpx.AsyncClient, tenant: UUID, verb: str, body: object) -> None:
     """A note that breaks the contract is refused, and the alert stays as it was."""
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     assert_error(await client.put(f"/alerts/{alert['id']}/{verb}", json=body), 422, "Validation error")
     assert (await client.get(f"/alerts/{alert['id']}")).json() == alert
 
@@ -192,7 +192,7 @@ async def test_a_bad_id_in_a_path(client: httpx.AsyncClient, method: str, path: 
 @pytest.mark.parametrize("owner", ["x", "", "null", "NULL", "%6eull", f"{TENANT}&tenant_id=null"])
 async def test_a_bad_owner(client: httpx.AsyncClient, tenant: UUID, owner: str) -> None:
     """A tenant on a by-id route must be a UUID too; null is none, and does not stand for any tenant."""
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     for method, verb in (("GET", ""), ("PUT", "/acknowledge")):
         response = await client.request(method, f"/alerts/{alert['id']}{verb}?tenant_id={owner}")
         assert_error(response, 422, "Validation error", "tenant_id: ")
@@ -211,7 +211,7 @@ async def test_a_bad_owner(client: httpx.AsyncClient, tenant: UUID, owner: str) 
 )
 async def test_a_misspelled_owner(client: httpx.AsyncClient, tenant: UUID, method: str, path: str) -> None:
     """A parameter that a route does not know is refused, not dropped with whatever it meant, and nothing is done."""
-    alert = await create(client, tenant)
+    alert = await create_alert(client, tenant)
     response = await client.request(method, path.format(**alert), params={"tenant": str(tenant)})
     assert_error(response, 422, "Validation error", 'query: unknown parameter "tenant"')
     assert (await client.get("/alerts", params={"tenant_id": str(tenant)})).json() == [alert]

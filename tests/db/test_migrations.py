@@ -13,7 +13,7 @@ from alerts_service.app import create_app
 from alerts_service.db import queries
 from alerts_service.db.migrations import load_migrations, migrate, pending
 from alerts_service.errors import StartupError
-from tests.support.api import client_of, create, move
+from tests.support.api import client_for, create_alert, transition
 from tests.support.database import settings_for
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +97,7 @@ async def test_an_existing_table_is_adopted(server_url: str, empty_database: str
     await connection.close()
 
     app = create_app(settings_for(database_url=empty_database, pool_size=1))
-    async with app.lifespan(), client_of(app) as client:
+    async with app.lifespan(), client_for(app) as client:
         counts = (await client.get(f"/stats/{TENANT}")).json()
         assert counts == {"total": 2, "triggered": 1, "acknowledged": 1, "resolved": 0}
         new, old = (await client.get("/alerts", params={"tenant_id": TENANT})).json()
@@ -191,9 +191,9 @@ async def test_a_role_that_may_not_change_the_schema(server_url: str, empty_data
     await connection.close()
     await set_in_sessions(server_url, empty_database, "role", role)
     app = create_app(settings_for(database_url=empty_database))
-    async with app.lifespan(), client_of(app) as client:
-        alert = await create(client, tenant)
-        assert (await move(client, alert, "acknowledge")).status_code == 200
+    async with app.lifespan(), client_for(app) as client:
+        alert = await create_alert(client, tenant)
+        assert (await transition(client, alert, "acknowledge")).status_code == 200
         key = {"Idempotency-Key": "a"}
         assert (await client.put(f"/alerts/{alert['id']}/resolve", headers=key)).status_code == 200
         assert (await client.get(f"/stats/{tenant}")).json()["resolved"] == 1

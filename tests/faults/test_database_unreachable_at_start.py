@@ -15,7 +15,7 @@ import pytest
 
 from alerts_service.db.migrations import ADVISORY_LOCK_KEY
 from tests.faults.postgres import Postgres, running_postgres
-from tests.support.api import assert_error, create
+from tests.support.api import assert_error, create_alert
 from tests.support.processes import SERVE, ServiceProcess, run, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
@@ -66,7 +66,7 @@ async def test_service_retries_an_unreachable_database_until_it_is_up(
                 assert await start_database(database, service) < 2
                 await asyncio.sleep(1)
                 for _ in range(2 * workers):
-                    await create(client, tenant)
+                    await create_alert(client, tenant)
             lines = service.stop()
     assert service.process.returncode == 0
     messages = bootstrap_messages(lines)
@@ -162,7 +162,7 @@ async def test_processes_that_start_at_once_on_an_empty_database_all_become_heal
         await wait_until_healthy(*services)
         for service in services:
             async with httpx.AsyncClient(base_url=service.url, verify=False) as client:
-                await create(client, uuid4())
+                await create_alert(client, uuid4())
         lines = [line for service in services for line in service.stop()]
         assert [service.process.returncode for service in services] == [0] * PROCESSES
     applied = [line["migration"] for line in lines if line["logger"] == "alerts_service.db.migrations"]

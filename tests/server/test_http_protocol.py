@@ -17,7 +17,7 @@ import pytest
 
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from tests.support.processes import ServiceProcess, free_port, serving
-from tests.support.sockets import MIB, Caller, bounded, calling, connections
+from tests.support.sockets import MIB, RawConnection, memory_growth_below, open_sockets, raw_connections
 
 HEAD = b"POST /alerts HTTP/1.1\r\nHost: alerts.test\r\nContent-Type: application/json\r\n"
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: alerts.test\r\n\r\n"
@@ -31,8 +31,8 @@ def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture
-def caller(service: ServiceProcess) -> Iterator[Caller]:
-    with calling(service, 1) as (caller,):
+def caller(service: ServiceProcess) -> Iterator[RawConnection]:
+    with raw_connections(service, 1) as (caller,):
         yield caller
 
 
@@ -51,7 +51,7 @@ HALVES = [
 
 def test_half_a_request(service: ServiceProcess) -> None:
     """A request that stops half way is refused with 408 when its time is over, and the connection closed."""
-    with calling(service, len(HALVES) + 1) as (answered, *callers):
+    with raw_connections(service, len(HALVES) + 1) as (answered, *callers):
         started = time.monotonic()
         answered.send(LIVE[:-2] + b"Content-Length: 100\r\n\r\n")
         for caller, part in zip(callers, HALVES, strict=True):
@@ -64,7 +64,7 @@ def test_half_a_request(service: ServiceProcess) -> None:
     assert 0.4 < time.monotonic() - started < 3
 
 
-def test_drops_of_a_request(caller: Caller) -> None:
+def test_drops_of_a_request(caller: RawConnection) -> None:
     """A body that keeps coming, but too slowly, is refused all the same."""
     caller.send(HEAD + b"Content-Length: 1000\r\n\r\n")
     started = time.monotonic()
@@ -76,14 +76,14 @@ def test_drops_of_a_request(caller: Caller) -> None:
 
 def test_a_client_that_is_still_sending_can_read_the_408(service: ServiceProcess) -> None:
     """RFC 9112, section 9.6: closing the connection at once could discard the response."""
-    with calling(service, 1) as (caller,):
+    with raw_connections(service, 1) as (caller,):
         caller.send(HEAD + b"Content-Length: 1000000\r\n\r\n")
         caller.stream.peek(1)
         caller.send(b" " * 500_000)
         caller.assert_refused(*LATE_BODY)
 
 
-def test_a_body_behind_an_early_response_keeps_the_connection_open(caller: Caller, tenant: UUID) -> None:
+def test_a_body_behind_an_early_response_keeps_the_connection_open(caller: RawConnection, tenant: UUID) -> None:
     head, _, body = create(tenant, "m").replace(b"/alerts", b"/internal/alerts").partition(b"\r\n\r\n")
     caller.send(head + b"\r\n\r\n")
     assert caller.answer()[0] == 401
@@ -95,7 +95,7 @@ def test_a_body_behind_an_early_response_keeps_the_connection_open(caller: Calle
 
 @pytest.mark.anyio
 async def test_the_time_of_a_body_begins_after_the_response_to_the_request_before_it(
-    caller: Caller, settings: Settings, tenant: UUID
+    caller: RawConnection, settings: Settings, tenant: UUID
 ) -> None:
     connection = await asyncpg.connect(settings.database_url)
     async with connection.transaction():
@@ -111,13 +111,13 @@ async def test_the_time_of_a_body_begins_after_the_response_to_the_request_befor
 
 def test_no_request_at_all(service: ServiceProcess) -> None:
     """A connection on which no request begins is closed, without a word."""
-    with calling(service, 2) as (silent, blank):
+    with raw_connections(service, 2) as (silent, blank):
         blank.send(b"\r\n")
         assert silent.closed()
         assert blank.closed()
 
 
-def test_time_is_counted_for_each_request(caller: Caller) -> None:
+def test_time_is_counted_for_each_request(caller: RawConnection) -> None:
     """A connection may stay in use for longer than a request may take."""
     for _ in range(6):
         caller.send(LIVE[:20])
@@ -139,17 +139,17 @@ def test_a_head_without_end(service: ServiceProcess) -> None:
     """A request line or headers without end are cut, with 431, and nothing is kept of them."""
 
     def send_on(start: bytes, more: bytes) -> None:
-        with calling(service, 1) as (caller,):
+        with raw_connections(service, 1) as (caller,):
             caller.send(start)
             assert caller.send_on(more, 128 * MIB) < 48 * MIB  # most of it the kernels' buffers
             caller.assert_refused(*TOO_LONG)
 
-    with bounded(service, 16), ThreadPoolExecutor() as pool:
+    with memory_growth_below(service, 16), ThreadPoolExecutor() as pool:
         list(pool.map(send_on, *zip(*ENDLESS, strict=True)))
 
 
 @pytest.mark.parametrize(("before", "over", "status"), [(b"", 0, 200), (LIVE * 95, 0, 200), (b"", 1, 431)])
-def test_a_long_head_at_once(caller: Caller, before: bytes, over: int, status: int) -> None:
+def test_a_long_head_at_once(caller: RawConnection, before: bytes, over: int, status: int) -> None:
     """A head may have 64 KiB and not one byte more, whatever came before it."""
     head = LIVE[:-2] + b"X-Many: a\r\n" * 3000 + b"X-Long: \r\n\r\n"
     caller.send(before + head[:-4] + b"a" * (64 * 1024 + over - len(head)) + head[-4:])
@@ -163,7 +163,7 @@ NO_HTTP = (400, "Bad request", "malformed HTTP request; HTTP/1.0 and HTTP/1.1 ar
 
 @pytest.mark.parametrize("what", [b"\x16\x03\x01 hello\r\n\r\n", b"GET http://a HTTP/1.1\r\n\r\n"])
 @pytest.mark.parametrize("pause", [0, 0.2])
-def test_no_http_behind_a_request(caller: Caller, tenant: UUID, what: bytes, pause: float) -> None:
+def test_no_http_behind_a_request(caller: RawConnection, tenant: UUID, what: bytes, pause: float) -> None:
     """A good request is answered, whatever comes behind it, and whenever."""
     if pause:
         caller.send(create(tenant, "first"))
@@ -174,7 +174,7 @@ def test_no_http_behind_a_request(caller: Caller, tenant: UUID, what: bytes, pau
 
 
 @pytest.mark.anyio
-async def test_no_http_behind_a_request_that_waits(caller: Caller, settings: Settings, tenant: UUID) -> None:
+async def test_no_http_behind_a_request_that_waits(caller: RawConnection, settings: Settings, tenant: UUID) -> None:
     """A request whose alert is being recorded is answered for that, and not for what comes behind it."""
     connection = await asyncpg.connect(settings.database_url)
     transaction = connection.transaction()
@@ -198,7 +198,7 @@ OFFERS = [
 
 @pytest.mark.parametrize("offer", OFFERS)
 @pytest.mark.parametrize("pause", [0, 0.1])
-def test_an_offer_of_another_protocol(caller: Caller, tenant: UUID, offer: bytes, pause: float) -> None:
+def test_an_offer_of_another_protocol(caller: RawConnection, tenant: UUID, offer: bytes, pause: float) -> None:
     """A request that offers another protocol is answered by this one, with its body; and so is what comes after it."""
     head, _, body = create(tenant, "message").partition(b"\r\n\r\n")
     caller.send(head + b"\r\n" + offer + b"\r\n")
@@ -227,7 +227,11 @@ CHUNK = b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n"
     ],
 )
 def test_what_is_refused_is_logged(
-    service: ServiceProcess, caller: Caller, parts: list[bytes], refusal: tuple[int, str, str], known: tuple[str, str]
+    service: ServiceProcess,
+    caller: RawConnection,
+    parts: list[bytes],
+    refusal: tuple[int, str, str],
+    known: tuple[str, str],
 ) -> None:
     """A request that is refused before it is whole has an id, and one line in the log says what is known of it."""
     for part in parts:
@@ -242,7 +246,7 @@ def test_what_is_refused_is_logged(
     assert [(line["method"], line["path"], line["status"]) for line in lines] == [(*known, refusal[0])]
 
 
-def test_a_refusal_carries_the_callers_request_id(caller: Caller) -> None:
+def test_a_refusal_carries_the_callers_request_id(caller: RawConnection) -> None:
     """What is refused half way carries the request id of its caller, if that has come in already."""
     caller.send(HEAD.replace(b"Host", b"X-Request-ID: call-42\r\nHost") + b"no colon\r\n\r\n")
     assert caller.assert_refused(*NO_HTTP) == "call-42"
@@ -253,14 +257,14 @@ def create(tenant: UUID, message: str) -> bytes:
     return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-def test_no_answer_names_the_server(caller: Caller) -> None:
+def test_no_answer_names_the_server(caller: RawConnection) -> None:
     """No answer tells what software gives it."""
     caller.send(LIVE)
     common = {"x-content-type-options", "cache-control", "x-request-id"}
     assert caller.answer()[1].keys() == {"date", "content-type", "content-length"} | common
 
 
-def test_requests_that_do_not_wait(caller: Caller, tenant: UUID) -> None:
+def test_requests_that_do_not_wait(caller: RawConnection, tenant: UUID) -> None:
     """Requests that are sent without waiting for answers are answered each, in their order."""
     caller.send(b"".join(create(tenant, str(number)) + LIVE for number in range(40)))
     for number in range(40):
@@ -271,7 +275,7 @@ def test_requests_that_do_not_wait(caller: Caller, tenant: UUID) -> None:
 
 def test_very_many_requests_that_do_not_wait(service: ServiceProcess) -> None:
     """Of thousands of requests at once a hundred and one are answered, then the connection is closed."""
-    with bounded(service, 16), calling(service, 10) as callers:
+    with memory_growth_below(service, 16), raw_connections(service, 10) as callers:
         for caller in callers:
             caller.send(LIVE.replace(b"Host: alerts.test\r\n", b"") * 4000)
         for caller in callers:
@@ -288,10 +292,10 @@ def test_very_many_requests_that_do_not_wait(service: ServiceProcess) -> None:
         (LIVE[:-2], 200),
     ],
 )
-def test_a_body_without_end(service: ServiceProcess, caller: Caller, head: bytes, status: int) -> None:
+def test_a_body_without_end(service: ServiceProcess, caller: RawConnection, head: bytes, status: int) -> None:
     """A body without end is answered at its first MiB or before, and the connection closed soon after."""
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
-    with bounded(service, 24):
+    with memory_growth_below(service, 24):
         caller.send(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 17)
         assert caller.answer()[0] == status
         assert caller.send_on(chunk, 128 * MIB) < 48 * MIB
@@ -302,11 +306,11 @@ def test_many_bodies_that_come_in(settings: Settings, tmp_path: Path) -> None:
     """While half bodies take up the room for them one more is refused, and none when they are gone."""
     most = b"Content-Length: 1000000\r\n\r\n" + b" " * 990_000
     with serving(tmp_path, DATABASE_URL=str(settings.database_url), AS_ALERTS_REQUEST_TIMEOUT="3") as service:
-        with bounded(service, 160), calling(service, 100) as callers:
+        with memory_growth_below(service, 160), raw_connections(service, 100) as callers:
             for caller in callers:
                 caller.send(HEAD + most)
             time.sleep(0.5)
-            with calling(service, 1) as (late,):
+            with raw_connections(service, 1) as (late,):
                 late.send(HEAD + most)
                 status, headers, body = late.answer()
             assert (status, headers["retry-after"], json.loads(body)["detail"]) == (
@@ -315,12 +319,12 @@ def test_many_bodies_that_come_in(settings: Settings, tmp_path: Path) -> None:
                 "the buffer for request bodies is full (64 MiB)",
             )
         time.sleep(0.5)
-        with calling(service, 1) as (after,):
+        with raw_connections(service, 1) as (after,):
             after.send(HEAD + most + b" " * 10_000)
             assert after.answer()[0] == 422
 
 
-def test_trailers(caller: Caller) -> None:
+def test_trailers(caller: RawConnection) -> None:
     """Headers that come behind a body do not count."""
     key = b"X-Service-Key: %s\r\n" % PUBLISHED_SERVICE_KEY.encode()
     head = HEAD.replace(b"/alerts", b"/internal/alerts") + b"Transfer-Encoding: chunked\r\n"
@@ -328,30 +332,30 @@ def test_trailers(caller: Caller) -> None:
     assert [caller.answer()[0] for _ in range(2)] == [422, 401]
 
 
-def test_trailers_without_end(service: ServiceProcess, caller: Caller) -> None:
+def test_trailers_without_end(service: ServiceProcess, caller: RawConnection) -> None:
     """Headers that come behind a body are dropped, and cut when they do not end."""
-    with bounded(service, 16):
+    with memory_growth_below(service, 16):
         caller.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")
         assert caller.send_on(b"X-Service-Key: a\r\n" * 1000, 128 * MIB) < 48 * MIB
 
 
-def test_callers_that_do_not_read(service: ServiceProcess, caller: Caller, tenant: UUID) -> None:
+def test_callers_that_do_not_read(service: ServiceProcess, caller: RawConnection, tenant: UUID) -> None:
     """Callers that ask for long lists and read none of them cost little memory, and are cut off after a while."""
     for number in range(50):
         caller.send(create(tenant, str(number).zfill(10_000)))
         assert caller.answer()[0] == 201
-    with bounded(service, 80), calling(service, 20) as callers:
+    with memory_growth_below(service, 80), raw_connections(service, 20) as callers:
         for idle in callers:
             idle.send(b"GET /alerts?tenant_id=%s HTTP/1.1\r\n\r\n" % str(tenant).encode() * 100)
         caller.send(LIVE)
         assert caller.answer()[0] == 200
         deadline = time.monotonic() + 10
-        while len(connections(service)) > 6 + 1:  # the pools', and this caller's
+        while len(open_sockets(service)) > 6 + 1:  # the pools', and this caller's
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
 
-def test_a_stream_over_http_1_0_is_not_chunked(caller: Caller, tenant: UUID) -> None:
+def test_a_stream_over_http_1_0_is_not_chunked(caller: RawConnection, tenant: UUID) -> None:
     """RFC 9112, section 6.1: without chunked encoding the end of the connection is the end of the response."""
     lines = [json.dumps({"tenant_id": str(tenant), "rule_name": "r", "message": "m" * n}) for n in range(1, 3001)]
     body = "\n".join(lines).encode()
@@ -371,7 +375,7 @@ def test_a_stream_over_http_1_0_is_not_chunked(caller: Caller, tenant: UUID) -> 
     [("GET /health/live", 200), ("HEAD /health/live", 200), ("GET /nope", 404), ("OPTIONS /alerts", 204)],
 )
 @pytest.mark.parametrize("connection", ["", "Connection: keep-alive\r\n"])
-def test_other_responses_over_http_1_0(caller: Caller, request_line: str, status: int, connection: str) -> None:
+def test_other_responses_over_http_1_0(caller: RawConnection, request_line: str, status: int, connection: str) -> None:
     caller.send(f"{request_line} HTTP/1.0\r\n{connection}\r\n".encode())
     answer, _, body = caller.stream.read().partition(b"\r\n\r\n")
     assert int(answer.split()[1]) == status
@@ -423,7 +427,7 @@ def test_a_stream_through_a_proxy_that_speaks_http_1_0(service: ServiceProcess, 
 def test_half_requests_do_not_hold_up_the_end(settings: Settings, tmp_path: Path) -> None:
     """A service that is told to end does not wait for requests that stay half."""
     with serving(tmp_path, DATABASE_URL=str(settings.database_url), AS_ALERTS_REQUEST_TIMEOUT="0.3") as service:
-        with calling(service, 3) as callers:
+        with raw_connections(service, 3) as callers:
             for caller, part in zip(callers, [b"", LIVE[:20], HEAD + b"Content-Length: 9\r\n\r\n"], strict=True):
                 caller.send(part)
             time.sleep(0.1)

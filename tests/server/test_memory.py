@@ -17,7 +17,7 @@ import pytest
 
 from alerts_service.settings import Settings
 from tests.support.processes import ServiceProcess, serving
-from tests.support.sockets import MIB, bounded
+from tests.support.sockets import MIB, memory_growth_below
 
 TEXT = "\N{GRINNING FACE}" * 10_000  # 40 kB of JSON
 REQUEST_TIMEOUT = 1.0  # so a client must read 64 KiB/s
@@ -135,7 +135,7 @@ def test_a_bulk_call_of_one_large_alert_a_thousand_times(service: ServiceProcess
 
     with (
         returned(service, 24),
-        bounded(service, 64),
+        memory_growth_below(service, 64),
         responsive(service, 0.5),
         ThreadPoolExecutor(4) as pool,
     ):
@@ -150,13 +150,13 @@ def test_a_bulk_call_of_a_thousand_large_alerts(service: ServiceProcess, tenant:
             assert client.post("/alerts/bulk", json={"alerts": alerts}).status_code == 200
         for note in (None, TEXT):  # the second call finds all of them resolved with another note
             asked = {"filter": {"tenant_id": str(tenant)}, "dry_run": note is None, "note": note}
-            with returned(service, 32), bounded(service, 96):
+            with returned(service, 32), memory_growth_below(service, 96):
                 response = client.post("/alerts/bulk/resolve", json=asked, timeout=30)
                 results = response.json()["results"]
             assert len(results) == 1000
             assert len(response.content) < 6 * MIB
         ids = [result["alert"]["id"] if "alert" in result else result["id"] for result in results]
-        with returned(service, 32), bounded(service, 96):
+        with returned(service, 32), memory_growth_below(service, 96):
             response = client.post("/alerts/bulk/resolve", json={"ids": ids, "note": "other"}, timeout=30)
         assert [result["status"] for result in response.json()["results"]] == [409] * 1000
 
@@ -165,7 +165,7 @@ def test_clients_that_read_too_slowly_are_disconnected(service: ServiceProcess, 
     """Reading something is not enough: a client that reads 40 KiB in each request timeout is cut off."""
     with service.client() as client:
         request = large_request(create_large(client, tenant))
-    with returned(service, 24), bounded(service, 96), requesting(service, request, 6) as slow:
+    with returned(service, 24), memory_growth_below(service, 96), requesting(service, request, 6) as slow:
         for connection in slow:
             assert connection.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
         deadline = time.monotonic() + 10 * REQUEST_TIMEOUT
@@ -197,7 +197,7 @@ def test_clients_that_do_not_read_large_pages(service: ServiceProcess, tenant: U
         for _ in range(50):
             create_large(client, tenant)
         with (
-            bounded(service, 400),
+            memory_growth_below(service, 400),
             requesting(service, page_request(tenant), 200) as unread,
             returned(service, 48),
         ):
@@ -259,7 +259,7 @@ def test_slow_clients_give_way_to_others(settings: Settings, tmp_path: Path, ten
 
 def test_clients_that_do_not_read_a_file_of_the_documentation(service: ServiceProcess) -> None:
     request = b"GET /docs/static/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n"
-    with returned(service, 48), bounded(service, 128), requesting(service, request, 200) as unread:
+    with returned(service, 48), memory_growth_below(service, 128), requesting(service, request, 200) as unread:
         for connection in unread:
             assert connection.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
         wait_until(lambda: not clients(service), 10)  # each is cut off when it holds as much as it ever does

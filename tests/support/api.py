@@ -7,8 +7,8 @@ import httpx
 
 from alerts_service.web.middleware import AlertsApp
 
-KEY = "a-key-for-tests"
-ALERT_ID = UUID(int=0x0193A7C4D2E87B01A0C1F00D00000001)  # of an alert that nobody has
+SERVICE_KEY = "a-key-for-tests"
+UNKNOWN_ALERT_ID = UUID(int=0x0193A7C4D2E87B01A0C1F00D00000001)  # of an alert that nobody has
 ALERT_KEYS = [
     "id",
     "tenant_id",
@@ -25,15 +25,21 @@ ALERT_KEYS = [
 ]
 
 
-async def create(client: httpx.AsyncClient, tenant: UUID, **fields: object) -> dict[str, Any]:
-    body = {"tenant_id": str(tenant), "rule_name": "missed_call", "message": "Call back", **fields}
-    response = await client.post("/alerts", json=body)
+def alert_body(tenant: UUID, **fields: object) -> dict[str, Any]:
+    """Return the body of a valid create request."""
+    return {"tenant_id": str(tenant), "rule_name": "missed_call", "message": "Call back", **fields}
+
+
+async def create_alert(client: httpx.AsyncClient, tenant: UUID, **fields: object) -> dict[str, Any]:
+    response = await client.post("/alerts", json=alert_body(tenant, **fields))
     assert response.status_code == 201, response.text
     alert: dict[str, Any] = response.json()
     return alert
 
 
-async def move(client: httpx.AsyncClient, alert: dict[str, Any], verb: str, note: str | None = None) -> httpx.Response:
+async def transition(
+    client: httpx.AsyncClient, alert: dict[str, Any], verb: str, note: str | None = None
+) -> httpx.Response:
     return await client.put(f"/alerts/{alert['id']}/{verb}", json={"note": note})
 
 
@@ -47,17 +53,17 @@ def assert_error(response: httpx.Response, status: int, error: str, detail: str 
     assert detail is None or detail in (body["detail"] or ""), body
 
 
-def client_of(app: AlertsApp) -> httpx.AsyncClient:
+def client_for(app: AlertsApp) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://alerts.test")
 
 
-async def history(client: httpx.AsyncClient, alert: dict[str, Any]) -> list[dict[str, Any]]:
+async def get_history(client: httpx.AsyncClient, alert: dict[str, Any]) -> list[dict[str, Any]]:
     response = await client.get(f"/alerts/{alert['id']}/history")
     events: list[dict[str, Any]] = response.json()
     return events
 
 
-async def pages(client: httpx.AsyncClient, path: str) -> list[list[dict[str, Any]]]:
+async def get_pages(client: httpx.AsyncClient, path: str) -> list[list[dict[str, Any]]]:
     """Follow the links from a page to the last."""
     found = []
     while path:
@@ -68,13 +74,12 @@ async def pages(client: httpx.AsyncClient, path: str) -> list[list[dict[str, Any
     return found
 
 
-def answers_to_a_lost_database(tenant: UUID) -> list[tuple[str, str, object]]:
-    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+def data_requests(tenant: UUID) -> list[tuple[str, str, object]]:
     return [
-        ("POST", "/alerts", body),
+        ("POST", "/alerts", alert_body(tenant)),
         ("GET", f"/alerts?tenant_id={tenant}", None),
-        ("GET", f"/alerts/{ALERT_ID}", None),
-        ("PUT", f"/alerts/{ALERT_ID}/acknowledge", None),
-        ("PUT", f"/alerts/{ALERT_ID}/resolve", None),
+        ("GET", f"/alerts/{UNKNOWN_ALERT_ID}", None),
+        ("PUT", f"/alerts/{UNKNOWN_ALERT_ID}/acknowledge", None),
+        ("PUT", f"/alerts/{UNKNOWN_ALERT_ID}/resolve", None),
         ("GET", f"/stats/{tenant}", None),
     ]

@@ -16,15 +16,15 @@ from msgspec import Struct, structs
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
 from alerts_service.web import pagination as cursor
-from tests.support.tokens import SECRET, bearer, token
+from tests.support.tokens import JWT_SECRET, bearer_header, sign_token
 
-APP = create_app(Settings(tenant_jwt_secret=SECRET, internal_service_key="key"))
-
-
-TENANTLESS = {"/health", "/health/live", "/health/details", "/openapi.json"}
+APP = create_app(Settings(tenant_jwt_secret=JWT_SECRET, internal_service_key="key"))
 
 
-HARMLESS = {
+ROUTES_WITHOUT_TENANT = {"/health", "/health/live", "/health/details", "/openapi.json"}
+
+
+HARMLESS_VALUES = {
     "status": "triggered",
     "severity": "high",
     "rule_name": "r",
@@ -43,10 +43,10 @@ HARMLESS = {
 }
 
 
-ONE_OF = {"ids", "filter"}  # which a body has
+EXCLUSIVE_FIELDS = {"ids", "filter"}  # which a body has
 
 
-MARK = "for the owner's eyes only"
+SECRET_TEXT = "for the owner's eyes only"
 
 
 Route = tuple[str, str, HTTPRouteHandler]
@@ -55,7 +55,7 @@ Route = tuple[str, str, HTTPRouteHandler]
 def routes() -> Iterator[Route]:
     for route in APP.routes:
         path = route.path_format
-        if path in TENANTLESS or path == "/docs" or path.startswith("/docs/"):
+        if path in ROUTES_WITHOUT_TENANT or path == "/docs" or path.startswith("/docs/"):
             continue
         assert isinstance(route, HTTPRoute), f"nobody knows how to attack {path}"
         for handler in route.route_handlers:
@@ -63,11 +63,11 @@ def routes() -> Iterator[Route]:
                 yield method, path, handler
 
 
-def named(route: Route) -> str:
+def route_name(route: Route) -> str:
     return f"{route[0]} {route[1]}"
 
 
-ROUTES = sorted(routes(), key=named)
+ROUTES = sorted(routes(), key=route_name)
 
 
 INTERNAL = [route for route in ROUTES if route[1].startswith("/internal")]
@@ -76,7 +76,7 @@ INTERNAL = [route for route in ROUTES if route[1].startswith("/internal")]
 PUBLIC = [route for route in ROUTES if route not in INTERNAL]
 
 
-class Parts(Struct, frozen=True):
+class RequestParts(Struct, frozen=True):
     """What a request consists of, by the places where its values go."""
 
     path: list[str]
@@ -85,7 +85,7 @@ class Parts(Struct, frozen=True):
     body: list[str]
 
 
-def parts(route: Route) -> Parts:
+def request_parts(route: Route) -> RequestParts:
     """Take a route apart: all that its signature lets a caller say."""
     _, path, handler = route
     given = dict(handler.parsed_fn_signature.parameters)
@@ -96,10 +96,10 @@ def parts(route: Route) -> Parts:
     definitions = {name: it.kwarg_definition for name, it in given.items()}
     in_query = {name: it.name or name for name, it in definitions.items() if isinstance(it, QueryParameter)}
     in_header = [parameter.name for parameter in handler.opt.get("headers", ())]
-    assert given.keys() == {*in_path, *in_query}, f"nobody knows how to attack {named(route)}"
+    assert given.keys() == {*in_path, *in_query}, f"nobody knows how to attack {route_name(route)}"
     if path.endswith("/history") and "cursor" in in_query:
         in_query["cursor"] = "history cursor"
-    return Parts(
+    return RequestParts(
         in_path,
         [*in_query.values()],
         in_header,
@@ -107,7 +107,7 @@ def parts(route: Route) -> Parts:
     )
 
 
-class Side:
+class Party:
     """What somebody can name: a tenant, one of its alerts, a place in its list."""
 
     def __init__(self, tenant: UUID, alert: UUID, created_at: datetime) -> None:
@@ -123,7 +123,7 @@ class Side:
         }
 
 
-async def call(
+async def send_request(
     client: httpx.AsyncClient, route: Route, values: dict[tuple[str, str], Any], headers: dict[str, str]
 ) -> httpx.Response:
     method, path, _ = route
@@ -135,17 +135,17 @@ async def call(
     return await client.request(method, path, params=query, json=body or None, headers={**headers, **given})
 
 
-class World:
+class TwoTenants:
     """An attacker and a victim, each with alerts, and somebody who does not exist."""
 
-    def __init__(self, client: httpx.AsyncClient, connection: Any, attacker: Side, victim: Side) -> None:
+    def __init__(self, client: httpx.AsyncClient, connection: Any, attacker: Party, victim: Party) -> None:
         self.client, self.connection = client, connection
         self.attacker, self.victim = attacker, victim
         moment = cursor.decode_alert_cursor(victim.values["cursor"])[0]
-        self.nobody = Side(uuid4(), uuid4(), moment)
+        self.nobody = Party(uuid4(), uuid4(), moment)
 
-    async def call(self, route: Route, values: dict[tuple[str, str], Any], tenant: UUID) -> httpx.Response:
-        return await call(self.client, route, values, bearer(token("HS256", tenant)))
+    async def send_request(self, route: Route, values: dict[tuple[str, str], Any], tenant: UUID) -> httpx.Response:
+        return await send_request(self.client, route, values, bearer_header(sign_token("HS256", tenant)))
 
     async def kept(self) -> list[Any]:
         """All that the database keeps of the victim."""
@@ -159,31 +159,38 @@ class World:
         ]
 
 
-async def side(client: httpx.AsyncClient, tenant: UUID, message: str) -> Side:
+async def create_party(client: httpx.AsyncClient, tenant: UUID, message: str) -> Party:
     body = {"tenant_id": str(tenant), "rule_name": "r", "message": message, "severity": "high"}
-    made = [(await client.post("/alerts", json=body, headers=bearer(token("HS256", tenant)))).json() for _ in range(3)]
-    return Side(tenant, UUID(made[1]["id"]), msgspec.convert(made[1]["created_at"], datetime))
+    made = [
+        (await client.post("/alerts", json=body, headers=bearer_header(sign_token("HS256", tenant)))).json()
+        for _ in range(3)
+    ]
+    return Party(tenant, UUID(made[1]["id"]), msgspec.convert(made[1]["created_at"], datetime))
 
 
-def choices(route: Route, world: World) -> Iterator[dict[tuple[str, str], Any]]:
+def request_variants(route: Route, world: TwoTenants) -> Iterator[dict[tuple[str, str], Any]]:
     """Every way to fill in a request with things of the victim and of the attacker, and to leave a query out."""
-    places = [(place, name) for place in ("path", "query", "header", "body") for name in getattr(parts(route), place)]
+    places = [
+        (place, name) for place in ("path", "query", "header", "body") for name in getattr(request_parts(route), place)
+    ]
     options: list[tuple[Any, ...]] = []
     for place, name in places:
-        known = name in world.victim.values or name in HARMLESS
-        assert known, f"nobody knows how to attack {named(route)}: what is {name}?"
-        left_out = (None,) if place in {"query", "header"} or name in ONE_OF else ()
-        options.append((HARMLESS[name], *left_out) if name in HARMLESS else (world.victim, world.attacker, *left_out))
+        known = name in world.victim.values or name in HARMLESS_VALUES
+        assert known, f"nobody knows how to attack {route_name(route)}: what is {name}?"
+        left_out = (None,) if place in {"query", "header"} or name in EXCLUSIVE_FIELDS else ()
+        options.append(
+            (HARMLESS_VALUES[name], *left_out) if name in HARMLESS_VALUES else (world.victim, world.attacker, *left_out)
+        )
     for values in product(*options):
         chosen = dict(zip(places, values, strict=True))
-        given = [name for place, name in places if name in ONE_OF and chosen[place, name] is not None]
-        if world.victim in values and len(given) == bool(ONE_OF & {name for _, name in places}):
+        given = [name for place, name in places if name in EXCLUSIVE_FIELDS and chosen[place, name] is not None]
+        if world.victim in values and len(given) == bool(EXCLUSIVE_FIELDS & {name for _, name in places}):
             yield chosen
 
 
-def filled(chosen: dict[tuple[str, str], Any], swap: dict[Side, Side]) -> dict[tuple[str, str], Any]:
+def fill_in(chosen: dict[tuple[str, str], Any], swap: dict[Party, Party]) -> dict[tuple[str, str], Any]:
     return {
-        place: swap.get(value, value).values[place[1]] if isinstance(value, Side) else value
+        place: swap.get(value, value).values[place[1]] if isinstance(value, Party) else value
         for place, value in chosen.items()
         if value is not None
     }

@@ -14,7 +14,7 @@ from tests.support.processes import ServiceProcess
 MIB = 1024 * 1024
 
 
-class Caller:
+class RawConnection:
     """A connection to the service, byte by byte."""
 
     def __init__(self, service: ServiceProcess) -> None:
@@ -60,8 +60,8 @@ class Caller:
 
 
 @contextmanager
-def calling(service: ServiceProcess, count: int) -> Iterator[list[Caller]]:
-    callers = [Caller(service) for _ in range(count)]
+def raw_connections(service: ServiceProcess, count: int) -> Iterator[list[RawConnection]]:
+    callers = [RawConnection(service) for _ in range(count)]
     yield callers
     for caller in callers:
         caller.stream.close()
@@ -69,7 +69,7 @@ def calling(service: ServiceProcess, count: int) -> Iterator[list[Caller]]:
 
 
 @contextmanager
-def bounded(service: ServiceProcess, mib: int) -> Iterator[None]:
+def memory_growth_below(service: ServiceProcess, mib: int) -> Iterator[None]:
     """Meanwhile the memory of the service grows by so much at most, at any moment."""
     process, over = psutil.Process(service.process.pid), Event()
     sizes = [process.memory_info().rss]
@@ -88,5 +88,5 @@ def bounded(service: ServiceProcess, mib: int) -> Iterator[None]:
     assert max(sizes) - sizes[0] < mib * MIB
 
 
-def connections(service: ServiceProcess) -> list[object]:
+def open_sockets(service: ServiceProcess) -> list[object]:
     return [each for each in psutil.Process(service.process.pid).net_connections("tcp") if each.raddr]

@@ -6,21 +6,21 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-SECRET = "a-secret-for-tests-" * 4
+JWT_SECRET = "a-secret-for-tests-" * 4
 
 
-PRIVATE: dict[str, Any] = {
+PRIVATE_KEYS: dict[str, Any] = {
     "RS256": rsa.generate_private_key(65537, 2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
 }
 
 
-def token(algorithm: str, tenant: object, **claims: object) -> str:
+def sign_token(algorithm: str, tenant: object, **claims: object) -> str:
     said = {"tenant_id": str(tenant), "exp": int(time.time()) + 600, **claims}
     said = {name: value for name, value in said.items() if value is not None}
-    return jwt.encode(said, PRIVATE.get(algorithm, SECRET), algorithm=algorithm)
+    return jwt.encode(said, PRIVATE_KEYS.get(algorithm, JWT_SECRET), algorithm=algorithm)
 
 
-def bearer(token: str) -> dict[str, str]:
+def bearer_header(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
