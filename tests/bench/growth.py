@@ -1,4 +1,7 @@
-"""How the time of each operation grows with the table: one connection, a tenant that holds a tenth of all alerts."""
+"""Measures how the time of each operation grows with the table, with one connection.
+
+One tenant holds a tenth of all alerts, and 1,000 small tenants share the rest.
+"""
 
 import asyncio
 import statistics
@@ -10,36 +13,37 @@ from typing import NamedTuple
 import httpx
 from msgspec import Struct
 
-from tests.bench import load, scenarios, seed, statements
-from tests.bench.load import BenchError, Requests
-from tests.bench.report import number, surroundings, table
-from tests.bench.seed import FRESH, alert, tenant
-from tests.bench.servers import SERVICE, Server, running
+from tests.bench import scenarios, seed, statement_times, wrk
+from tests.bench.report import describe_environment, format_number, markdown_table
+from tests.bench.seed import FIRST_RESERVED_ALERT, alert_id, tenant_id
+from tests.bench.servers import SERVICE, Server, running_server
+from tests.bench.wrk import BenchError, RequestFile
 
-BIG = tenant(0)
-DEEPEST_PAGE = 1_000
-WRITES = 500  # of each kind a round, so that they hardly change the size of the table
+LARGE_TENANT = tenant_id(0)
+PAGE_SIZE = 50
+MAX_PAGE = 1_000
+WRITES_PER_ROUND = 500  # creates, and acknowledgments: so few that the table hardly grows
 OPERATIONS = {
     "get": "get one",
     "list": "list, first page",
-    "deep": "list, deep page",
-    "status": "list, one status",
-    "several": "list, two statuses",
-    "nothing": "list, no match",
+    "deep_page": "list, deep page",
+    "one_status": "list, one status",
+    "two_statuses": "list, two statuses",
+    "no_match": "list, no match",
     "rule": "list, one rule",
-    "time": "list, a time long ago",
-    "words": "list, a word",
-    "unheard": "list, a word that is nowhere",
-    "small": "list, small tenant",
+    "old_alerts": "list, one hour in the past",
+    "word": "list, search for a word",
+    "absent_word": "list, search for an absent word",
+    "small_tenant": "list, small tenant",
     "stats": "stats",
-    "past": "history of one",
-    "log": "history of all",
+    "alert_history": "history of an alert",
+    "tenant_history": "history of the tenant",
     "create": "create",
     "acknowledge": "acknowledge",
 }
 
 
-class Plan(NamedTuple):
+class GrowthPlan(NamedTuple):
     """What to measure."""
 
     sizes: Sequence[int]
@@ -57,90 +61,97 @@ class Point(Struct, frozen=True):
     database_ms: float
 
 
-def run(plan: Plan, server_dsn: str, folder: Path) -> list[Point]:
-    with running(SERVICE, server_dsn, folder) as server:
-        asyncio.run(statements.watch(server.dsn))
+def run(plan: GrowthPlan, server_dsn: str, folder: Path) -> list[Point]:
+    with running_server(SERVICE, server_dsn, folder) as server:
+        asyncio.run(statement_times.create_extension(server.dsn))
         return [point for size in plan.sizes for point in _measure_size(plan, server, size, folder)]
 
 
-def _measure_size(plan: Plan, server: Server, size: int, folder: Path) -> Iterator[Point]:
-    _say(f"laying {size:,} alerts")
-    asyncio.run(seed.lay(server.dsn, size, seed.A_TENTH, fresh=WRITES * (plan.rounds + 1), told=True))
-    if (total := httpx.get(f"{server.url}/stats/{BIG}", timeout=30).json()["total"]) < size / 10:
-        raise BenchError(f"the stats count {total} alerts of {size // 10}")
-    deep = f"GET {_deep_page(server, size // 10 // 50 // 2)}"
+def _measure_size(plan: GrowthPlan, server: Server, size: int, folder: Path) -> Iterator[Point]:
+    _log_progress(f"inserting {size:,} alerts")
+    reserved = WRITES_PER_ROUND * (plan.rounds + 1)
+    asyncio.run(seed.load_alerts(server.dsn, size, seed.ONE_LARGE_TENANT, reserved=reserved, with_history=True))
+    if (total := httpx.get(f"{server.url}/stats/{LARGE_TENANT}", timeout=30).json()["total"]) < size / 10:
+        raise BenchError(f"the statistics count {total} alerts instead of {size // 10}")
+    deep_page = f"GET {_middle_page(server, size // 10)}"
     for operation in OPERATIONS:
-        turns = []
-        for turn in range(plan.rounds + 1):
-            requests = _requests(operation, size, turn, deep, folder)
+        results = []
+        for round_number in range(plan.rounds + 1):  # round 0 is the warm-up
+            requests = _write_requests(operation, size, round_number, deep_page, folder)
             try:
-                measured = _measure(server, requests, plan.seconds if turn else 1)
-                turns += [measured] if turn else []
+                result = _measure(server, requests, plan.seconds if round_number else 1)
+                results += [result] if round_number else []
             except BenchError as error:
-                _say(f"{operation} at {size:,}: {error}")
-        turns = turns or [(float("nan"),) * 3]
-        point = Point(size, operation, *(statistics.median(values) for values in zip(*turns, strict=True)))
-        _say(f"{operation} at {size:,}: {point.p50_ms:.2f} ms, of them {point.database_ms:.3f} ms in PostgreSQL")
+                _log_progress(f"{operation} at {size:,}: {error}")
+        results = results or [(float("nan"),) * 3]
+        point = Point(size, operation, *(statistics.median(values) for values in zip(*results, strict=True)))
+        _log_progress(
+            f"{operation} at {size:,}: {point.p50_ms:.2f} ms, of which {point.database_ms:.3f} ms in PostgreSQL"
+        )
         yield point
 
 
-def _requests(operation: str, size: int, turn: int, deep: str, folder: Path) -> Requests:
+def _write_requests(operation: str, size: int, round_number: int, deep_page: str, folder: Path) -> RequestFile:
+    alerts = f"GET /alerts?tenant_id={LARGE_TENANT}"
+    first_reserved = FIRST_RESERVED_ALERT + round_number * WRITES_PER_ROUND
     lines = {
-        "create": scenarios.create(1) * WRITES,
-        "get": [f"GET /alerts/{alert(n * 7919 % size)}" for n in range(10_000)],
-        "list": [f"GET /alerts?tenant_id={BIG}"],
-        "deep": [deep],
-        "status": [f"GET /alerts?tenant_id={BIG}&status=triggered"],
-        "several": [f"GET /alerts?tenant_id={BIG}&status=triggered,acknowledged"],
-        "nothing": [f"GET /alerts?tenant_id={BIG}&status=triggered&severity=critical"],
-        "rule": [f"GET /alerts?tenant_id={BIG}&rule_name=missed_call"],
-        "time": [f"GET /alerts?tenant_id={BIG}&created_after=2020-01-01T00:00:00Z&created_before=2020-01-01T01:00:00Z"],
-        "words": [f"GET /alerts?tenant_id={BIG}&q=missed"],
-        "unheard": [f"GET /alerts?tenant_id={BIG}&q=zebra"],
-        "small": [f"GET /alerts?tenant_id={tenant(t)}" for t in range(1, 1001)],
-        "stats": [f"GET /stats/{BIG}"],
-        "past": [f"GET /alerts/{alert(n * 7919 % size)}/history" for n in range(10_000)],
-        "log": [f"GET /history?tenant_id={BIG}&since=2020-01-01T00:30:00Z"],
-        "acknowledge": scenarios.move("acknowledge", WRITES, first=FRESH + turn * WRITES),
+        "create": scenarios.create_requests(1) * WRITES_PER_ROUND,
+        "get": [f"GET /alerts/{alert_id(number * 7919 % size)}" for number in range(10_000)],
+        "list": [alerts],
+        "deep_page": [deep_page],
+        "one_status": [f"{alerts}&status=triggered"],
+        "two_statuses": [f"{alerts}&status=triggered,acknowledged"],
+        "no_match": [f"{alerts}&status=triggered&severity=critical"],
+        "rule": [f"{alerts}&rule_name=missed_call"],
+        "old_alerts": [f"{alerts}&created_after=2020-01-01T00:00:00Z&created_before=2020-01-01T01:00:00Z"],
+        "word": [f"{alerts}&q=missed"],
+        "absent_word": [f"{alerts}&q=zebra"],
+        "small_tenant": [f"GET /alerts?tenant_id={tenant_id(number)}" for number in range(1, 1001)],
+        "stats": [f"GET /stats/{LARGE_TENANT}"],
+        "alert_history": [f"GET /alerts/{alert_id(number * 7919 % size)}/history" for number in range(10_000)],
+        "tenant_history": [f"GET /history?tenant_id={LARGE_TENANT}&since=2020-01-01T00:30:00Z"],
+        "acknowledge": scenarios.transition_requests("acknowledge", WRITES_PER_ROUND, first_reserved),
     }[operation]
-    return Requests.write(folder / "requests", lines, once=operation in {"create", "acknowledge"})
+    return RequestFile.write(folder / "requests", lines, once=operation in {"create", "acknowledge"})
 
 
-def _deep_page(server: Server, depth: int) -> str:
-    """Follow the `Link` headers, as a client does, to the middle of the list, or a thousand pages deep."""
-    path = f"/alerts?tenant_id={BIG}"
+def _middle_page(server: Server, alerts: int) -> str:
+    """Follow `Link` headers to the middle of a list of this length, at most MAX_PAGE pages, and return the URL."""
+    path = f"/alerts?tenant_id={LARGE_TENANT}"
     with httpx.Client(base_url=server.url) as client:
-        for _ in range(min(depth, DEEPEST_PAGE)):
+        for _ in range(min(alerts // PAGE_SIZE // 2, MAX_PAGE)):
             path = client.get(path).raise_for_status().links["next"]["url"]
     return path
 
 
-def _measure(server: Server, requests: Requests, seconds: float) -> tuple[float, float, float]:
-    before = asyncio.run(statements.spent_ms(server.dsn))
-    done = load.send(server.url, requests, seconds=seconds, connections=1)
-    spent = asyncio.run(statements.spent_ms(server.dsn)) - before
-    return done.p50_ms, done.p99_ms, spent / done.sent
+def _measure(server: Server, requests: RequestFile, seconds: float) -> tuple[float, float, float]:
+    """Return the p50 and p99 over HTTP, and the mean time in PostgreSQL, in milliseconds."""
+    before = asyncio.run(statement_times.total_ms(server.dsn))
+    result = wrk.send(server.url, requests, seconds=seconds, connections=1)
+    database_ms = asyncio.run(statement_times.total_ms(server.dsn)) - before
+    return result.p50_ms, result.p99_ms, database_ms / result.sent
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
+def _log_progress(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
-def report(plan: Plan, points: Sequence[Point], database: str) -> str:
-    """One table for each kind of time."""
+def report(plan: GrowthPlan, points: Sequence[Point], database_version: str) -> str:
+    """Return the report: one table per kind of time."""
     head = ["operation", *(f"{size:,}" for size in plan.sizes)]
     parts = [
-        "# How the time of an operation grows with the number of alerts",
-        surroundings(database),
+        "# Time of each operation by the number of alerts",
+        describe_environment(database_version),
         f"One connection; medians of {plan.rounds} rounds of {plan.seconds:g} s. Milliseconds.",
-        "One tenant holds a tenth of all alerts and is the one asked for; a thousand small ones share the rest.",
+        "One tenant, the one measured, holds a tenth of all alerts; 1,000 small tenants share the rest.",
     ]
     times = {"In PostgreSQL (mean)": "database_ms", "Over HTTP, p50": "p50_ms", "Over HTTP, p99": "p99_ms"}
     for title, field in times.items():
         values = {(point.operation, point.size): getattr(point, field) for point in points}
+        digits = 3 if field == "database_ms" else 2
         rows = [
-            [label, *(number(values[name, size], 3 if field == "database_ms" else 2) for size in plan.sizes)]
-            for name, label in OPERATIONS.items()
+            [label, *(format_number(values[operation, size], digits) for size in plan.sizes)]
+            for operation, label in OPERATIONS.items()
         ]
-        parts += [f"## {title}", table(head, rows)]
+        parts += [f"## {title}", markdown_table(head, rows)]
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Starts PostgreSQL, the service as it ships, and its peers; tells what each has used."""
+"""Starts PostgreSQL, the service and its peers, and measures their CPU time and memory."""
 
 import asyncio
 import os
@@ -17,8 +17,9 @@ import psutil
 
 from alerts_service.embedded import handle as embedded
 from alerts_service.settings import Settings
-from tests.bench import seed, statements
-from tests.bench.load import BenchError
+from tests.bench import seed
+from tests.bench.statement_times import PRELOAD_EXTENSION
+from tests.bench.wrk import BenchError
 from tests.support.processes import environment, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -26,21 +27,25 @@ SERVICE = "service"
 PEERS = ("fastapi", "litestar", "asgi")
 START_SECONDS, STOP_SECONDS = 30, 20
 MEGABYTE = 2**20
-OUTSIDE = "TEST_DATABASE_URL"
+EXTERNAL_SERVER = "TEST_DATABASE_URL"
 
 
 @contextmanager
-def postgres(*, watched: bool = False) -> Iterator[str]:
-    """Yield the address of TEST_DATABASE_URL's server, or of an embedded one; with pg_stat_statements if asked."""
-    if url := os.environ.get(OUTSIDE):
-        yield url
+def database_server(*, statement_times: bool = False) -> Iterator[str]:
+    """Yield the DSN of the server of TEST_DATABASE_URL, or of an embedded one.
+
+    Args:
+        statement_times: whether an embedded server preloads pg_stat_statements
+    """
+    if dsn := os.environ.get(EXTERNAL_SERVER):
+        yield dsn
         return
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    folder.chmod(0o755)  # for the account that runs PostgreSQL for root
+    folder.chmod(0o755)  # for root, PostgreSQL runs as another user
     try:
         server = embedded.start(folder)
-        if watched:
-            asyncio.run(seed.execute(server.dsn, *statements.PRELOAD))
+        if statement_times:
+            asyncio.run(seed.execute(server.dsn, *PRELOAD_EXTENSION))
             server.stop()
             server = embedded.start(folder)
         try:
@@ -59,76 +64,76 @@ class Server(NamedTuple):
     dsn: str
     process: psutil.Process
 
-    def _all(self) -> list[psutil.Process]:
+    def _processes(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
 
-    def used(self) -> "Used":
-        """What its own processes and the backends of its database have used so far; of these nothing where not ours."""
-        backends = [] if OUTSIDE in os.environ else asyncio.run(seed.backends(self.dsn))
-        return Used(_cpu_seconds(process.pid for process in self._all()), _cpu_seconds(backends))
+    def cpu_times(self) -> "CpuTimes":
+        """Return the CPU times of the server and of its database connections; no latter for an external server."""
+        backends = [] if EXTERNAL_SERVER in os.environ else asyncio.run(seed.backend_pids(self.dsn))
+        return CpuTimes(_cpu_seconds(process.pid for process in self._processes()), _cpu_seconds(backends))
 
     def resident_megabytes(self) -> float:
-        return sum(process.memory_info().rss for process in self._all()) / MEGABYTE
+        return sum(process.memory_info().rss for process in self._processes()) / MEGABYTE
 
 
-class Used(NamedTuple):
-    """Seconds of a processor by process id."""
+class CpuTimes(NamedTuple):
+    """CPU seconds so far, by process id."""
 
     server: dict[int, float]
     database: dict[int, float]
 
-    def since(self, before: "Used") -> tuple[float, float]:
-        """What was used in between, by the server and by the database; NaN for what cannot be seen.
+    def since(self, earlier: "CpuTimes") -> tuple[float, float]:
+        """Return the CPU seconds of the server and of the database since then; NaN where they are unknown.
 
-        A pool may close a connection that it had no use for and open another one: its process counts from zero on.
+        A pool may replace an idle connection meanwhile: the time of the new process counts from zero.
         """
         server, database = (
-            sum((seconds - then.get(pid, 0) for pid, seconds in now.items()), 0.0) if now else float("nan")
-            for now, then in zip(self, before, strict=True)
+            sum((seconds - before.get(pid, 0) for pid, seconds in now.items()), 0.0) if now else float("nan")
+            for now, before in zip(self, earlier, strict=True)
         )
         return server, database
 
 
 def _cpu_seconds(pids: Iterable[int]) -> dict[int, float]:
-    used = {}
+    seconds = {}
     for pid in pids:
         with suppress(psutil.Error):
             times = psutil.Process(pid).cpu_times()
-            used[pid] = times.user + times.system
-    return used
+            seconds[pid] = times.user + times.system
+    return seconds
 
 
 @contextmanager
-def running(name: str, server_dsn: str, folder: Path, *, workers: int = 1) -> Iterator[Server]:
-    """Run the service or a peer on a database of its own."""
+def running_server(name: str, server_dsn: str, folder: Path, *, workers: int = 1) -> Iterator[Server]:
+    """Run the service or a peer with a database of its own until the end of the block."""
     peer = name in PEERS
-    with seed.database(server_dsn, peer=peer) as dsn:
+    with seed.temporary_database(server_dsn, peer=peer) as dsn:
         port = free_port()
         module = ("-m", f"tests.bench.peers.{name}_peer") if peer else ("-m", "alerts_service", f"--workers={workers}")
         settings = (
             {"POOL_SIZE": str(Settings().pool_size), "PORT": str(port)} if peer else {"AS_ALERTS_PORT": str(port)}
         )
-        given = environment(DATABASE_URL=dsn, PYTHONPATH=str(ROOT), **settings)
+        variables = environment(DATABASE_URL=dsn, PYTHONPATH=str(ROOT), **settings)
         log = folder / f"{name}.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, *module], cwd=folder, env=given, stdout=subprocess.DEVNULL, stderr=stderr
+                [sys.executable, *module], cwd=folder, env=variables, stdout=subprocess.DEVNULL, stderr=stderr
             )
         try:
             server = Server(name, f"http://127.0.0.1:{port}", dsn, psutil.Process(process.pid))
-            _await_answer(server, process, log)
+            _wait_until_ready(server, process, log)
             yield server
         finally:
             _stop(process)
 
 
-def _await_answer(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_ready(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError), urlopen(f"{server.url}/health", timeout=1):
             return
         time.sleep(0.05)
-    raise BenchError(f"{server.name} does not answer: {log.read_text()}")
+    raise BenchError(f"{server.name} does not respond: {log.read_text()}")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

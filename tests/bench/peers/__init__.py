@@ -1,5 +1,6 @@
-"""The same endpoints on the same schema, written three times more, straight and without the service's own code.
+"""Three other implementations of the same API on the same schema, without code of the service.
 
-`fastapi_peer.py` is what a team would write from the specification with FastAPI and Pydantic, `litestar_peer.py` what
-it would write with Litestar and msgspec; `asgi_peer.py` is the least that can answer at all: ASGI, msgspec and asyncpg.
+- `fastapi_peer.py`: a straightforward implementation with FastAPI, Pydantic and asyncpg.
+- `litestar_peer.py`: the same with the libraries of the service: Litestar, msgspec and asyncpg.
+- `asgi_peer.py`: the lower bound of work per request: ASGI, msgspec and asyncpg without a framework.
 """

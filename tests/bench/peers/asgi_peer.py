@@ -1,4 +1,4 @@
-"""The least that can answer: ASGI, msgspec and asyncpg, one query a request and no framework."""
+"""An implementation without a framework: ASGI, msgspec and asyncpg, one query per request."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
-from tests.bench.peers import common
+from tests.bench.peers import queries, runtime
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -57,7 +57,7 @@ class Stats(Struct):
 
 
 HEALTHY: dict[str, str] = {"status": "healthy", "service": "as-alerts-service"}
-Answer = tuple[int, object]
+StatusAndBody = tuple[int, object]
 
 encode = msgspec.json.Encoder().encode
 decode_alert = msgspec.json.Decoder(CreateAlert).decode
@@ -69,59 +69,60 @@ class Peer:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            await self.live(receive, send)
+            await self.run_lifespan(receive, send)
             return
         try:
-            status, answer = await self.answer(scope["method"], scope["path"].split("/")[1:], scope, receive)
+            status, content = await self.handle(scope["method"], scope["path"].split("/")[1:], scope, receive)
         except (msgspec.ValidationError, msgspec.DecodeError, ValueError) as error:
-            status, answer = 422, {"error": "Validation error", "detail": str(error)}
-        body = encode(answer)
+            status, content = 422, {"error": "Validation error", "detail": str(error)}
+        body = encode(content)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def live(self, receive: Any, send: Any) -> None:
+    async def run_lifespan(self, receive: Any, send: Any) -> None:
         await receive()
-        self.pool = await common.open_pool()
+        self.pool = await runtime.open_pool()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.pool.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def answer(self, method: str, path: list[str], scope: Any, receive: Any) -> Answer:  # noqa: PLR0911 - a return a route
+    async def handle(self, method: str, path: list[str], scope: Any, receive: Any) -> StatusAndBody:  # noqa: PLR0911 - one return per route
         match method, path:
-            case "GET", ["alerts", id_]:
-                return alert_or_404(await self.pool.fetchrow(common.GET, UUID(id_)))
+            case "GET", ["alerts", alert_id]:
+                return alert_or_404(await self.pool.fetchrow(queries.GET, UUID(alert_id)))
             case "GET", ["alerts"]:
-                query = msgspec.convert(dict(parse_qsl(scope["query_string"].decode())), Filters)
-                records = await self.pool.fetch(common.LIST, query.tenant_id, query.status, query.severity)
+                filters = msgspec.convert(dict(parse_qsl(scope["query_string"].decode())), Filters)
+                records = await self.pool.fetch(queries.LIST, filters.tenant_id, filters.status, filters.severity)
                 return 200, [Alert(*record) for record in records]
             case "POST", ["alerts"]:
-                new = decode_alert(await read(receive))
-                values = (new.tenant_id, new.rule_name, new.message, new.severity)
-                return 201, Alert(*await self.pool.fetchrow(common.CREATE, *values) or ())
-            case "PUT", ["alerts", id_, ("acknowledge" | "resolve") as verb]:
-                note = decode_note(await read(receive)).note
-                return await self.move(common.ACKNOWLEDGE if verb == "acknowledge" else common.RESOLVE, UUID(id_), note)
+                alert = decode_alert(await read_body(receive))
+                values = (alert.tenant_id, alert.rule_name, alert.message, alert.severity)
+                return 201, Alert(*await self.pool.fetchrow(queries.CREATE, *values) or ())
+            case "PUT", ["alerts", alert_id, ("acknowledge" | "resolve") as verb]:
+                note = decode_note(await read_body(receive)).note
+                sql = queries.ACKNOWLEDGE if verb == "acknowledge" else queries.RESOLVE
+                return await self.transition(sql, UUID(alert_id), note)
             case "GET", ["stats", tenant_id]:
-                return 200, Stats(*await self.pool.fetchrow(common.STATS, UUID(tenant_id)) or ())
+                return 200, Stats(*await self.pool.fetchrow(queries.STATS, UUID(tenant_id)) or ())
             case "GET", ["health"]:
                 await self.pool.fetchrow("SELECT 1")
                 return 200, HEALTHY
         return 404, {"error": "Not found", "detail": None}
 
-    async def move(self, sql: str, id_: UUID, note: str | None) -> Answer:
-        record = await self.pool.fetchrow(sql, id_, note)
-        if record is None and await self.pool.fetchrow(common.GET, id_) is not None:
+    async def transition(self, sql: str, alert_id: UUID, note: str | None) -> StatusAndBody:
+        record = await self.pool.fetchrow(sql, alert_id, note)
+        if record is None and await self.pool.fetchrow(queries.GET, alert_id) is not None:
             return 409, {"error": "Conflict", "detail": None}
         return alert_or_404(record)
 
 
-def alert_or_404(record: "Record | None") -> Answer:
+def alert_or_404(record: "Record | None") -> StatusAndBody:
     return (404, {"error": "Alert not found", "detail": None}) if record is None else (200, Alert(*record))
 
 
-async def read(receive: Any) -> bytes:
+async def read_body(receive: Any) -> bytes:
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body"):
@@ -131,4 +132,4 @@ async def read(receive: Any) -> bytes:
 
 
 if __name__ == "__main__":
-    common.serve(Peer())
+    runtime.serve(Peer())

@@ -1,4 +1,4 @@
-"""What a team would write from the specification: FastAPI, Pydantic and asyncpg."""
+"""A straightforward implementation with FastAPI, Pydantic and asyncpg."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from asyncpg import Record
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-from tests.bench.peers import common
+from tests.bench.peers import queries, runtime
 
 Severity = Literal["low", "medium", "high", "critical"]
 Status = Literal["triggered", "acknowledged", "resolved"]
@@ -60,7 +60,7 @@ class Health(BaseModel):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with await common.open_pool() as app.state.pool:
+    async with await runtime.open_pool() as app.state.pool:
         yield
 
 
@@ -74,19 +74,19 @@ async def fetchrow(sql: str, *values: object) -> Record | None:
 
 @app.post("/alerts", status_code=201, response_model=Alert)
 async def create_alert(alert: CreateAlert) -> Any:
-    record = await fetchrow(common.CREATE, alert.tenant_id, alert.rule_name, alert.message, alert.severity)
+    record = await fetchrow(queries.CREATE, alert.tenant_id, alert.rule_name, alert.message, alert.severity)
     return dict(record or {})
 
 
 @app.get("/alerts", response_model=list[Alert])
 async def list_alerts(tenant_id: UUID, status: Status | None = None, severity: Severity | None = None) -> Any:
-    records = await app.state.pool.fetch(common.LIST, tenant_id, status, severity)
+    records = await app.state.pool.fetch(queries.LIST, tenant_id, status, severity)
     return [dict(record) for record in records]
 
 
 @app.get("/alerts/{alert_id}", response_model=Alert)
 async def get_alert(alert_id: UUID) -> Any:
-    record = await fetchrow(common.GET, alert_id)
+    record = await fetchrow(queries.GET, alert_id)
     if record is None:
         raise HTTPException(404, "Alert not found")
     return dict(record)
@@ -94,26 +94,26 @@ async def get_alert(alert_id: UUID) -> Any:
 
 @app.put("/alerts/{alert_id}/acknowledge", response_model=Alert)
 async def acknowledge_alert(alert_id: UUID, body: NoteRequest) -> Any:
-    return await move(common.ACKNOWLEDGE, alert_id, body.note)
+    return await transition(queries.ACKNOWLEDGE, alert_id, body.note)
 
 
 @app.put("/alerts/{alert_id}/resolve", response_model=Alert)
 async def resolve_alert(alert_id: UUID, body: NoteRequest) -> Any:
-    return await move(common.RESOLVE, alert_id, body.note)
+    return await transition(queries.RESOLVE, alert_id, body.note)
 
 
-async def move(sql: str, alert_id: UUID, note: str | None) -> dict[str, Any]:
+async def transition(sql: str, alert_id: UUID, note: str | None) -> dict[str, Any]:
     record = await fetchrow(sql, alert_id, note)
     if record is not None:
         return dict(record)
-    if await fetchrow(common.GET, alert_id) is None:
+    if await fetchrow(queries.GET, alert_id) is None:
         raise HTTPException(404, "Alert not found")
     raise HTTPException(409, "Conflict")
 
 
 @app.get("/stats/{tenant_id}", response_model=Stats)
 async def get_stats(tenant_id: UUID) -> Any:
-    return dict(await fetchrow(common.STATS, tenant_id) or {})
+    return dict(await fetchrow(queries.STATS, tenant_id) or {})
 
 
 @app.get("/health", response_model=Health)
@@ -123,4 +123,4 @@ async def get_health() -> Any:
 
 
 if __name__ == "__main__":
-    common.serve(app)
+    runtime.serve(app)

@@ -1,4 +1,4 @@
-"""What a team would write from the specification with the tools of the service: Litestar, msgspec and asyncpg."""
+"""A straightforward implementation with the libraries of the service: Litestar, msgspec and asyncpg."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,13 +8,13 @@ from asyncpg import Record
 from litestar import Litestar, get, post, put
 from litestar.exceptions import HTTPException, NotFoundException
 
-from tests.bench.peers import common
+from tests.bench.peers import queries, runtime
 from tests.bench.peers.asgi_peer import HEALTHY, Alert, CreateAlert, NoteRequest, Severity, Stats, Status
 
 
 @asynccontextmanager
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
-    async with await common.open_pool() as app.state.pool:
+    async with await runtime.open_pool() as app.state.pool:
         yield
 
 
@@ -25,32 +25,32 @@ async def fetchrow(sql: str, *values: object) -> Record | None:
 
 @post("/alerts")
 async def create_alert(data: CreateAlert) -> Alert:
-    return Alert(*await fetchrow(common.CREATE, data.tenant_id, data.rule_name, data.message, data.severity) or ())
+    return Alert(*await fetchrow(queries.CREATE, data.tenant_id, data.rule_name, data.message, data.severity) or ())
 
 
 @get("/alerts")
 async def list_alerts(tenant_id: UUID, status: Status | None = None, severity: Severity | None = None) -> list[Alert]:
-    return [Alert(*record) for record in await app.state.pool.fetch(common.LIST, tenant_id, status, severity)]
+    return [Alert(*record) for record in await app.state.pool.fetch(queries.LIST, tenant_id, status, severity)]
 
 
 @get("/alerts/{alert_id:uuid}")
 async def get_alert(alert_id: UUID) -> Alert:
-    return alert_or_404(await fetchrow(common.GET, alert_id))
+    return alert_or_404(await fetchrow(queries.GET, alert_id))
 
 
 @put("/alerts/{alert_id:uuid}/acknowledge")
 async def acknowledge_alert(alert_id: UUID, data: NoteRequest) -> Alert:
-    return await move(common.ACKNOWLEDGE, alert_id, data.note)
+    return await transition(queries.ACKNOWLEDGE, alert_id, data.note)
 
 
 @put("/alerts/{alert_id:uuid}/resolve")
 async def resolve_alert(alert_id: UUID, data: NoteRequest) -> Alert:
-    return await move(common.RESOLVE, alert_id, data.note)
+    return await transition(queries.RESOLVE, alert_id, data.note)
 
 
-async def move(sql: str, alert_id: UUID, note: str | None) -> Alert:
+async def transition(sql: str, alert_id: UUID, note: str | None) -> Alert:
     record = await fetchrow(sql, alert_id, note)
-    if record is None and await fetchrow(common.GET, alert_id) is not None:
+    if record is None and await fetchrow(queries.GET, alert_id) is not None:
         raise HTTPException("Conflict", status_code=409)
     return alert_or_404(record)
 
@@ -63,7 +63,7 @@ def alert_or_404(record: Record | None) -> Alert:
 
 @get("/stats/{tenant_id:uuid}")
 async def get_stats(tenant_id: UUID) -> Stats:
-    return Stats(*await fetchrow(common.STATS, tenant_id) or ())
+    return Stats(*await fetchrow(queries.STATS, tenant_id) or ())
 
 
 @get("/health")
@@ -88,4 +88,4 @@ app = Litestar(
 
 
 if __name__ == "__main__":
-    common.serve(app)
+    runtime.serve(app)

@@ -1,13 +1,4 @@
-"""What the peers share: the plain SQL, the pool, and how they are served."""
-
-import os
-from typing import TYPE_CHECKING, Any
-
-import asyncpg
-import uvicorn
-
-if TYPE_CHECKING:
-    from asyncpg import Pool, Record
+"""SQL of the peers, one statement per request."""
 
 COLUMNS = """id, tenant_id, rule_name, message, severity, status, created_at, updated_at,
     acknowledged_at, acknowledgment_note, resolved_at, resolution_note"""
@@ -36,24 +27,3 @@ SELECT count(*) AS total,
     count(*) FILTER (WHERE status = 'resolved') AS resolved
 FROM alerts WHERE tenant_id = $1
 """
-
-
-async def open_pool() -> "Pool[Record]":
-    size = int(os.environ["POOL_SIZE"])
-    return await asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=size, max_size=size)
-
-
-def serve(app: Any) -> None:
-    """Serve as the service serves itself, without an access log."""
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(os.environ["PORT"]),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-    )

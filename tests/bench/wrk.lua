@@ -1,5 +1,5 @@
--- Sends the requests of a file, in order: wrk ... -- FILE again|once. A line is METHOD PATH [BODY].
--- With "again" it starts over at the end of the file; with "once" each request is sent once and then no more.
+-- Sends the requests of a file in order: wrk ... -- FILE repeat|once. A line is METHOD PATH [BODY].
+-- "repeat" starts over at the end of the file; "once" sends each request once and then stops.
 
 local requests = {}
 local once = false
@@ -28,18 +28,18 @@ function request()
   return requests[(sent - 1) % #requests + 1]
 end
 
-local sender
+local sender_thread
 
 function setup(thread)
-  sender = thread
+  sender_thread = thread
 end
 
--- wrk asks for one request that it never sends, to see whether there is one.
+-- sent - 1: at start, wrk calls request() once without sending the result.
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '{"requests":%d,"sent":%d,"exhausted":%s,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"bad_status":%d,"lost":%d}\n',
-    summary.requests, sender:get("sent") - 1, sender:get("exhausted") and "true" or "false",
+    '{"requests":%d,"sent":%d,"exhausted":%s,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"bad_status":%d,"socket_errors":%d}\n',
+    summary.requests, sender_thread:get("sent") - 1, sender_thread:get("exhausted") and "true" or "false",
     summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
     errors.status, errors.connect + errors.read + errors.write + errors.timeout
   ))
