@@ -1,6 +1,6 @@
-"""A real PostgreSQL, the real application, and a client that stays in the test's own loop.
+"""Fixtures: a PostgreSQL server, databases, the application, and a client that calls it in the event loop of the test.
 
-Tests share one database and keep out of each other's way by their tenants: every test takes a fresh one.
+Most tests share one database. Each test uses a tenant of its own, so that it sees no alerts of other tests.
 """
 
 import os
@@ -22,40 +22,58 @@ from alerts_service.web.middleware import AlertsApp
 from tests.support.api import SERVICE_KEY, client_for
 from tests.support.database import POOLER, fresh_database, settings_for
 
+SERVER_DIR = "TEST_SERVER_DIR"
+
 if POOLER:
     pytest.MonkeyPatch().setattr(asyncpg, "connect", partial(asyncpg.connect, statement_cache_size=0))
 
 
+def make_data_dir() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="alerts-"))
+    folder.chmod(0o755)
+    return folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose one data directory for all workers, which inherit the variable. A new cluster costs 2 s of CPU time."""
+    if not hasattr(config, "workerinput"):
+        os.environ[SERVER_DIR] = str(make_data_dir())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(SERVER_DIR), ignore_errors=True)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Through a pooler, leave out what never reaches the server of TEST_DATABASE_URL."""
+    """With PgBouncer, run only the tests that use the server of TEST_DATABASE_URL."""
     if POOLER:
-        reaching = [item for item in items if "server_url" in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=[item for item in items if item not in reaching])
-        items[:] = reaching
+        selected = [item for item in items if "server_url" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=[item for item in items if item not in selected])
+        items[:] = selected
 
 
 @pytest.fixture(scope="session", autouse=True)
 def anyio_backend() -> str:
-    """For every test, since those that start processes take databases too, whose fixtures are asynchronous."""
+    """Applies to every test, as synchronous tests use databases too, whose fixtures are asynchronous."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Iterator[Path]:
-    """A folder that another user may reach (PostgreSQL does not run as root), short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="alerts-"))
-    folder.chmod(0o755)
+    """Return a folder that PostgreSQL's account can reach, with a path that is short enough for a socket."""
+    folder = make_data_dir()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def server_url(data_dir: Path) -> Iterator[str]:
-    """The PostgreSQL server of TEST_DATABASE_URL, else the embedded one."""
+def server_url() -> Iterator[str]:
+    """Return the URL of TEST_DATABASE_URL, else of the embedded PostgreSQL, which the processes of a run share."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    postgres = embedded.start(data_dir)
+    postgres = embedded.start(Path(os.environ[SERVER_DIR]))
     yield postgres.dsn
     postgres.stop()
 

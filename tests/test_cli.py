@@ -27,6 +27,10 @@ TENANT = "123e4567-e89b-12d3-a456-426614174000"
 BODY = {"tenant_id": TENANT, "rule_name": "r", "message": "m"}
 LINE_KEYS = {"time", "level", "logger", "message"}
 REQUEST_KEYS = {"request_id", "method", "path", "status", "duration_ms"}
+WAITING_FOR_ADVISORY_LOCK = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+"""
 
 
 def request_lines(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -245,7 +249,7 @@ async def test_sigterm_ends_a_command_that_waits_for_the_migration_lock(
         variables = environment(DATABASE_URL=empty_database)
         process = await asyncio.create_subprocess_exec(*SERVE, command, cwd=tmp_path, env=variables, stderr=DEVNULL)
         for _ in range(500):
-            if await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            if await connection.fetchval(WAITING_FOR_ADVISORY_LOCK):
                 break
             await asyncio.sleep(0.02)
         process.terminate()

@@ -1,6 +1,6 @@
-"""Clients generated from the OpenAPI document work against a real process.
+"""Clients generated from the OpenAPI document.
 
-Generating them needs the network or takes long, so these tests run where CLIENT_TESTS=1 asks for them.
+Generating them is slow and uses the network, so these tests run only with CLIENT_TESTS=1.
 """
 
 import os
@@ -17,9 +17,9 @@ import pytest
 
 from tests.support.processes import ServiceProcess, serving
 
-pytestmark = pytest.mark.skipif(os.environ.get("CLIENT_TESTS") != "1", reason="CLIENT_TESTS=1 runs generated clients")
+pytestmark = pytest.mark.skipif(os.environ.get("CLIENT_TESTS") != "1", reason="CLIENT_TESTS=1 is not set")
 
-PYTHON = """\
+PYTHON_PROGRAM = """\
 import sys
 from uuid import uuid4
 
@@ -35,10 +35,10 @@ alert = create_alert.sync(client=client, body=CreateAlert(tenant_id=tenant, rule
 assert isinstance(alert, Alert), alert
 assert list_alerts.sync(client=client, tenant_id=tenant) == [alert]
 
-done = acknowledge_alert.sync(alert.id, client=client, body=NoteRequest(note="On it"))
-assert isinstance(done, Alert), done
-assert (done.status, done.acknowledgment_note) == (AlertStatus.ACKNOWLEDGED, "On it")
-assert acknowledge_alert.sync(alert.id, client=client) == done
+acknowledged = acknowledge_alert.sync(alert.id, client=client, body=NoteRequest(note="On it"))
+assert isinstance(acknowledged, Alert), acknowledged
+assert (acknowledged.status, acknowledged.acknowledgment_note) == (AlertStatus.ACKNOWLEDGED, "On it")
+assert acknowledge_alert.sync(alert.id, client=client) == acknowledged
 
 new = CreateAlert(tenant_id=tenant, rule_name="missed_call", message="Call")
 bulk = create_alerts.sync(client=client, body=BulkCreate(alerts=[new, new]))
@@ -49,13 +49,13 @@ assert [result.alert.status for result in bulk.results] == [AlertStatus.RESOLVED
 assert get_alert.sync(uuid4(), client=client) == ErrorResponse(error="Alert not found", detail=None)
 """
 
-TYPESCRIPT = """\
+TYPESCRIPT_PROGRAM = """\
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
 declare const process: { argv: string[] };
 
-function given<T>(value: T | undefined, error: unknown): T {
+function defined<T>(value: T | undefined, error: unknown): T {
   if (value === undefined) throw new Error(JSON.stringify(error));
   return value;
 }
@@ -70,27 +70,27 @@ const body: components["schemas"]["CreateAlert"] = {
 };
 
 const created = await client.POST("/alerts", { body });
-const alert = given(created.data, created.error);
+const alert = defined(created.data, created.error);
 
 const listed = await client.GET("/alerts", { params: { query: { tenant_id, severity: "high" } } });
-const ids: string[] = given(listed.data, listed.error).map(({ id }) => id);
+const ids: string[] = defined(listed.data, listed.error).map(({ id }) => id);
 if (ids.join() !== alert.id) throw new Error(`listed ${ids}`);
 
 const path = { alert_id: alert.id };
-const done = await client.PUT("/alerts/{alert_id}/acknowledge", { params: { path }, body: { note: "On it" } });
-const status: "triggered" | "acknowledged" | "resolved" = given(done.data, done.error).status;
+const acknowledged = await client.PUT("/alerts/{alert_id}/acknowledge", { params: { path }, body: { note: "On it" } });
+const status: "triggered" | "acknowledged" | "resolved" = defined(acknowledged.data, acknowledged.error).status;
 if (status !== "acknowledged") throw new Error(status);
 
 const bulk = await client.POST("/alerts/bulk", { body: { alerts: [body, body] } });
-const created_in_bulk = given(bulk.data, bulk.error);
+const created_in_bulk = defined(bulk.data, bulk.error);
 if (typeof created_in_bulk === "string") throw new Error(created_in_bulk);
-const items = created_in_bulk.results.map((result) => given(result.alert, result.error).id);
+const items = created_in_bulk.results.map((result) => defined(result.alert, result.error).id);
 const resolved = await client.POST("/alerts/bulk/resolve", { body: { ids: items, dry_run: false } });
-const statuses = given(resolved.data, resolved.error).results.map((result) => result.status);
+const statuses = defined(resolved.data, resolved.error).results.map((result) => result.status);
 if (statuses.join() !== "200,200") throw new Error(`resolved ${statuses}`);
 
 const missing = await client.GET("/alerts/{alert_id}", { params: { path: { alert_id: crypto.randomUUID() } } });
-const detail: string | null = given(missing.error, missing.data).detail;
+const detail: string | null = defined(missing.error, missing.data).detail;
 if (missing.response.status !== 404 || detail !== null) throw new Error(`${missing.response.status} ${detail}`);
 """
 
@@ -103,25 +103,24 @@ def service(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def folder(service: ServiceProcess, tmp_path: Path) -> Path:
-    """A folder that holds the document, for a client to grow in."""
+    """Return a folder that contains the document."""
     (tmp_path / "openapi.json").write_bytes(httpx.get(f"{service.url}/openapi.json").content)
     return tmp_path
 
 
 def run(folder: Path, *command: str) -> None:
-    """Run a command in a folder, where a tool finds the tools that were installed beside it."""
+    """Run a command, and assert that it succeeds. Its PATH contains the scripts of the virtual environment."""
     path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def test_a_python_client(service: ServiceProcess, folder: Path) -> None:
-    """openapi-python-client digests the document without a warning, and its client records, lists, acknowledges."""
+def test_a_python_client_is_generated_without_warnings_and_works(service: ServiceProcess, folder: Path) -> None:
     if find_spec("openapi_python_client") is None:
         pytest.skip("openapi-python-client is not installed: pip install 'as-alerts-service[dev]'")
-    # It knows no lines of JSON, and takes them for bytes when it is told to.
+    # openapi-python-client does not support NDJSON.
     (folder / "config.json").write_text(
         '{"content_type_overrides": {"application/x-ndjson": "application/octet-stream"}}'
     )
@@ -134,15 +133,14 @@ def test_a_python_client(service: ServiceProcess, folder: Path) -> None:
         "--fail-on-warning",
     )
     run(folder, sys.executable, "-m", "openapi_python_client", *generate)
-    run(folder, sys.executable, "-c", PYTHON, service.url)
+    run(folder, sys.executable, "-c", PYTHON_PROGRAM, service.url)
 
 
-def test_a_typescript_client(service: ServiceProcess, folder: Path) -> None:
-    """Under tsc --strict a program with openapi-typescript's types checks, and it records, lists, acknowledges."""
+def test_a_typescript_client_compiles_in_strict_mode_and_works(service: ServiceProcess, folder: Path) -> None:
     if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("there is no node with npm")
+        pytest.skip("node or npm is not installed")
     (folder / "package.json").write_text('{"type": "module"}')
-    (folder / "program.ts").write_text(TYPESCRIPT)
+    (folder / "program.ts").write_text(TYPESCRIPT_PROGRAM)
     run(folder, "npm", "install", "--no-audit", "--no-fund", "openapi-typescript@7", "openapi-fetch@0", "typescript@5")
     run(folder, "node_modules/.bin/openapi-typescript", "openapi.json", "--output=schema.d.ts")
     run(folder, "node_modules/.bin/tsc", "--strict", "--module", "nodenext", "--target", "es2022", "program.ts")

@@ -24,10 +24,9 @@ from alerts_service.db.queries import load_queries
 from alerts_service.errors import StartupError
 from alerts_service.retention import job as retention
 from alerts_service.retention.job import PRUNE, PRUNE_KEYS, Pruned, prune
-from tests.faults.service import running_service
 from tests.support.api import assert_error, client_for, create_alert, get_history, transition
 from tests.support.database import not_pooled, open_database, settings_for
-from tests.support.processes import run
+from tests.support.processes import run, running_service
 
 pytestmark = pytest.mark.anyio
 

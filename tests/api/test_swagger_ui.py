@@ -1,4 +1,4 @@
-"""The documentation in a real browser, served by a real process."""
+"""Swagger UI in a browser, and requests of web pages of other origins."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import pytest
 
 from alerts_service.alerts.structs import ALERT_EXAMPLE
 from alerts_service.settings import Settings
-from tests.support.api import SERVICE_KEY
+from tests.support.api import SERVICE_KEY, alert_body
 from tests.support.processes import ServiceProcess, serving
 from tests.support.tokens import JWT_SECRET, sign_token
 
@@ -21,7 +21,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed: 
 
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-QUIET = (
+BROWSER_OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -43,37 +43,40 @@ def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("there is no chromium to drive")
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=chromium, args=QUIET) as browser:
+        pytest.skip("chromium is not installed")
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=chromium, args=BROWSER_OPTIONS) as browser,
+    ):
         yield browser
 
 
-class Visit:
-    """A look at the documentation, and what the browser asked for and complained of meanwhile."""
+class Documentation:
+    """The page `/docs` in a browser, with the requests and the error messages of the page."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.url = page, url
         self.requests: list[str] = []
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         page.on("request", lambda request: self.requests.append(request.url))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
-        answer = page.goto(f"{url}/docs")
-        self.policy = answer.headers.get("content-security-policy", "") if answer else ""
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.errors.append(f"{message.type}: {message.text}"))
+        response = page.goto(f"{url}/docs")
+        self.policy = response.headers.get("content-security-policy", "") if response else ""
 
     def operation(self, name: str) -> Locator:
-        """Unfold an operation."""
+        """Expand an operation, and return its element."""
         block = self.page.locator(f"[id$='-{name}'].opblock")
         block.locator(".opblock-summary-control").click()
         return block
 
     def execute(self, block: Locator) -> str:
-        """Send the request that an unfolded operation offers and return the status of the answer."""
+        """Send the request of an expanded operation, and return the status of the response."""
         block.get_by_role("button", name="Execute").click()
         return block.locator(".live-responses-table tbody .response-col_status").inner_text().split()[0]
 
     def authorize(self, scheme: str, value: str) -> None:
-        """Give the page a key or a token."""
+        """Enter a key or a token."""
         self.page.get_by_role("button", name="Authorize").first.click()
         form = self.page.locator(".auth-container", has_text=scheme)
         form.locator("input").fill(value)
@@ -82,57 +85,54 @@ class Visit:
 
 
 @pytest.fixture
-def visit(browser: Browser, service: ServiceProcess) -> Iterator[Visit]:
+def documentation(browser: Browser, service: ServiceProcess) -> Iterator[Documentation]:
     with browser.new_page() as page:
-        yield Visit(page, service.url)
+        yield Documentation(page, service.url)
 
 
-def test_every_operation_is_shown(visit: Visit) -> None:
-    """The documentation shows every operation with a summary, and the browser has nothing to complain of."""
-    expect(visit.page.locator(".opblock")).to_have_count(18)
-    expect(visit.page.locator(".opblock-summary-description:empty")).to_have_count(0)
-    assert visit.complaints == []
+def test_every_operation_is_shown_with_a_summary_and_without_errors(documentation: Documentation) -> None:
+    expect(documentation.page.locator(".opblock")).to_have_count(18)
+    expect(documentation.page.locator(".opblock-summary-description:empty")).to_have_count(0)
+    assert documentation.errors == []
 
 
-def test_the_policy_has_no_exceptions(visit: Visit) -> None:
-    """Under the policy of the page its own scripts run, and none that somebody else puts into it."""
-    assert "unsafe" not in visit.policy
-    assert "frame-ancestors 'none'" in visit.policy
-    visit.page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'hacked = 1'}))")
-    assert visit.page.evaluate("typeof hacked") == "undefined"
-    assert len(visit.complaints) == 1
-    assert "Content Security Policy" in visit.complaints[0]
+def test_the_content_security_policy_blocks_inline_scripts(documentation: Documentation) -> None:
+    assert "unsafe" not in documentation.policy
+    assert "frame-ancestors 'none'" in documentation.policy
+    documentation.page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'hacked = 1'}))"
+    )
+    assert documentation.page.evaluate("typeof hacked") == "undefined"
+    assert len(documentation.errors) == 1
+    assert "Content Security Policy" in documentation.errors[0]
 
 
-def test_nothing_comes_from_elsewhere(visit: Visit) -> None:
-    """The page and all that it needs come from the service itself."""
-    visit.page.wait_for_load_state("networkidle")
-    assert f"{visit.url}/docs/static/swagger-ui-bundle.js" in visit.requests
-    assert [url for url in visit.requests if not url.startswith(f"{visit.url}/")] == []
+def test_all_files_are_loaded_from_the_service(documentation: Documentation) -> None:
+    documentation.page.wait_for_load_state("networkidle")
+    assert f"{documentation.url}/docs/static/swagger-ui-bundle.js" in documentation.requests
+    assert [url for url in documentation.requests if not url.startswith(f"{documentation.url}/")] == []
 
 
-def test_the_example_is_a_good_request(visit: Visit) -> None:
-    """An alert can be recorded from the page, just as the example offers it."""
-    block = visit.operation("create_alert")
+def test_an_alert_can_be_created_with_the_unchanged_example(documentation: Documentation) -> None:
+    block = documentation.operation("create_alert")
     block.get_by_role("button", name="Try it out").click()
     example = json.loads(block.locator("textarea").input_value())
     assert example.keys() == {"tenant_id", "rule_name", "message", "severity", "dedup_key"}
-    assert visit.execute(block) in {"200", "201"}
-    assert visit.complaints == []
+    assert documentation.execute(block) in {"200", "201"}
+    assert documentation.errors == []
 
 
-def test_the_service_key_can_be_given(visit: Visit) -> None:
-    """An internal operation is refused until the service key is given to the page."""
-    block = visit.operation("create_internal_alert")
+def test_an_internal_operation_succeeds_after_the_service_key_is_entered(documentation: Documentation) -> None:
+    block = documentation.operation("create_internal_alert")
     block.get_by_role("button", name="Try it out").click()
-    assert visit.execute(block) == "401"
+    assert documentation.execute(block) == "401"
     block.get_by_role("button", name="Clear").click()
-    visit.authorize("serviceKey", SERVICE_KEY)
-    assert visit.execute(block) in {"200", "201"}
+    documentation.authorize("serviceKey", SERVICE_KEY)
+    assert documentation.execute(block) in {"200", "201"}
 
 
-def test_a_token_can_be_given(browser: Browser, settings: Settings, tmp_path: Path) -> None:
-    """Where tokens are asked for, a list is refused until a tenant's is given to the page."""
+def test_a_list_succeeds_after_a_tenant_token_is_entered(browser: Browser, settings: Settings, tmp_path: Path) -> None:
+    """The service requires tokens."""
     database = str(settings.database_url)
     with (
         serving(
@@ -140,18 +140,18 @@ def test_a_token_can_be_given(browser: Browser, settings: Settings, tmp_path: Pa
         ) as service,
         browser.new_page() as page,
     ):
-        visit = Visit(page, service.url)
-        block = visit.operation("list_alerts")
+        documentation = Documentation(page, service.url)
+        block = documentation.operation("list_alerts")
         block.get_by_role("button", name="Try it out").click()
         block.locator("tr[data-param-name=tenant_id] input").fill(str(ALERT_EXAMPLE.tenant_id))
-        assert visit.execute(block) == "401"
+        assert documentation.execute(block) == "401"
         block.get_by_role("button", name="Clear").click()
-        visit.authorize("bearerAuth", sign_token("HS256", ALERT_EXAMPLE.tenant_id))
-        assert visit.execute(block) == "200"
+        documentation.authorize("bearerAuth", sign_token("HS256", ALERT_EXAMPLE.tenant_id))
+        assert documentation.execute(block) == "200"
 
 
 class EmptyPage(BaseHTTPRequestHandler):
-    """Answers every GET with an empty page."""
+    """Responds to every GET request with an empty page."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -164,7 +164,7 @@ class EmptyPage(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def other_port() -> Iterator[int]:
-    """The port of a server of another origin."""
+    """Serve an empty page on another port, which makes it another origin, and return the port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), EmptyPage) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -192,8 +192,8 @@ SIMPLE_REQUESTS = """async ([service, bodies]) => {
 }"""
 
 
-def posts(service: ServiceProcess, count: int) -> list[int]:
-    """Wait until the service has answered so many POST requests, and return their statuses."""
+def statuses_of_posts(service: ServiceProcess, count: int) -> list[int]:
+    """Wait until the service has logged `count` POST requests, and return their statuses."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         statuses = [line["status"] for line in service.lines() if line.get("method") == "POST"]
@@ -204,10 +204,10 @@ def posts(service: ServiceProcess, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_a_page_of_another_origin_changes_nothing(
+def test_a_page_of_another_origin_cannot_write(
     browser: Browser, settings: Settings, tmp_path: Path, tenant: UUID, other_port: int, host: str
 ) -> None:
-    alert = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+    alert = alert_body(tenant)
     bodies = {
         "/alerts": alert,
         "/alerts/bulk": {"alerts": [alert]},
@@ -221,23 +221,23 @@ def test_a_page_of_another_origin_changes_nothing(
         assert client.post("/alerts", json=alert).status_code == 201
         page.goto(f"http://{host}:{other_port}/")
         page.evaluate(SIMPLE_REQUESTS, [service.url, bodies])
-        assert posts(service, 13) == [201] + [403] * 12
+        assert statuses_of_posts(service, 13) == [201] + [403] * 12
         counts = client.get(f"/stats/{tenant}").json()
     assert (counts["total"], counts["triggered"]) == (1, 1)
 
 
-CALL = """async ([method, url, body]) => {
+FETCH = """async ([method, url, body]) => {
     const headers = {"Content-Type": "application/json"}
     const response = await fetch(url, {method, headers, body: JSON.stringify(body)})
     return [response.status, await response.json()]
 }"""
 
 
-def test_a_page_of_an_allowed_origin_creates_and_resolves(
+def test_a_page_of_an_allowed_origin_can_create_and_resolve_an_alert(
     browser: Browser, settings: Settings, tmp_path: Path, tenant: UUID, other_port: int
 ) -> None:
     origin, database = f"http://localhost:{other_port}", str(settings.database_url)
-    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+    body = alert_body(tenant)
     with (
         serving(
             tmp_path, DATABASE_URL=database, INTERNAL_SERVICE_KEY=SERVICE_KEY, AS_ALERTS_CORS_ORIGINS=origin
@@ -245,15 +245,17 @@ def test_a_page_of_an_allowed_origin_creates_and_resolves(
         browser.new_page() as page,
     ):
         page.goto(origin)
-        status, alert = page.evaluate(CALL, ["POST", f"{service.url}/alerts", body])
+        status, alert = page.evaluate(FETCH, ["POST", f"{service.url}/alerts", body])
         assert status == 201
-        status, resolved = page.evaluate(CALL, ["PUT", f"{service.url}/alerts/{alert['id']}/resolve", {"note": "done"}])
+        status, resolved = page.evaluate(
+            FETCH, ["PUT", f"{service.url}/alerts/{alert['id']}/resolve", {"note": "done"}]
+        )
         assert (status, resolved["status"]) == (200, "resolved")
-        undeclared = """async url => {
+        without_content_type = """async url => {
             const response = await fetch(url, {method: "POST", body: new Uint8Array([123, 125])})
             return [response.status, (await response.json()).detail]
         }"""
-        assert page.evaluate(undeclared, f"{service.url}/alerts") == [
+        assert page.evaluate(without_content_type, f"{service.url}/alerts") == [
             415,
             "Content-Type: missing; a browser must send application/json",
         ]

@@ -1,4 +1,4 @@
-"""What the server refuses of one call in a batch fails that call alone."""
+"""Statements that PostgreSQL rejects because of one item of a batch."""
 
 import asyncio
 from typing import Any
@@ -15,16 +15,16 @@ from tests.support.database import open_database
 
 pytestmark = pytest.mark.anyio
 
-REFUSING = """
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+REJECTING_TRIGGER = """
+CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.message = 'poison' THEN
-        RAISE 'refused' USING ERRCODE = '{sqlstate}';
+    IF NEW.message = 'invalid' THEN
+        RAISE 'rejected' USING ERRCODE = '{sqlstate}';
     END IF;
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER refuse BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION refuse();
+CREATE TRIGGER reject BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION reject();
 """
 
 
@@ -42,16 +42,20 @@ def create_parameters(message: str) -> dict[str, Any]:
         ("P0001", asyncpg.RaiseError),
     ],
 )
-async def test_a_refused_call_fails_alone(empty_database: str, sqlstate: str, error: type[Exception]) -> None:
-    """Whichever error the server reports, every other call of the batch is done, once."""
+async def test_an_item_that_the_server_rejects_fails_alone(
+    empty_database: str, sqlstate: str, error: type[Exception]
+) -> None:
+    """Every other alert of the batch is created exactly once."""
     connection = await asyncpg.connect(empty_database)
     await migrate(connection)
-    await connection.execute(REFUSING.format(sqlstate=sqlstate))
-    messages = ["poison" if number == 20 else str(number) for number in range(60)]
+    await connection.execute(REJECTING_TRIGGER.format(sqlstate=sqlstate))
+    messages = ["invalid" if number == 20 else str(number) for number in range(60)]
     async with open_database(empty_database, pool_size=2, pool_timeout=2, statement_timeout=5) as database:
-        creations = [database.one(CREATE, **create_parameters(message)) for message in messages]
-        outcomes = await asyncio.gather(*creations, return_exceptions=True)
+        calls = [database.one(CREATE, **create_parameters(message)) for message in messages]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
     stored = await connection.fetch("SELECT message FROM alerts")
     await connection.close()
-    assert [type(outcome) for outcome in outcomes] == [error if it == "poison" else Created for it in messages]
-    assert sorted(row["message"] for row in stored) == sorted(set(messages) - {"poison"})
+    assert [type(outcome) for outcome in outcomes] == [
+        error if message == "invalid" else Created for message in messages
+    ]
+    assert sorted(row["message"] for row in stored) == sorted(set(messages) - {"invalid"})

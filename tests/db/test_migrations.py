@@ -1,4 +1,4 @@
-"""Bringing a schema up to date, also one that was there before."""
+"""Migrations: empty and existing databases, concurrent starts, edited files, failures and restricted roles."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 README = Path(__file__).parents[2] / "sql" / "README.md"
 
-# As the specification has it.
+# Copied from the specification.
 SPECIFIED_TABLE = """
 CREATE TABLE alerts (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -45,8 +45,8 @@ TENANT = "123e4567-e89b-12d3-a456-426614174000"
 OTHER_TENANT = "123e4567-e89b-12d3-a456-426614174001"
 
 
-async def test_an_empty_database(empty_database: str) -> None:
-    """An empty database gets the table with the specification's columns and index names; again is nothing to do."""
+async def test_an_empty_database_receives_all_migrations_once(empty_database: str) -> None:
+    """The table has the indexes of the specification by their names, and those of the service."""
     connection = await asyncpg.connect(empty_database)
     assert [migration.version for migration in await migrate(connection)] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert await migrate(connection) == []
@@ -64,7 +64,7 @@ async def test_an_empty_database(empty_database: str) -> None:
 
 
 async def set_in_sessions(server_url: str, database_url: str, setting: str, value: str) -> None:
-    """Let every session of a database start with a setting."""
+    """Give a setting to every new session of a database, and end the present ones."""
     admin = await asyncpg.connect(server_url)
     name = urlsplit(database_url).path[1:]
     await admin.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
@@ -73,8 +73,10 @@ async def set_in_sessions(server_url: str, database_url: str, setting: str, valu
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
-async def test_an_existing_table_is_adopted(server_url: str, empty_database: str, zone: str) -> None:
-    """A table of the specification's own SQL keeps its rows; times in the server's zone and nulls come out right."""
+async def test_an_existing_table_of_the_specification_is_adopted(
+    server_url: str, empty_database: str, zone: str
+) -> None:
+    """Rows are kept. Times without a zone are those of the server, and nulls and contradictory rows are corrected."""
     await set_in_sessions(server_url, empty_database, "timezone", zone)
     connection = await asyncpg.connect(empty_database)
     await connection.execute(SPECIFIED_TABLE)
@@ -85,13 +87,13 @@ async def test_an_existing_table_is_adopted(server_url: str, empty_database: str
         VALUES ('{TENANT}', NULL, 'old', NULL, NULL, '2024-07-01 12:00', NULL, '2024-07-01 13:00')
         """
     )
-    contradictions = (
+    contradictory_rows = (
         f"INSERT INTO alerts (tenant_id, rule_name, message, status, created_at, resolved_at) VALUES "
         f"('{OTHER_TENANT}', 'r', 'm', 'acknowledged', '2024-01-03', NULL), "
         f"('{OTHER_TENANT}', 'r', 'm', 'resolved', '2024-01-02', NULL), "
         f"('{OTHER_TENANT}', 'r', 'm', 'triggered', '2024-01-01', '2024-07-01 13:00')"
     )
-    await connection.execute(contradictions)
+    await connection.execute(contradictory_rows)
     noon = await connection.fetchval("SELECT '2024-07-01 12:00'::timestamptz AT TIME ZONE 'UTC'")
     now = await connection.fetchval("SELECT now()")
     await connection.close()
@@ -117,8 +119,8 @@ async def test_an_existing_table_is_adopted(server_url: str, empty_database: str
         assert [alert["status"] for alert in others] == ["acknowledged", "resolved", "resolved"]
         assert others[0]["acknowledged_at"] == others[0]["updated_at"]
         assert others[1]["resolved_at"] == others[1]["updated_at"]
-        log = (await client.get("/history", params={"tenant_id": OTHER_TENANT, "type": "resolved"})).json()
-        assert [(event["sequence"], event["from_status"]) for event in log] == [(2, "triggered")] * 2
+        resolutions = (await client.get("/history", params={"tenant_id": OTHER_TENANT, "type": "resolved"})).json()
+        assert [(event["sequence"], event["from_status"]) for event in resolutions] == [(2, "triggered")] * 2
 
 
 @pytest.mark.parametrize(
@@ -132,8 +134,7 @@ async def test_an_existing_table_is_adopted(server_url: str, empty_database: str
         "UPDATE alerts SET acknowledged_at = now()",
     ],
 )
-async def test_the_database_keeps_alerts_honest(empty_database: str, change: str) -> None:
-    """A status, a severity or a null that the service does not know cannot get into the table at all."""
+async def test_constraints_reject_invalid_alerts(empty_database: str, change: str) -> None:
     connection = await asyncpg.connect(empty_database)
     await migrate(connection)
     await connection.execute(f"INSERT INTO alerts (tenant_id, rule_name, message) VALUES ('{TENANT}', 'r', 'm')")
@@ -142,8 +143,7 @@ async def test_the_database_keeps_alerts_honest(empty_database: str, change: str
     await connection.close()
 
 
-async def test_ten_at_once(empty_database: str) -> None:
-    """Ten processes that start on one empty database at the same instant apply each migration once, and all go on."""
+async def test_concurrent_starts_apply_each_migration_once(empty_database: str) -> None:
     connections = [await asyncpg.connect(empty_database) for _ in range(10)]
     applied = await asyncio.gather(*(migrate(connection) for connection in connections))
     assert sorted(len(migrations) for migrations in applied) == [0] * 9 + [len(load_migrations())]
@@ -152,27 +152,27 @@ async def test_ten_at_once(empty_database: str) -> None:
 
 
 @pytest.fixture
-def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of migrations that a test may write in."""
+def migrations_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of migrations that a test may change."""
     monkeypatch.setattr("alerts_service.db.migrations.sql_folder", lambda: tmp_path)
     (tmp_path / "migrations").mkdir()
     (tmp_path / "migrations" / "0001_first.sql").write_text("CREATE TABLE first (id integer)")
     return tmp_path / "migrations"
 
 
-async def test_an_edited_file_is_refused(empty_database: str, sql: Path) -> None:
-    """A file that changed after it was applied stops the start, and names itself."""
+async def test_a_migration_that_was_changed_after_it_was_applied_stops_the_start(
+    empty_database: str, migrations_folder: Path
+) -> None:
     connection = await asyncpg.connect(empty_database)
     await migrate(connection)
-    (sql / "0001_first.sql").write_text("CREATE TABLE other (id integer)")
+    (migrations_folder / "0001_first.sql").write_text("CREATE TABLE other (id integer)")
     with pytest.raises(StartupError, match=r"0001_first\.sql was changed after it had been applied"):
         await migrate(connection)
     await connection.close()
 
 
-async def test_all_or_nothing(empty_database: str, sql: Path) -> None:
-    """When one migration fails, none of those that were pending is applied."""
-    (sql / "0002_second.sql").write_text("CREATE TABLE second (id integer); SELECT 1 / 0")
+async def test_no_migration_is_applied_when_one_fails(empty_database: str, migrations_folder: Path) -> None:
+    (migrations_folder / "0002_second.sql").write_text("CREATE TABLE second (id integer); SELECT 1 / 0")
     connection = await asyncpg.connect(empty_database)
     with pytest.raises(StartupError, match="division by zero"):
         await migrate(connection)
@@ -181,8 +181,10 @@ async def test_all_or_nothing(empty_database: str, sql: Path) -> None:
     await connection.close()
 
 
-async def test_a_role_that_may_not_change_the_schema(server_url: str, empty_database: str, tenant: UUID) -> None:
-    """Where the schema is up to date, a role with no more than the rights that the README names can start and serve."""
+async def test_the_documented_grants_suffice_for_a_role_that_cannot_migrate(
+    server_url: str, empty_database: str, tenant: UUID
+) -> None:
+    """The grants are those of sql/README.md. The schema is up to date."""
     grants = re.findall(r"`(GRANT [^`]* TO) …`", README.read_text())
     connection = await asyncpg.connect(empty_database)
     await migrate(connection)
@@ -203,8 +205,7 @@ async def test_a_role_that_may_not_change_the_schema(server_url: str, empty_data
     await connection.close()
 
 
-def test_a_missing_sql_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An installation without its SQL files does not start, and says which folder is missing."""
+def test_a_missing_sql_folder_is_reported_with_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(queries, "__file__", str(tmp_path / "package" / "db" / "queries.py"))
     with pytest.raises(StartupError, match=str(tmp_path / "package" / "sql")):
         queries.load_queries()

@@ -1,4 +1,4 @@
-"""The start refuses SQL files that do not fit the schema or their Structs."""
+"""The check at start-up that compares SQL files with the schema, and their columns and parameters with Python types."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -40,42 +40,40 @@ async def connection(empty_database: str) -> AsyncIterator[Connection]:
 
 @pytest.fixture
 def declared() -> Iterator[None]:
-    """Let a test declare a statement of its own, and nothing else."""
+    """Replace the declared statements by the single statement `pair`."""
     with mock.patch.dict(STATEMENTS, clear=True):
         Statement("pair", Pair)
         yield
 
 
 def query(sql: str, *parameters: Parameter) -> dict[str, Query]:
+    """Return the queries of an SQL folder that contains only `pair.sql`."""
     return {"pair": Query(Path("pair.sql"), sql, parameters)}
 
 
-async def test_the_shipped_files_fit(connection: Connection) -> None:
-    """Every shipped SQL file fits the schema that the migrations make, and the Struct of its statement."""
+async def test_the_shipped_sql_files_match_the_schema(connection: Connection) -> None:
     assert await schema_check.verify(connection, load_queries()) == len(STATEMENTS)
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "problem"),
     [
         ("ALTER COLUMN message TYPE bytea USING 'm'", "alerts/get: the column message is bytea, not what Alert holds"),
         ("DROP COLUMN resolution_note", 'alerts/list: column "resolution_note" not found in data type alerts'),
     ],
 )
-async def test_a_start_on_a_changed_schema(
-    connection: Connection, empty_database: str, change: str, complaint: str
+async def test_a_schema_that_was_changed_by_hand_stops_the_start(
+    connection: Connection, empty_database: str, change: str, problem: str
 ) -> None:
-    """A schema that somebody changed after it was brought up to date stops the start, which says what does not fit."""
     await connection.execute(f"ALTER TABLE alerts {change}")
-    with pytest.raises(StartupError, match="SQL files do not match the database: ") as refused:
+    with pytest.raises(StartupError, match="SQL files do not match the database: ") as error:
         async with ready_database(settings_for(database_url=empty_database)):
             pass
-    assert complaint in str(refused.value)
+    assert problem in str(error.value)
 
 
 @pytest.mark.usefixtures("declared")
-async def test_a_fitting_file(connection: Connection) -> None:
-    """A file whose header, columns and types agree with its Struct is accepted."""
+async def test_a_file_that_matches_its_struct_is_accepted(connection: Connection) -> None:
     sql = "SELECT 1 AS batch_index, id, status FROM alerts WHERE id = ANY ($1)"
     assert await schema_check.verify(connection, query(sql, Parameter(1, "id", "uuid[]"))) == 1
 
@@ -105,16 +103,16 @@ async def test_a_fitting_file(connection: Connection) -> None:
         ("SELECT 1 AS batch_index, id, status FROM alerts; SELECT 1", "cannot insert multiple commands"),
     ],
 )
-async def test_a_file_that_does_not_fit(connection: Connection, sql: str, problem: str) -> None:
-    """A file that does not fit is refused with its name and what is wrong."""
-    with pytest.raises(StartupError, match=r"sql/queries/pair\.sql: ") as refused:
+async def test_a_mismatch_is_reported_with_the_file_and_the_reason(
+    connection: Connection, sql: str, problem: str
+) -> None:
+    with pytest.raises(StartupError, match=r"sql/queries/pair\.sql: ") as error:
         await schema_check.verify(connection, query(sql))
-    assert problem in str(refused.value)
+    assert problem in str(error.value)
 
 
 @pytest.mark.usefixtures("declared")
-async def test_a_role_that_may_not_run_a_file(connection: Connection) -> None:
-    """A role that lacks the rights for a file cannot start the service, instead of failing at each request."""
+async def test_a_role_without_the_rights_for_a_file_stops_the_start(connection: Connection) -> None:
     role = f"role_{uuid4().hex}"
     await connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
     with pytest.raises(StartupError, match=r"sql/queries/pair\.sql: permission denied for table alerts"):
@@ -123,12 +121,11 @@ async def test_a_role_that_may_not_run_a_file(connection: Connection) -> None:
 
 
 @pytest.mark.usefixtures("declared")
-async def test_a_file_answers_many_calls(connection: Connection) -> None:
-    """A file is refused unless its first column says whose each row is, and its parameters are arrays."""
+async def test_a_file_must_return_batch_index_first_and_take_arrays(connection: Connection) -> None:
     ids = Parameter(1, "id", "uuid[]")
-    sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, batch_index) JOIN alerts USING (id)"
-    fitting = query(f"SELECT batch_index, id, status {sql}", ids)
-    assert await schema_check.verify(connection, fitting) == 1
+    sql = "FROM unnest($1::uuid[]) WITH ORDINALITY AS input (id, batch_index) JOIN alerts USING (id)"
+    accepted = query(f"SELECT batch_index, id, status {sql}", ids)
+    assert await schema_check.verify(connection, accepted) == 1
     with pytest.raises(StartupError, match="the first column is id, expected batch_index"):
         await schema_check.verify(connection, query(f"SELECT id, status {sql}", ids))
     single = query("SELECT 1 AS batch_index, id, status FROM alerts WHERE id = $1", Parameter(1, "id", "uuid"))
@@ -137,15 +134,14 @@ async def test_a_file_answers_many_calls(connection: Connection) -> None:
 
 
 @pytest.mark.usefixtures("declared")
-async def test_a_missing_and_an_idle_file(connection: Connection) -> None:
-    """A statement without a file, and a file that no statement runs, are both refused."""
-    fitting = query("SELECT 1 AS batch_index, id, status FROM alerts")["pair"]
-    with pytest.raises(StartupError, match=r"pair\.sql: the file is missing, but a statement") as refused:
-        await schema_check.verify(connection, {"idle": replace(fitting)})
-    assert "sql/queries/idle.sql: no statement is declared for this file" in str(refused.value)
+async def test_a_missing_file_and_an_unused_file_are_both_reported(connection: Connection) -> None:
+    accepted = query("SELECT 1 AS batch_index, id, status FROM alerts")["pair"]
+    with pytest.raises(StartupError, match=r"pair\.sql: the file is missing, but a statement") as error:
+        await schema_check.verify(connection, {"unused": replace(accepted)})
+    assert "sql/queries/unused.sql: no statement is declared for this file" in str(error.value)
 
 
-class Fitting(TypedDict):
+class Matching(TypedDict):
     note: str | None
     id: UUID
 
@@ -174,7 +170,7 @@ class NoneForId(TypedDict):
 @pytest.mark.parametrize(
     ("parameters", "problem"),
     [
-        (Fitting, None),
+        (Matching, None),
         (Narrower, None),
         (OtherNames, "the header has the parameters id, note; OtherNames has id, notes"),
         (OtherType, "parameter note: the header has text, OtherType has timestamptz"),
@@ -195,23 +191,23 @@ async def test_declared_parameters_are_compared_with_the_header(
     assert problem in str(error.value)
 
 
-def asks_by_tenant(sql: str) -> bool:
-    """Whether a statement compares the tenant in a condition or inserts it; to return it is not enough."""
-    bare = re.sub("--.*", "", sql)
+def uses_tenant(sql: str) -> bool:
+    """Return whether a statement compares the tenant in a condition or inserts it."""
+    code = re.sub("--.*", "", sql)
     conditions = re.findall(
-        r"\b(?:WHERE|ON)\b(.*?)(?=\b(?:SELECT|FROM|RETURNING|GROUP|ORDER|LIMIT)\b|;)", bare, re.DOTALL
+        r"\b(?:WHERE|ON)\b(.*?)(?=\b(?:SELECT|FROM|RETURNING|GROUP|ORDER|LIMIT)\b|;)", code, re.DOTALL
     )
-    inserted = re.findall(r"\bINSERT INTO \w+ \((.*?)\)", bare, re.DOTALL)
+    inserted = re.findall(r"\bINSERT INTO \w+ \((.*?)\)", code, re.DOTALL)
     return any(re.search(r"\btenant_id = ", text) for text in conditions) or any(
         "tenant_id" in text for text in inserted
     )
 
 
-def test_every_file_says_what_it_is_for() -> None:
-    """Every SQL file opens with a sentence, and either filters or inserts by tenant or says why it does not."""
+def test_every_sql_file_starts_with_a_sentence_and_uses_the_tenant_or_states_why_not() -> None:
+    """No file selects `*`."""
     for name, file in load_queries().items():
         header = [line for line in file.sql.splitlines() if line.startswith("-- ")]
         assert header, name
         assert header[0].rstrip(".").count(" ") > 2, name
-        assert asks_by_tenant(file.sql) != ("No tenant: " in " ".join(header)), name
+        assert uses_tenant(file.sql) != ("No tenant: " in " ".join(header)), name
         assert "*" not in re.sub(r"count\(\*\)|~\*", "", file.sql), name

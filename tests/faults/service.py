@@ -1,13 +1,8 @@
-"""The service as a child process, and its use of memory and file descriptors."""
-
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+"""Port, memory and file descriptors of a running service."""
 
 import psutil
 
-from tests.support.processes import ServiceProcess, serving
+from tests.support.processes import ServiceProcess
 
 MAX_MEMORY_GROWTH_BYTES = 32 * 2**20  # more than the garbage that Python may not have collected yet
 MAX_DESCRIPTOR_GROWTH = 16
@@ -28,17 +23,6 @@ class ResourceUsage:
 
     def _measure(self) -> tuple[int, int]:
         return self._process.memory_info().rss, self._process.num_fds()
-
-
-@asynccontextmanager
-async def running_service(cwd: Path, *, port: int | None = None, **settings: str) -> AsyncIterator[ServiceProcess]:
-    """Start and stop the service in a thread, so that the event loop keeps serving clients and proxies of the test."""
-    context = serving(cwd, port=port, **settings)
-    service = await asyncio.to_thread(context.__enter__)
-    try:
-        yield service
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 def port_of(service: ServiceProcess) -> int:

@@ -17,8 +17,7 @@ import pytest
 from tests.faults.load import Load, assert_failed_fast
 from tests.faults.postgres import Postgres, os_user, running_postgres
 from tests.faults.report import ReportFault
-from tests.faults.service import running_service
-from tests.support.processes import serving
+from tests.support.processes import running_service, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

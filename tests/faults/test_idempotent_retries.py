@@ -15,9 +15,8 @@ import pytest
 from tests.faults.load import Load
 from tests.faults.postgres import running_postgres
 from tests.faults.report import ReportFault
-from tests.faults.service import running_service
 from tests.faults.tcp_proxy import tcp_proxy
-from tests.support.processes import free_port
+from tests.support.processes import free_port, running_service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

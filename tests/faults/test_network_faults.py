@@ -11,9 +11,10 @@ import pytest
 from tests.faults.load import Load, assert_failed_fast
 from tests.faults.postgres import running_postgres
 from tests.faults.report import ReportFault
-from tests.faults.service import ResourceUsage, running_service
+from tests.faults.service import ResourceUsage
 from tests.faults.tcp_proxy import tcp_proxy
 from tests.support.api import assert_error
+from tests.support.processes import running_service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

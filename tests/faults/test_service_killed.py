@@ -7,8 +7,7 @@ import pytest
 from tests.faults.load import Load
 from tests.faults.postgres import running_postgres
 from tests.faults.report import ReportFault
-from tests.faults.service import running_service
-from tests.support.processes import free_port
+from tests.support.processes import free_port, running_service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

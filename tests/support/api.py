@@ -1,4 +1,4 @@
-"""The calls that many tests make on the way to what they are about."""
+"""Requests of the API that many tests send, and checks of its error responses."""
 
 from typing import Any
 from uuid import UUID
@@ -8,7 +8,7 @@ import httpx
 from alerts_service.web.middleware import AlertsApp
 
 SERVICE_KEY = "a-key-for-tests"
-UNKNOWN_ALERT_ID = UUID(int=0x0193A7C4D2E87B01A0C1F00D00000001)  # of an alert that nobody has
+UNKNOWN_ALERT_ID = UUID(int=0x0193A7C4D2E87B01A0C1F00D00000001)  # no alert has this id
 ALERT_KEYS = [
     "id",
     "tenant_id",
@@ -31,6 +31,7 @@ def alert_body(tenant: UUID, **fields: object) -> dict[str, Any]:
 
 
 async def create_alert(client: httpx.AsyncClient, tenant: UUID, **fields: object) -> dict[str, Any]:
+    """Create an alert and return it."""
     response = await client.post("/alerts", json=alert_body(tenant, **fields))
     assert response.status_code == 201, response.text
     alert: dict[str, Any] = response.json()
@@ -40,11 +41,12 @@ async def create_alert(client: httpx.AsyncClient, tenant: UUID, **fields: object
 async def transition(
     client: httpx.AsyncClient, alert: dict[str, Any], verb: str, note: str | None = None
 ) -> httpx.Response:
+    """Acknowledge or resolve an alert with a note."""
     return await client.put(f"/alerts/{alert['id']}/{verb}", json={"note": note})
 
 
 def assert_error(response: httpx.Response, status: int, error: str, detail: str | None = None) -> None:
-    """The answer is an ErrorResponse of this status, whose detail holds `detail`."""
+    """Assert that a response is an ErrorResponse with this status and error, and that its detail contains `detail`."""
     body = response.json()
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
@@ -54,27 +56,30 @@ def assert_error(response: httpx.Response, status: int, error: str, detail: str 
 
 
 def client_for(app: AlertsApp) -> httpx.AsyncClient:
+    """Return a client that calls an application without a server."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://alerts.test")
 
 
 async def get_history(client: httpx.AsyncClient, alert: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the events of an alert."""
     response = await client.get(f"/alerts/{alert['id']}/history")
     events: list[dict[str, Any]] = response.json()
     return events
 
 
 async def get_pages(client: httpx.AsyncClient, path: str) -> list[list[dict[str, Any]]]:
-    """Follow the links from a page to the last."""
-    found = []
+    """Return a page and all that follow it by its `next` links."""
+    pages = []
     while path:
         response = await client.get(path)
         assert response.status_code == 200, response.text
-        found.append(response.json())
+        pages.append(response.json())
         path = response.links.get("next", {}).get("url", "")
-    return found
+    return pages
 
 
 def data_requests(tenant: UUID) -> list[tuple[str, str, object]]:
+    """Return the method, path and body of a request to each public route that reads the database."""
     return [
         ("POST", "/alerts", alert_body(tenant)),
         ("GET", f"/alerts?tenant_id={tenant}", None),

@@ -1,4 +1,4 @@
-"""Calls the application without a server, with what no client would send."""
+"""Requests to the application without a server, also those that no HTTP client would send."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from alerts_service.web.middleware import AlertsApp
 
 
 class Input(NamedTuple):
-    """A request; without a body its caller hangs up."""
+    """A request. If the body is None, the client disconnects before it sends one."""
 
     method: str
     path: bytes
@@ -18,13 +18,16 @@ class Input(NamedTuple):
 
 
 async def answer(
-    app: AlertsApp, request: Input, heard: Callable[[Any], object] = id, root_path: str = ""
+    app: AlertsApp, request: Input, on_receive: Callable[[Any], object] = id, root_path: str = ""
 ) -> tuple[int, dict[bytes, bytes], bytes]:
-    """Call the application as a server does; `heard` hears when it asks for the body."""
+    """Call the application as a server does, and return status, headers and body.
+
+    `on_receive` is called whenever the application reads the body.
+    """
     sent: list[Any] = []
 
     async def receive() -> Any:
-        heard(request)
+        on_receive(request)
         if request.body is None:
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": request.body, "more_body": False}

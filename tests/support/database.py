@@ -1,4 +1,4 @@
-"""Databases of tests."""
+"""Databases for tests, and settings that fit a direct connection and one through PgBouncer."""
 
 import os
 from collections.abc import AsyncIterator
@@ -13,23 +13,18 @@ import pytest
 from alerts_service.db import database
 from alerts_service.settings import Settings
 
-# Whether TEST_DATABASE_URL is PgBouncer's: then what the tests connect themselves keeps nothing prepared either.
+# Whether TEST_DATABASE_URL is an address of PgBouncer. Connections of the tests then cache no prepared statements.
 POOLER = "TEST_POOLER" in os.environ
+not_pooled = pytest.mark.skipif(POOLER, reason="tests a direct connection to PostgreSQL")
 
-
-not_pooled = pytest.mark.skipif(POOLER, reason="PgBouncer stands between the service and what this is about")
-
-
-# How a test reaches the database, whether a pooler stands before it or not.
+# With the setting `pooler` that fits TEST_DATABASE_URL.
 settings_for = partial(Settings, pooler=POOLER)
-
-
 open_database = partial(database.open_database, pooler=POOLER)
 
 
 @asynccontextmanager
 async def fresh_database(server_url: str) -> AsyncIterator[str]:
-    """Make an empty database, yield its address, and drop it."""
+    """Create an empty database, yield its URL, and drop it."""
     name = f"test_{uuid4().hex}"
     admin = await asyncpg.connect(server_url)
     await admin.execute(f"CREATE DATABASE {name}")

@@ -1,4 +1,4 @@
-"""Request bodies at random, up to the very edges of what is allowed."""
+"""Factories of random valid request bodies, with texts up to the limits of their lengths."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ SURROGATES = range(0xD800, 0xE000)
 
 
 def any_text(low: int, high: int) -> Callable[[], str]:
-    """Make texts of `low` to `high` characters, of all that PostgreSQL stores and JSON carries."""
+    """Return a function that makes texts of `low` to `high` characters, of all that PostgreSQL and JSON allow."""
 
     def text() -> str:
         random = CreateAlertFactory.__random__
