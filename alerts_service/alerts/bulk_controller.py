@@ -103,7 +103,7 @@ class BulkController(Controller):
         self, request: Request, to: Status, data: BulkTransition, tenant_id: UUID | None
     ) -> Response[BulkTransitionResults]:
         if request.header_values(b"if-match"):
-            raise ValidationFailed("If-Match: not supported on bulk requests, only on those for a single alert")
+            raise ValidationFailed("If-Match: not supported on bulk requests, only on requests for a single alert")
         requested_tenant = tenant_id if data.filter is UNSET else data.filter.tenant_id
         if self.limits_tenants:
             rate_limit(request, requested_tenant)

@@ -51,8 +51,8 @@ the response, and finally closes the connection.
 * An alert whose result was sent is committed, even if the client disconnects afterwards.
 * A line over 64 KiB has the last result, with status 413. The lines after it are not processed.
 * If the token expires, the stream ends with one result of status 401. The remaining lines are not processed.
-* If the next line does not arrive within `AS_ALERTS_REQUEST_TIMEOUT`, the connection is closed without the end of the \
-response. If the first line does not arrive in this time, the response is 408.
+* If the next line does not arrive within `AS_ALERTS_REQUEST_TIMEOUT`, the last result has status 408, and if the body \
+is malformed HTTP, 400. The connection is closed. Before the first result, this is the status of the response.
 * If the service shuts down, the last result has status 503.
 * Lines are processed in chunks: the lines that have arrived, 250 at most. For the rate limit each chunk counts as one \
 request.
@@ -76,7 +76,7 @@ alerts of other tenants are unknown.
 `status`, `severity`, `rule_name`, `created_after` (inclusive) and `created_before` (exclusive) that are set. Each of \
 these has a single value. The response has one result for each alert, oldest first. An alert that another request \
 changes after the filter has found it is left as it is and has no result. If `more` is true, further alerts match or \
-some were left so: send the same request again until `more` is false.
+some were left as they are: send the same request again until `more` is false.
 
 {_DRY_RUN}
 

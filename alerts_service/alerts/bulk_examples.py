@@ -46,10 +46,10 @@ _NEW = replace(
     acknowledgment_note=None,
 )
 _NOT_FOUND = {"status": 404, "error": ErrorResponse("Alert not found", None)}
-_INVALID = {"status": 422, "error": ErrorResponse("Validation error", "message: Object missing required field")}
+_INVALID = {"status": 422, "error": ErrorResponse("Validation error", "message: required")}
 _BUSY = {
     "status": 503,
-    "error": ErrorResponse("Service unavailable", "the database was busy"),
+    "error": ErrorResponse("Service unavailable", "timed out waiting for the database"),
     "retry_after": 1,
 }
 
