@@ -22,7 +22,7 @@ from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.logging_config import configure_logging
 from alerts_service.retention.job import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, Due, KeyBatch, Pruned, prune
 from alerts_service.server.graceful_shutdown import GracefulServer, GracefulSupervisor
-from alerts_service.server.http_protocol import protocol
+from alerts_service.server.http_protocol import protocol_factory
 from alerts_service.settings import Settings, check_published_key, load_settings
 from alerts_service.stats.controller import RECOUNT
 
@@ -94,7 +94,7 @@ def _serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=protocol(settings.request_timeout),
+        http=protocol_factory(settings.request_timeout),
         ws="none",
         access_log=False,
         log_config=None,

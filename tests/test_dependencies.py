@@ -42,17 +42,17 @@ USED: dict[type[Any], tuple[str, str]] = {
         """
         RequestResponseCycle _unset_keepalive_if_required connection_lost connection_made cycle data_received flow
         headers loop on_headers_complete on_message_begin on_message_complete on_response_complete parser pause_writing
-        pipeline resume_writing send_400_response shutdown timeout_keep_alive_handler transport url
+        pipeline resume_writing shutdown timeout_keep_alive_handler transport url
         """,
     ),
     RequestResponseCycle: (
         "http_protocol.py response_cycle.py",
         """
-        chunked_encoding default_headers disconnected expected_content_length flow keep_alive message_event on_response
-        response_complete response_started scope send transport waiting_for_100_continue
+        chunked_encoding default_headers disconnected expected_content_length flow keep_alive message_event more_body
+        on_response receive response_complete response_started scope send transport waiting_for_100_continue
         """,
     ),
-    FlowControl: ("http_protocol.py", "pause_reading read_paused"),
+    FlowControl: ("http_protocol.py response_cycle.py", "pause_reading write_paused"),
     httptools.HttpRequestParser: ("http_protocol.py", "feed_data get_http_version get_method should_upgrade"),
     uvicorn.Server: (
         "graceful_shutdown.py",

@@ -1,8 +1,9 @@
-"""How a server stops without losing a request that is on its way already.
+"""Graceful shutdown without losing a request that a client has already sent.
 
-uvicorn closes its socket and every connection that has no request at the moment. What a client sent just then is reset,
-and neither it nor a balancer knows whether it was done. So connections that wait to be accepted are, and one without a
-request has a moment for one (`protocol.py`).
+uvicorn closes its socket and every connection that has no request at that moment. A request that arrives just then is
+reset, and neither the client nor a load balancer knows whether it was processed. So this server accepts the connections
+in the backlog of its sockets, and leaves each connection without a request open for a moment, see
+`http_protocol.LAST_REQUEST_SECONDS`.
 """
 
 import asyncio
@@ -16,12 +17,12 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 
 
 class GracefulServer(Server):
-    """Serves whoever was connected when it was told to stop, and stops also while it still starts."""
+    """A server that serves the connections in its backlog before it stops, and can be stopped during start-up."""
 
     _starting: "asyncio.Task[Any] | None" = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, unless it is told to stop before that is done."""
+        """Start up. A signal cancels it."""
         self._starting = asyncio.current_task()
         try:
             await super().startup(sockets)
@@ -32,32 +33,32 @@ class GracefulServer(Server):
             self._starting = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Hear a signal."""
+        """Stop, or cancel the start-up."""
         super().handle_exit(sig, frame)
         if self._starting is not None:
             self._starting.get_loop().call_soon_threadsafe(self._starting.cancel)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop, with those who wait to be accepted served."""
-        listening = [each for server in self.servers for each in server.sockets]
-        accepted = [connection for each in listening for connection in _accept_all(each)]
+        """Accept the connections in the backlog, then stop."""
+        listening_sockets = [listening for server in self.servers for listening in server.sockets]
+        accepted = [connection for listening in listening_sockets for connection in _accept_backlog(listening)]
         for server in self.servers:
             server.close()
         loop = asyncio.get_running_loop()
         for connection in accepted:
-            with suppress(OSError):  # who has gone meanwhile
-                await loop.connect_accepted_socket(self._protocol, connection)
+            with suppress(OSError):  # the client has disconnected
+                await loop.connect_accepted_socket(self._new_protocol, connection)
         await super().shutdown(sockets)
 
-    def _protocol(self) -> asyncio.Protocol:
-        """Make what a connection that uvicorn accepts gets."""
-        make: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(self.config, self.server_state, self.lifespan.state)
+    def _new_protocol(self) -> asyncio.Protocol:
+        """Create the protocol of a connection as uvicorn does."""
+        protocol_class: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = protocol_class(self.config, self.server_state, self.lifespan.state)
         return protocol
 
 
 class GracefulWorker(multiprocess.Process):
-    """A worker that serves so, also one that takes the place of another."""
+    """A worker process with a GracefulServer."""
 
     @property
     def server(self) -> Server:
@@ -71,21 +72,21 @@ multiprocess.Process = GracefulWorker  # type: ignore[misc] # Multiprocess has n
 
 
 class GracefulSupervisor(Multiprocess):
-    """Workers, the last of which to stop accepts whoever is left to wait."""
+    """A supervisor of workers. The last worker that stops accepts the rest of the backlog."""
 
     def terminate_all(self) -> None:
-        """Stop listening here first: what would still come in nobody would accept."""
-        for each in self.sockets:
-            each.close()
+        """Close the sockets of this process first: otherwise the backlog grows after the last worker has stopped."""
+        for listening in self.sockets:
+            listening.close()
         super().terminate_all()
 
 
-def _accept_all(listening: socket.socket) -> list[socket.socket]:
+def _accept_backlog(listening: socket.socket) -> list[socket.socket]:
     accepted = []
-    with suppress(OSError), socket.fromfd(listening.fileno(), listening.family, listening.type) as own:
-        own.settimeout(0)
-        while True:  # until nobody is left, or no more files may be open
-            connection, _ = own.accept()
+    with suppress(OSError), socket.fromfd(listening.fileno(), listening.family, listening.type) as duplicate:
+        duplicate.settimeout(0)
+        while True:  # until accept raises: the backlog is empty, or the process may not open more files
+            connection, _ = duplicate.accept()
             connection.settimeout(0)
             accepted.append(connection)
     return accepted

@@ -6,42 +6,27 @@ The application limits the body of a request, see `alerts_service.web.requests`.
 """
 
 import asyncio
-import logging
 import re
-import socket
 from functools import partial
 from typing import Any, Literal, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from alerts_service.errors import ApiError, ErrorResponse, HeadTooLarge, MalformedRequest, RequestTimeout
-from alerts_service.server.response_cycle import MALFORMED, ResponseCycle
+from alerts_service.errors import ApiError, HeadTooLarge, MalformedRequest, RequestTimeout
+from alerts_service.server.response_cycle import MALFORMED, ResponseCycle, encode_error
+from alerts_service.server.write_timeout import WriteTimeout
 from alerts_service.web.access_log import access_log
 from alerts_service.web.middleware import new_request_context
-from alerts_service.web.responses import encode
-
-logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED_REQUESTS = 100  # requests of a connection that wait for the response to an earlier one
 LAST_REQUEST_SECONDS = 0.5  # how long a connection without a request stays open during shutdown
 LINGER_SECONDS = 1.0  # how long a client that is still sending may take to read an error response
-MAX_DISCARDED_BYTES = 8 * 1024 * 1024  # that a client may send behind the response to its request
-MIN_READ_BYTES = 64 * 1024  # that a client must read in each request timeout while a response is unread
-
-# The bytes that the kernel accepts beyond those that the network can take. Without this limit the kernel accepts
-# several MiB, and more only when a third of them are sent: then a slow client looks like one that reads nothing.
-MAX_UNSENT_BYTES = 32 * 1024
-TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS have it
+MAX_DISCARDED_BYTES = 8 * 1024 * 1024  # of input behind a response; then the service stops reading
 
 UPGRADE = re.compile(rb"\bupgrade\b", re.IGNORECASE)
-
-HEAD = (
-    b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
-    b"x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
-)
 
 
 class RequestRejected(Exception):
@@ -67,6 +52,8 @@ class HttpProtocol(HttpToolsProtocol):
     response that did not wait for it.
     """
 
+    cycle: ResponseCycle
+
     def __init__(self, *args: Any, request_timeout: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._request_timeout = request_timeout
@@ -80,32 +67,30 @@ class HttpProtocol(HttpToolsProtocol):
         self._shutting_down = False
         self._discarding = False  # whether all further input is discarded
         self._deadline_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows it to Transport as well
         """Start the time limit of the first request."""
         super().connection_made(transport)
-        if TCP_NOTSENT_LOWAT is not None and (connection := transport.get_extra_info("socket")) is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
+        self._write_timeout = WriteTimeout(self.loop, transport, self._request_timeout)
         self._begin("blank")
         self._start_deadline_timer(self._request_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers."""
-        for timer in (self._deadline_timer, self._write_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._write_timeout.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Start the time limit in which the client must read."""
         super().pause_writing()
-        self._start_write_timer()
+        self._write_timeout.start()
 
     def resume_writing(self) -> None:
-        """Cancel the write timer, unless the connection is closing."""
-        if self._write_timer is not None and not self.transport.is_closing():
-            self._write_timer.cancel()
+        """End the time limit of the client, unless the connection is closing."""
+        if not self.transport.is_closing():
+            self._write_timeout.cancel()
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
@@ -119,7 +104,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._parse(data)
         if self._discarding or self._is_unread_body():
             if self._size > MAX_DISCARDED_BYTES:
-                self.transport.close()
+                self.flow.pause_reading()
         elif self._stage in {"blank", "head"}:
             if self._deadline_timer is None:
                 self._start_deadline_timer(self._request_timeout)
@@ -168,9 +153,9 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Start the next request of the pipeline, or limit what the client may still send and must read."""
         super().on_response_complete()
-        if self._is_unread_body():
+        if self._is_unread_body() and not self.transport.is_closing():
             self._begin("body")
-            if cast("ResponseCycle", self.cycle).lingering:
+            if self.cycle.lingering:
                 self._linger()
             elif self._deadline_timer is None:
                 self._start_deadline_timer(self._request_timeout)
@@ -249,24 +234,10 @@ class HttpProtocol(HttpToolsProtocol):
         """Return whether the client is still sending a body after the response to it."""
         return self._stage == "body" and self.cycle.response_complete
 
-    def _start_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-        unread = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self._request_timeout, self._check_read, unread)
-
-    def _check_read(self, unread: int) -> None:
-        """Close the connection if the client has read less than the minimum of what was unread."""
-        if unread - self.transport.get_write_buffer_size() >= MIN_READ_BYTES:
-            self._start_write_timer()
-        else:
-            logger.warning("connection closed: the client reads its response too slowly")
-            self.transport.abort()
-
     def _limit_closing(self) -> None:
         """If the connection is closing, start the time limit in which the client must read its last response."""
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
-            self._start_write_timer()
+            self._write_timeout.start()
 
     def _reject_large_head(self) -> None:
         self._reject(HeadTooLarge("the request line and headers must not exceed 64 KiB"))
@@ -279,7 +250,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle.response_complete:
             self.transport.close()
         else:
-            cast("ResponseCycle", self.cycle).reject_body()
+            self.cycle.reject_body()
 
     def _reject(self, error: ApiError) -> None:
         """Respond to an incomplete head with an error, and close the connection.
@@ -299,8 +270,7 @@ class HttpProtocol(HttpToolsProtocol):
         context = new_request_context(*self._parsed_head())
         context.status = error.status
         access_log.write(context, self.loop.time() - self._started_at)
-        body = encode(ErrorResponse(error.error, error.detail))
-        self.transport.write(STATUS_LINE[error.status] + HEAD % (len(body), context.request_id.encode()) + body)
+        self.transport.write(encode_error(error, context.request_id))
         self._linger()
 
     def _parsed_head(self) -> tuple[str, str, list[tuple[bytes, bytes]]]:
@@ -324,6 +294,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._limit_closing()
 
 
-def protocol(request_timeout: float) -> type[asyncio.Protocol]:
+def protocol_factory(request_timeout: float) -> type[asyncio.Protocol]:
     """Return what uvicorn calls for each connection. It can be pickled for a worker process."""
     return cast("type[asyncio.Protocol]", partial(HttpProtocol, request_timeout=request_timeout))

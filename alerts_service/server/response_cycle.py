@@ -4,9 +4,15 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from alerts_service.errors import MalformedRequest
+from alerts_service.errors import ApiError, ErrorResponse, MalformedRequest
+from alerts_service.web.responses import encode
 
 MALFORMED = "malformed HTTP request; HTTP/1.0 and HTTP/1.1 are accepted"
+
+ERROR_HEAD = (
+    b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
+    b"x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+)
 
 
 class ResponseCycle(RequestResponseCycle):
@@ -94,3 +100,9 @@ class ResponseCycle(RequestResponseCycle):
         if is_last and self.more_body and not self.keep_alive:
             self.lingering = self.keep_alive = True  # uvicorn closes the connection where keep_alive is False
         await super().send(message)
+
+
+def encode_error(error: ApiError, request_id: str) -> bytes:
+    """Return the response to a request that does not reach the application."""
+    body = encode(ErrorResponse(error.error, error.detail))
+    return STATUS_LINE[error.status] + ERROR_HEAD % (len(body), request_id.encode()) + body

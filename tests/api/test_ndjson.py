@@ -179,6 +179,18 @@ def test_a_line_is_answered_while_the_next_is_awaited(caller: Caller, tenant: UU
     assert 0.5 < time.monotonic() - silent < 3
 
 
+def test_a_malformed_chunk_ends_the_stream_with_400(service: ServiceProcess, caller: Caller, tenant: UUID) -> None:
+    caller.send(CHUNKED + chunk(line(tenant)))
+    answers = Answers(caller)
+    assert [result["status"] for result in answers.next()] == [201]
+    caller.send(b"no size\r\n")
+    (last,) = answers.all()
+    assert (last["status"], last["error"]["error"]) == (400, "Bad request")
+    assert answers.ended
+    assert caller.closed()
+    assert [it for it in service.lines() if "exc_info" in it] == []
+
+
 @pytest.mark.parametrize("first", [b"", b"x"])
 def test_a_stream_that_never_begins(caller: Caller, first: bytes) -> None:
     """A stream whose first line does not come in time is 408."""

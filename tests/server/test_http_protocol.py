@@ -74,6 +74,43 @@ def test_drops_of_a_request(caller: Caller) -> None:
     caller.assert_refused(*LATE_BODY)
 
 
+def test_a_client_that_is_still_sending_can_read_the_408(service: ServiceProcess) -> None:
+    """RFC 9112, section 9.6: closing the connection at once could discard the response."""
+    with calling(service, 1) as (caller,):
+        caller.send(HEAD + b"Content-Length: 1000000\r\n\r\n")
+        caller.stream.peek(1)
+        caller.send(b" " * 500_000)
+        caller.assert_refused(*LATE_BODY)
+
+
+def test_a_body_behind_an_early_response_keeps_the_connection_open(caller: Caller, tenant: UUID) -> None:
+    head, _, body = create(tenant, "m").replace(b"/alerts", b"/internal/alerts").partition(b"\r\n\r\n")
+    caller.send(head + b"\r\n\r\n")
+    assert caller.answer()[0] == 401
+    caller.send(body[:10])
+    time.sleep(0.1)
+    caller.send(body[10:] + LIVE)
+    assert caller.answer()[0] == 200
+
+
+@pytest.mark.anyio
+async def test_the_time_of_a_body_begins_after_the_responses_to_the_requests_before_it(
+    caller: Caller, settings: Settings, tenant: UUID
+) -> None:
+    connection = await asyncpg.connect(settings.database_url)
+    last = create(tenant, "last")
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE alerts IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        caller.send(create(tenant, "waits for the lock") * 4 + last[:-10])
+        statuses = [(await asyncio.to_thread(caller.answer))[0] for _ in range(4)]
+        assert time.monotonic() - started > 0.8  # the request timeout is 0.5 s
+    caller.send(last[-10:])
+    await connection.close()
+    assert statuses == [503] * 4
+    assert caller.answer()[0] == 201
+
+
 def test_no_request_at_all(service: ServiceProcess) -> None:
     """A connection on which no request begins is closed, without a word."""
     with calling(service, 2) as (silent, blank):
