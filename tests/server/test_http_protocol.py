@@ -94,18 +94,20 @@ def test_a_body_behind_an_early_response_keeps_the_connection_open(caller: RawCo
 
 
 @pytest.mark.anyio
-async def test_the_time_of_a_body_begins_after_the_response_to_the_request_before_it(
+async def test_the_time_of_a_body_begins_after_the_responses_to_the_requests_before_it(
     caller: RawConnection, settings: Settings, tenant: UUID
 ) -> None:
     connection = await asyncpg.connect(settings.database_url)
+    last = create(tenant, "last")
     async with connection.transaction():
         await connection.execute("LOCK TABLE alerts IN ACCESS EXCLUSIVE MODE")
-        second = create(tenant, "second")
-        caller.send(create(tenant, "first") + second[:-10])
-        await asyncio.sleep(1)  # twice the request timeout
+        started = time.monotonic()
+        caller.send(create(tenant, "waits for the lock") * 4 + last[:-10])
+        statuses = [(await asyncio.to_thread(caller.answer))[0] for _ in range(4)]
+        assert time.monotonic() - started > 0.8  # the request timeout is 0.5 s
+    caller.send(last[-10:])
     await connection.close()
-    assert caller.answer()[0] in {201, 503}  # 503 if the lock was held for too long
-    caller.send(second[-10:])
+    assert statuses == [503] * 4
     assert caller.answer()[0] == 201
 
 
