@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from alerts_service.alerts.bulk_authorizer import TenantAuthorizer
 from alerts_service.alerts.bulk_create import create_from_list
-from alerts_service.alerts.bulk_descriptions import ACKNOWLEDGE, CREATE, RESOLVE
+from alerts_service.alerts.bulk_descriptions import ACKNOWLEDGE_DESCRIPTION, CREATE_DESCRIPTION, RESOLVE_DESCRIPTION
 from alerts_service.alerts.bulk_structs import BulkCreate, BulkResults, BulkTransition, BulkTransitionResults
 from alerts_service.alerts.bulk_transition import transition_alerts
 from alerts_service.alerts.ndjson import create_from_stream
@@ -25,7 +25,7 @@ from alerts_service.web.openapi import errors
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 
-ERRORS = errors(401, 409, 413, 415, 422, 429, 500, 503)
+BULK_ERRORS = errors(401, 409, 413, 415, 422, 429, 500, 503)
 ONE_RESULT_EACH = "One result for each item, in the order of the items"
 
 # The `data` of a request whose body is an NDJSON stream: the body is read while it is processed.
@@ -51,9 +51,9 @@ class BulkController(Controller):
         status_code=HTTP_200_OK,
         operation_id=_operation_id,
         summary="Create alerts in bulk",
-        description=CREATE,
+        description=CREATE_DESCRIPTION,
         response_description=ONE_RESULT_EACH,
-        responses=ERRORS,
+        responses=BULK_ERRORS,
         opt={"takes_lines": True},
     )
     async def create_alerts(
@@ -74,9 +74,9 @@ class BulkController(Controller):
         status_code=HTTP_200_OK,
         operation_id=_operation_id,
         summary="Acknowledge alerts in bulk",
-        description=ACKNOWLEDGE,
+        description=ACKNOWLEDGE_DESCRIPTION,
         response_description=ONE_RESULT_EACH,
-        responses=ERRORS,
+        responses=BULK_ERRORS,
     )
     async def acknowledge_alerts(
         self, request: Request, data: JSONBody[BulkTransition], tenant_id: OptionalTenantId = None
@@ -89,9 +89,9 @@ class BulkController(Controller):
         status_code=HTTP_200_OK,
         operation_id=_operation_id,
         summary="Resolve alerts in bulk",
-        description=RESOLVE,
+        description=RESOLVE_DESCRIPTION,
         response_description=ONE_RESULT_EACH,
-        responses=ERRORS,
+        responses=BULK_ERRORS,
     )
     async def resolve_alerts(
         self, request: Request, data: JSONBody[BulkTransition], tenant_id: OptionalTenantId = None

@@ -13,7 +13,8 @@ together or not at all. If the database fails, the request is rejected as a whol
 response over 256 KiB is replayed with `id` in place of `alert`, and without the `detail` of errors if it is still \
 over 256 KiB. """
 
-CREATE = f"""Creates up to 1,000 alerts from a JSON list of at most 1 MiB, or any number from an NDJSON stream.
+CREATE_DESCRIPTION = f"""Creates up to 1,000 alerts from a JSON list of at most 1 MiB, or any number from an NDJSON \
+stream.
 
 Each item has the fields of the body of `POST /alerts` and is processed as if it were sent alone: an invalid item does \
 not affect the others. The response is 200 with one result for each item, in the order of the items. An alert with \
@@ -94,5 +95,5 @@ query parameter `tenant_id`. Below `/internal` it counts for the service key alo
 """
 
 
-ACKNOWLEDGE = _describe_transition("acknowledge", "are triggered")
-RESOLVE = _describe_transition("resolve", "are not resolved")
+ACKNOWLEDGE_DESCRIPTION = _describe_transition("acknowledge", "are triggered")
+RESOLVE_DESCRIPTION = _describe_transition("resolve", "are not resolved")

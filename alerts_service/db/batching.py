@@ -12,7 +12,7 @@ from typing import Generic
 
 from msgspec import structs
 
-from alerts_service.db.fair_queue import MAX_QUEUE_SIZE, FairQueue, Item, QueuedCall, QueueTimeout, Result, fail_pending
+from alerts_service.db.fair_queue import MAX_QUEUE_SIZE, FairQueue, Item, Output, QueuedCall, QueueTimeout, fail_pending
 
 # A failed batch is split into this many parts: one invalid item among 64 costs 1 + 8 + 8 statements.
 PARTS_OF_FAILED_BATCH = 8
@@ -20,7 +20,7 @@ PARTS_OF_FAILED_BATCH = 8
 RETRY_TIMEOUT_FACTOR = 5
 
 
-class Batcher(Generic[Item, Result]):
+class Batcher(Generic[Item, Output]):
     """Collects the items of concurrent calls and passes them to `send`, which returns a result for each, in order.
 
     At most `max_in_flight` batches of at most `max_batch_size` items are sent at a time. Up to `max_queue_size` further
@@ -31,7 +31,7 @@ class Batcher(Generic[Item, Result]):
 
     def __init__(
         self,
-        send: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Output]]],
         *,
         max_in_flight: int = 2,
         max_batch_size: int = 64,
@@ -49,12 +49,12 @@ class Batcher(Generic[Item, Result]):
         self._send = send
         self._free_slots = max_in_flight
         self._max_batch_size = max_batch_size
-        self._queue: FairQueue[Item, Result] = FairQueue(max_queue_size)
+        self._queue: FairQueue[Item, Output] = FairQueue(max_queue_size)
         self._queue_timeout = queue_timeout
         self._split_on, self._retry_on = split_on, retry_on
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, key: Hashable, item: Item) -> Result:
+    async def __call__(self, key: Hashable, item: Item) -> Output:
         """Send an item in a batch and return its result.
 
         Raises:
@@ -80,13 +80,13 @@ class Batcher(Generic[Item, Result]):
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _run_batch(self, batch: list[QueuedCall[Item, Result]]) -> None:
+    async def _run_batch(self, batch: list[QueuedCall[Item, Output]]) -> None:
         try:
             await self._send_batch(batch)
         finally:
             self._release_slot()
 
-    async def _send_batch(self, batch: list[QueuedCall[Item, Result]]) -> None:
+    async def _send_batch(self, batch: list[QueuedCall[Item, Output]]) -> None:
         try:
             results = await self._send([call.item for call in batch])
         except BaseException as error:  # noqa: BLE001 - every call of the batch raises it
@@ -101,20 +101,20 @@ class Batcher(Generic[Item, Result]):
                 if not call.future.done():
                     call.future.set_result(result)
 
-    async def _send_in_parts(self, batch: list[QueuedCall[Item, Result]]) -> None:
+    async def _send_in_parts(self, batch: list[QueuedCall[Item, Output]]) -> None:
         size = math.ceil(len(batch) / PARTS_OF_FAILED_BATCH)
         for start in range(0, len(batch), size):
             if part := _fail_expired(batch[start : start + size]):
                 await self._send_batch(part)
 
-    def _queue_again(self, batch: list[QueuedCall[Item, Result]]) -> None:
+    def _queue_again(self, batch: list[QueuedCall[Item, Output]]) -> None:
         deadline = asyncio.get_running_loop().time() + RETRY_TIMEOUT_FACTOR * self._queue_timeout
         for call in batch:
             if not call.future.done():
                 self._queue.append(structs.replace(call, deadline=deadline, alone=True))
 
 
-def _fail_expired(calls: list[QueuedCall[Item, Result]]) -> list[QueuedCall[Item, Result]]:
+def _fail_expired(calls: list[QueuedCall[Item, Output]]) -> list[QueuedCall[Item, Output]]:
     """Fail the calls whose deadline has passed, and return the calls that are still pending."""
     now = asyncio.get_running_loop().time()
     fail_pending([call for call in calls if call.deadline < now], QueueTimeout())

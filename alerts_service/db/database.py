@@ -156,7 +156,7 @@ class Database(StatementRunner):
         calls are served round-robin by the tenant of their first item.
         """
         query = self._queries[statement.name]
-        batches = _split([query.values(item) for item in items], batch_size)
+        batches = _batches_of([query.values(item) for item in items], batch_size)
         key = items[0].get("tenant_id") if items else None
         results: list[Converted | Exception | None] = []
         for batch in batches:
@@ -189,7 +189,7 @@ class Database(StatementRunner):
             return [error] * len(batch)
         if len(batch) == 1:
             return [failure]
-        parts = _split(batch, math.ceil(len(batch) / PARTS_OF_FAILED_BULK))
+        parts = _batches_of(batch, math.ceil(len(batch) / PARTS_OF_FAILED_BULK))
         return [record for part in parts for record in await self._execute_bisecting(key, query, part, deadline)]
 
     async def _fetch_batch(
@@ -206,7 +206,7 @@ class Database(StatementRunner):
             raise statement_error(error, changes=not query.read_only) from error
 
 
-def _split(arguments: Sequence[Arguments], size: int) -> list[Sequence[Arguments]]:
+def _batches_of(arguments: Sequence[Arguments], size: int) -> list[Sequence[Arguments]]:
     return [arguments[start : start + size] for start in range(0, len(arguments), size)]
 
 

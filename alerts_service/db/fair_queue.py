@@ -15,7 +15,7 @@ MAX_QUEUE_SIZE = 8000
 EXPIRY_INTERVAL = 0.05
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 
 
 class QueueFull(Exception):
@@ -26,7 +26,7 @@ class QueueTimeout(Exception):
     """The call reached its deadline in the queue. Nothing was executed for it."""
 
 
-class QueuedCall(Struct, Generic[Item, Result]):
+class QueuedCall(Struct, Generic[Item, Output]):
     """A waiting call and the future of its result.
 
     The deadline is a time of the event loop's clock. A call that is sent `alone` shares a batch with no other call.
@@ -34,12 +34,12 @@ class QueuedCall(Struct, Generic[Item, Result]):
 
     key: Hashable
     item: Item
-    future: "asyncio.Future[Result]"
+    future: "asyncio.Future[Output]"
     deadline: float
     alone: bool = False
 
 
-class FairQueue(Generic[Item, Result]):
+class FairQueue(Generic[Item, Output]):
     """Queue of calls that serves its keys round-robin, so that a busy key cannot delay the calls of the others.
 
     A key may occupy as many places as are free: half of the queue if no other key has waiting calls. Each of n busy
@@ -48,14 +48,14 @@ class FairQueue(Generic[Item, Result]):
 
     def __init__(self, max_size: int = MAX_QUEUE_SIZE) -> None:
         self._free = max_size
-        self._calls: OrderedDict[Hashable, deque[QueuedCall[Item, Result]]] = OrderedDict()
+        self._calls: OrderedDict[Hashable, deque[QueuedCall[Item, Output]]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
         """Return whether any call is queued."""
         return bool(self._calls)
 
-    def add(self, key: Hashable, item: Item, timeout: float) -> QueuedCall[Item, Result]:
+    def add(self, key: Hashable, item: Item, timeout: float) -> QueuedCall[Item, Output]:
         """Queue an item for at most `timeout` seconds, and return the call, whose future receives the result.
 
         The future raises QueueTimeout if the item is not taken from the queue in time.
@@ -66,11 +66,11 @@ class FairQueue(Generic[Item, Result]):
         if len(self._calls.get(key, ())) >= self._free:
             raise QueueFull
         loop = asyncio.get_running_loop()
-        call: QueuedCall[Item, Result] = QueuedCall(key, item, loop.create_future(), loop.time() + timeout)
+        call: QueuedCall[Item, Output] = QueuedCall(key, item, loop.create_future(), loop.time() + timeout)
         self.append(call)
         return call
 
-    def append(self, call: QueuedCall[Item, Result]) -> None:
+    def append(self, call: QueuedCall[Item, Output]) -> None:
         """Queue a call, even if the queue is full."""
         self._free -= 1
         if (calls := self._calls.get(call.key)) is None:
@@ -79,9 +79,9 @@ class FairQueue(Generic[Item, Result]):
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(call.deadline, self._expire)
 
-    def take(self, count: int) -> list[QueuedCall[Item, Result]]:
+    def take(self, count: int) -> list[QueuedCall[Item, Output]]:
         """Remove and return the next `count` calls that are still pending."""
-        taken: list[QueuedCall[Item, Result]] = []
+        taken: list[QueuedCall[Item, Output]] = []
         while self._calls and len(taken) < count:
             key, calls = next(iter(self._calls.items()))
             if taken and calls[0].alone:
@@ -114,7 +114,7 @@ class FairQueue(Generic[Item, Result]):
         self._timer = loop.call_at(max(next_deadline, now + EXPIRY_INTERVAL), self._expire) if self._calls else None
 
 
-def fail_pending(calls: Iterable[QueuedCall[Item, Result]], error: BaseException) -> None:
+def fail_pending(calls: Iterable[QueuedCall[Item, Output]], error: BaseException) -> None:
     """Raise an error in every call that is still pending."""
     for call in calls:
         if not call.future.done():

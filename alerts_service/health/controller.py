@@ -10,7 +10,7 @@ from litestar import Controller, get
 from alerts_service.db.database import Statement
 from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Unhealthy
-from alerts_service.health.structs import Details, Health, Pool, Schema
+from alerts_service.health.structs import Details, Health, PoolUsage, Schema
 from alerts_service.web.openapi import errors
 from alerts_service.web.requests import Request
 
@@ -69,7 +69,7 @@ class HealthController(Controller):
             service=HEALTHY.service,
             version=VERSION,
             uptime_seconds=round(time.monotonic() - STARTED, 3),
-            pool=Pool(open=connections.open, idle=connections.idle, limit=connections.limit),
+            pool=PoolUsage(open=connections.open, idle=connections.idle, limit=connections.limit),
             schema=schema,
         )
 

@@ -18,7 +18,7 @@ class Schema(Struct, frozen=True):
     version: Annotated[int, Meta(description="The number of the latest applied migration.", examples=[9])]
 
 
-class Pool(Struct, frozen=True):
+class PoolUsage(Struct, frozen=True):
     """The database connections of this process, without the dedicated health connection."""
 
     open: Annotated[int, Meta(description="The number of open connections.", examples=[5])]
@@ -31,5 +31,5 @@ class Details(Health, frozen=True):
 
     version: Annotated[str, Meta(description="The version of this service.", examples=["1.0.0"])]
     uptime_seconds: Annotated[float, Meta(description="Seconds since the process started.", examples=[86400.125])]
-    pool: Annotated[Pool, Meta(description="The connection pool of the process that handled the request.")]
+    pool: Annotated[PoolUsage, Meta(description="The connection pool of the process that handled the request.")]
     schema: Annotated[Schema, Meta(description="The state of the database schema.")]

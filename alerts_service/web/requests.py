@@ -39,7 +39,7 @@ from alerts_service.web.validation_messages import describe_body_error
 
 T = TypeVar("T")
 # The tenant that a request names. On some routes it is optional.
-TenantId = TypeVar("TenantId", UUID, UUID | None)
+NamedTenant = TypeVar("NamedTenant", UUID, UUID | None)
 
 decoder_for = lru_cache(msgspec.json.Decoder)
 
@@ -94,7 +94,7 @@ class Request(litestar.Request[Any, Any, Any]):
         context = request_context.get()
         return None if context is None else context.request_id
 
-    def authorize_tenant(self, tenant_id: TenantId) -> TenantId:
+    def authorize_tenant(self, tenant_id: NamedTenant) -> NamedTenant:
         """Return the tenant to which the statements of this request are limited.
 
         With a token that is the token's tenant, whether the request names it or not. If the request names another

@@ -89,7 +89,7 @@ def complete(app: Litestar, *examples: Struct) -> None:
     for handler, operation in _operations(app):
         state_changing = bool(handler.http_methods & {"POST", "PUT"})
         operation.description = _join_lines(operation.description or "")
-        describe_errors(operation, _fields(handler, operation), state_changing=state_changing)
+        describe_errors(operation, _struct_fields(handler, operation), state_changing=state_changing)
         _complete_bodies(handler, operation, schemas)
         operation.parameters = [*(operation.parameters or ()), *handler.opt.get("headers", ())]
         if state_changing:
@@ -180,7 +180,7 @@ def _response_type(handler: HTTPRouteHandler) -> FieldDefinition:
     return type_.inner_types[0] if type_.is_subclass_of(litestar.Response) else type_
 
 
-def _fields(handler: HTTPRouteHandler, operation: Operation) -> list[str]:
+def _struct_fields(handler: HTTPRouteHandler, operation: Operation) -> list[str]:
     """Name the parameters of an operation and the fields of its body."""
     names = [parameter.name for parameter in operation.parameters or () if isinstance(parameter, Parameter)]
     body = _body_type(handler)

@@ -52,7 +52,7 @@ exist: 404, an empty list, counts of zero. Creating an alert for another tenant 
 `/openapi.json` need no token.
 """
 
-ERRORS = """
+ERROR_RESPONSES = """
 ## Errors
 
 The body of every error is `{"error": "…", "detail": "…"}`. `error` is a fixed text for each kind of error. `detail`
@@ -281,7 +281,7 @@ def text(*, tokens: bool) -> str:
         QUICK_START % {"options": QUICK_START_AUTHORIZATION if tokens else ""},
         AUTHENTICATION,
         WITH_TOKENS if tokens else WITHOUT_TOKENS,
-        ERRORS,
+        ERROR_RESPONSES,
         PAGINATION,
         FILTERING,
         DEDUPLICATION,
