@@ -76,7 +76,7 @@ def create_app(settings: Settings, database: Database | None = None) -> AlertsAp
     app.state.request_timeout = settings.request_timeout
     app.state.body_buffer = BodyBuffer()
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
-    openapi.correct(app, ALERT_EXAMPLE, EVENT_EXAMPLE)
+    openapi.complete(app, ALERT_EXAMPLE, EVENT_EXAMPLE)
     return app
 
 

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from alerts_service.alerts.bulk_structs import Result
 from alerts_service.alerts.structs import Alert
-from alerts_service.errors import SEND_BUFFER_FULL, ApiError, ErrorResponse, ServiceOverloaded
+from alerts_service.errors import SEND_BUFFER_FULL, ApiError, ErrorResponse, ServiceOverloaded, UnexpectedError
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import PIECE_BYTES, encode
 
@@ -48,7 +48,7 @@ def success(status: HTTPStatus, alert: Alert | UUID) -> Result:
 def error_fields(error: Exception) -> dict[str, Any]:
     """Return the fields of the result of an item that failed: what a request for this item alone would receive."""
     if not isinstance(error, ApiError):
-        return {"status": HTTPStatus.INTERNAL_SERVER_ERROR, "error": ErrorResponse("Internal server error", None)}
+        return {"status": UnexpectedError.status, "error": ErrorResponse(UnexpectedError.error, None)}
     fields: dict[str, Any] = {"status": error.status, "error": ErrorResponse(error.error, error.detail)}
     if seconds := error.headers.get("Retry-After"):
         fields["retry_after"] = int(seconds)

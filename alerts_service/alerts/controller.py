@@ -26,7 +26,15 @@ from alerts_service.alerts.statements import (
     to_alert,
     transition_parameters,
 )
-from alerts_service.alerts.structs import DUPLICATE_EXAMPLE, Alert, CreateAlert, NoteRequest, Status
+from alerts_service.alerts.structs import (
+    DUPLICATE_EXAMPLE,
+    RESOLVED_EXAMPLE,
+    TRIGGERED_EXAMPLE,
+    Alert,
+    CreateAlert,
+    NoteRequest,
+    Status,
+)
 from alerts_service.errors import AlertNotFound, Forbidden, PreconditionFailed
 from alerts_service.web.idempotency import idempotent
 from alerts_service.web.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, UNCHANGED, errors
@@ -52,6 +60,7 @@ class AlertsController(Controller):
     @post(
         summary="Create an alert",
         response_description="The created alert",
+        opt={"example": TRIGGERED_EXAMPLE},
         response_headers=[ETAG],
         responses={200: DUPLICATE, **errors(401, 403, 409, 413, 415, 422, 429, 500, 503)},
     )
@@ -147,7 +156,7 @@ class AlertsController(Controller):
         "/{alert_id:str}/resolve",
         summary="Resolve an alert",
         response_description="The resolved alert",
-        opt={"headers": [IF_MATCH]},
+        opt={"headers": [IF_MATCH], "example": RESOLVED_EXAMPLE},
         response_headers=[ETAG],
         responses=errors(401, 404, 409, 412, 413, 415, 422, 429, 500, 503),
     )
@@ -186,6 +195,7 @@ class InternalAlertsController(Controller):
     @post(
         summary="Create an alert as a service",
         response_description="The created alert",
+        opt={"example": TRIGGERED_EXAMPLE},
         response_headers=[ETAG],
         responses={200: DUPLICATE, **errors(401, 409, 413, 415, 422, 429, 500, 503)},
     )

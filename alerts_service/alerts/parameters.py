@@ -8,7 +8,7 @@ from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter
 
 from alerts_service.alerts.structs import NO_NUL, Severity, Status
-from alerts_service.web.openapi import several
+from alerts_service.web.openapi import comma_separated
 
 # Swagger UI puts an example of a parameter into its form, but not an example of its schema: only a required query
 # parameter has the former, so that "Try it out" sends no filters that the reader did not choose.
@@ -35,14 +35,14 @@ StatusFilter = Annotated[
     str | None,
     QueryParameter(
         description="Only alerts with this status, or with one of several: `triggered,acknowledged`.",
-        schema_extra={**several(Status), "examples": ["triggered", "triggered,acknowledged"]},
+        schema_extra={**comma_separated(Status), "examples": ["triggered", "triggered,acknowledged"]},
     ),
 ]
 SeverityFilter = Annotated[
     str | None,
     QueryParameter(
         description="Only alerts of this severity, or of one of several: `high,critical`.",
-        schema_extra={**several(Severity), "examples": ["critical", "high,critical"]},
+        schema_extra={**comma_separated(Severity), "examples": ["critical", "high,critical"]},
     ),
 ]
 RuleNameFilter = Annotated[

@@ -147,6 +147,22 @@ ALERT_EXAMPLE = Alert(
     resolution_note=None,
 )
 
+TRIGGERED_EXAMPLE = replace(
+    ALERT_EXAMPLE,
+    status="triggered",
+    updated_at=ALERT_EXAMPLE.created_at,
+    acknowledged_at=None,
+    acknowledgment_note=None,
+)
+
+RESOLVED_EXAMPLE = replace(
+    ALERT_EXAMPLE,
+    status="resolved",
+    updated_at="2026-01-05T09:40:00+00:00",
+    resolved_at="2026-01-05T09:40:00+00:00",
+    resolution_note="Customer reached",
+)
+
 DUPLICATE_EXAMPLE = replace(
     ALERT_EXAMPLE,
     updated_at="2026-01-05T09:45:00+00:00",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from alerts_service.errors import ApiError, Forbidden, InvalidHost
+from alerts_service.errors import ApiError, CrossSiteRequest, InvalidHost
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
@@ -45,7 +45,7 @@ class CrossSiteProtection:
             return None
         return self._cross_site_error(origin, site, host or b"")
 
-    def _cross_site_error(self, origin: bytes | None, site: bytes | None, host: bytes) -> Forbidden | None:
+    def _cross_site_error(self, origin: bytes | None, site: bytes | None, host: bytes) -> CrossSiteRequest | None:
         """Return the error for a browser's state-changing request, unless its page is allowed to send it.
 
         `Sec-Fetch-Site` takes precedence over comparing `Origin` with `Host`, which a reverse proxy may replace.
@@ -55,13 +55,13 @@ class CrossSiteProtection:
         if site is not None:
             if site in {b"same-origin", b"none"}:
                 return None
-            return Forbidden(
+            return CrossSiteRequest(
                 f'Sec-Fetch-Site: "{_truncate(site)}" is not one of same-origin, none, and Origin is not one of '
                 "AS_ALERTS_CORS_ORIGINS"
             )
         if origin is None or _is_same_origin(origin, host):
             return None
-        return Forbidden(
+        return CrossSiteRequest(
             f'Origin: "{_truncate(origin)}" is neither the origin of this service nor one of AS_ALERTS_CORS_ORIGINS'
         )
 

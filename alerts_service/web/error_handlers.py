@@ -10,12 +10,12 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from alerts_service.errors import (
-    BODY_TOO_LARGE,
     SEND_BUFFER_FULL,
     ApiError,
     ErrorResponse,
     OutcomeUnknown,
     ServiceOverloaded,
+    UnexpectedError,
     ValidationFailed,
     failure_reason,
 )
@@ -29,8 +29,7 @@ logger = logging.getLogger(__name__)
 AnyRequest = Request[Any, Any, Any]
 
 # Statuses that Litestar raises. The phrases of HTTPStatus differ between versions of Python.
-ERRORS_BY_STATUS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
-DETAILS_BY_STATUS = {413: BODY_TOO_LARGE}
+ERRORS_BY_STATUS = {404: "Not found", 405: "Method not allowed"}
 
 
 def error_response(_: AnyRequest, error: ApiError) -> Response[ErrorResponse]:
@@ -51,7 +50,7 @@ def _http_error_response(request: AnyRequest, error: HTTPException) -> Response[
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _internal_error_response(request, error)
     headers = {"Allow": _allowed_methods(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
-    return _response(status, ERRORS_BY_STATUS.get(status, status.phrase), DETAILS_BY_STATUS.get(status), headers)
+    return _response(status, ERRORS_BY_STATUS.get(status, status.phrase), headers=headers)
 
 
 def _send_buffer_full_response(request: AnyRequest, _: SendBufferFull) -> Response[ErrorResponse]:
@@ -64,7 +63,7 @@ def _send_buffer_full_response(request: AnyRequest, _: SendBufferFull) -> Respon
 def _internal_error_response(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
     """Log an unhandled exception, and return 500 without its text: it may contain SQL or values of the database."""
     logger.error("unhandled exception", extra={"method": request.method, "path": request.url.path}, exc_info=error)
-    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
+    return _response(UnexpectedError.status, UnexpectedError.error)
 
 
 def _response(

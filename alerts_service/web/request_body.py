@@ -5,10 +5,16 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import Receive
 
-from alerts_service.errors import IncompleteBody, LineTooLong, ServiceOverloaded, UnsupportedMediaType
+from alerts_service.errors import (
+    BODY_TOO_LARGE,
+    BodyTooLarge,
+    IncompleteBody,
+    LineTooLong,
+    ServiceOverloaded,
+    UnsupportedMediaType,
+)
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
@@ -122,13 +128,13 @@ def check_headers(headers: Headers) -> bool:
     send undeclared bodies of pages of other origins without a preflight request.
 
     Raises:
-        RequestEntityTooLarge: Content-Length exceeds 1 MiB.
+        BodyTooLarge: Content-Length exceeds 1 MiB.
         UnsupportedMediaType: the body is not declared as JSON, or is compressed.
     """
     declared = False
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
-            raise RequestEntityTooLarge
+            raise BodyTooLarge(BODY_TOO_LARGE)
         if name == b"content-type":
             if not JSON_TYPE.match(value):
                 raise UnsupportedMediaType("Content-Type: must be application/json")

@@ -11,12 +11,13 @@ from uuid import UUID
 
 import litestar
 import msgspec
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import UNSET, Raw
 from uuid_utils.compat import uuid4
 
 from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import (
+    BODY_TOO_LARGE,
+    BodyTooLarge,
     IncompleteBody,
     InvalidToken,
     RequestTimeout,
@@ -139,7 +140,7 @@ class Request(litestar.Request[Any, Any, Any]):
         """Read the body, at a fraction of the cost of Litestar's stream. The body of an NDJSON request is not read.
 
         Raises:
-            RequestEntityTooLarge: the body, or its declared length, exceeds 1 MiB.
+            BodyTooLarge: the body, or its declared length, exceeds 1 MiB.
             UnsupportedMediaType: the body is not declared as JSON, or is compressed.
             IncompleteBody: the client disconnected.
             RequestTimeout: the body did not arrive in time.
@@ -159,7 +160,7 @@ class Request(litestar.Request[Any, Any, Any]):
         else:
             body = message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
-            raise RequestEntityTooLarge
+            raise BodyTooLarge(BODY_TOO_LARGE)
         if body and not declared and sent_by_browser(self.scope["headers"]):
             raise UnsupportedMediaType("Content-Type: missing; a browser must send application/json")
         self._complete_body = body

@@ -20,9 +20,6 @@ from alerts_service.web.openapi.components import (
 from alerts_service.web.openapi.document import complete, config, openapi_json
 from alerts_service.web.openapi.error_responses import errors
 
-correct = complete
-several = comma_separated
-
 __all__ = [
     "ETAG",
     "IF_MATCH",
@@ -34,8 +31,6 @@ __all__ = [
     "comma_separated",
     "complete",
     "config",
-    "correct",
     "errors",
     "openapi_json",
-    "several",
 ]
