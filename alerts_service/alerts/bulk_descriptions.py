@@ -31,7 +31,7 @@ status 200 or 201 is committed.
 
 {_DATABASE_FAILURE}
 
-{_RESPONSE_SIZE} It is also rejected so if too many bulk requests are queued.
+{_RESPONSE_SIZE} It is rejected in the same way if too many bulk requests are queued.
 
 {_IDEMPOTENCY}The request is also rejected as a whole, with 429, if one of its tenants has reached its rate limit. A \
 key belongs to the tenant of the token, or without tokens to the tenant of the first valid alert.
@@ -55,8 +55,8 @@ the response, and finally closes the connection.
 * If the next line does not arrive within `AS_ALERTS_REQUEST_TIMEOUT`, the last result has status 408, and if the body \
 is malformed HTTP, 400. The connection is closed. Before the first result, this is the status of the response.
 * If the service shuts down, the last result has status 503.
-* Lines are processed in chunks: the lines that have arrived, 250 at most. For the rate limit each chunk counts as one \
-request.
+* Lines are processed in chunks: the lines that have arrived, 250 at most. For the rate limit of a tenant each chunk \
+counts as one request.
 * `Idempotency-Key` is not supported: the response is 422.
 """
 

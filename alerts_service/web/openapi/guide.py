@@ -83,8 +83,8 @@ reason.
 
 **Outcome unknown** means that the change may have been committed: after a 500, after a 503 without `Retry-After`, and
 where no response arrives. Repeat such a request with the same `Idempotency-Key`; it is then executed once. A transition
-may also be repeated without a key, as it changes nothing the second time. A create with a `dedup_key` adds at most an
-occurrence.
+may also be repeated without a key, as it changes nothing the second time. A repeated create with a `dedup_key` adds at
+most one occurrence while the alert is open.
 
 If the database cannot be reached, an operation that needs it returns 500. If the database is reachable but has no
 capacity in time, the operation returns 503. When the service stops, requests that do not finish in time are 503 without
@@ -104,7 +104,8 @@ FILTERING = """
 
 Filters are combined: an alert must match all of them. `status` and `severity` take several values, separated by commas.
 Times are RFC 3339 with `Z` or an offset; write `+` as `%2B` in a query. A range includes its start (`created_after`,
-`since`) and excludes its end (`created_before`, `until`). Unknown and repeated parameters are rejected with 422.
+`since`) and excludes its end (`created_before`, `until`). Unknown and repeated parameters are rejected with 422; only
+health checks ignore them.
 
 `q`, of 1 to 200 characters, searches the rule name and the message for whole words. Case is ignored; for letters beyond
 A to Z this depends on the locale of the database.
@@ -174,13 +175,14 @@ A limit is set by the operator, for each tenant (`AS_ALERTS_RATE_LIMIT_TENANT`) 
 (`AS_ALERTS_RATE_LIMIT_KEY`). With `100/minute`, 100 requests may be sent at once, and 100 more in each minute after
 that. A request above the limit is 429: the detail names the limit, and `Retry-After` the seconds to wait.
 
-- A request counts for the tenant of its token, otherwise for the tenant that it names. A request below `/internal`
-  counts for its service key only, once the key is valid.
+- A request counts for the tenant of its token, otherwise for the tenant that it names.
 - A request that is 401, 413, 415 or 422, or was sent by a page of another site, does not count. A 422 about its
   `Idempotency-Key` does.
 - A bulk request counts once for each tenant in it. A stream counts once for each chunk, of at most 250 lines.
+- A request below `/internal` with a valid service key counts once for this key only, whatever its body and response
+  are.
 - Each process counts by itself, so N processes admit up to N times as many requests. A limit keeps at most 131,072
-  tenants (20 MiB) and evicts those that have used least of it: naming other tenants does not reset a limit.
+  tenants or keys (20 MiB) and evicts those that have used least of it: naming other tenants does not reset a limit.
 """
 
 LIMITS = """
@@ -207,8 +209,8 @@ response did not fit.
 Bodies are UTF-8 JSON without compression. A body without a `Content-Type` is read as JSON; any other type than JSON is
 415. Unknown fields are 422. `HEAD` is allowed wherever `GET` is; `OPTIONS` lists the methods of a path in `Allow`.
 
-The limits of connections, and 408 and 431, hold where the service runs as `alerts-service`, not under another ASGI
-server.
+The command `alerts-service` sets the limits of request line and headers (size and time), pipelined requests, idle
+connections and slow readers. Another ASGI server has its own in their place; the other limits hold there too.
 """
 
 BROWSERS = """
@@ -248,8 +250,8 @@ With another note the response is 409.
 Create or change up to 1,000 alerts in one request, or create any number in a stream.
 
 The response is 200 with one result per item, in the order of the request: the status, and the alert or the error that a
-request for this item alone would have returned. If the database fails on some items, each result tells its own outcome:
-done, unknown, or not executed, the last with `retry_after` in seconds.
+request for this item alone would have returned. If the database fails on some items, each result reports its own
+outcome: done, unknown, or not executed, the last with `retry_after` in seconds.
 """,
     "history": """
 The events of alerts. Every change of an alert is an event, which is committed with the change.
