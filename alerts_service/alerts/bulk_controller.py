@@ -85,7 +85,8 @@ class BulkController(Controller):
 
         As `application/x-ndjson`, an alert a line, there may be any number: the answers come as a stream too, a line
         each, while the lines come in. Read them meanwhile. When the token expires, the stream ends with one result of
-        status 401, and the remaining lines are not processed.
+        status 401, and the remaining lines are not processed. If the next line does not arrive in time, the last result
+        has status 408.
         """
         return await _create(request, data, Admission(request))
 
