@@ -54,7 +54,7 @@ class BulkController(Controller):
         description=CREATE_DESCRIPTION,
         response_description=ONE_RESULT_EACH,
         responses=BULK_ERRORS,
-        opt={"takes_lines": True},
+        opt={"accepts_ndjson": True},
     )
     async def create_alerts(
         self, request: Request, data: JSONBody[BulkCreate] = NDJSON_STREAM

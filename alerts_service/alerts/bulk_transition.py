@@ -128,7 +128,7 @@ async def _find_matches(transition: Transition, filter_: Filter) -> tuple[list[t
     matches = await transition.request.database.one(
         FIND,
         tenant_id=transition.tenant_id,
-        move=transition.to,
+        target_status=transition.to,
         status=filter_.status,
         severity=filter_.severity,
         rule_name=filter_.rule_name,

@@ -102,7 +102,9 @@ async def pruning(days: int | None, database: Callable[[], StatementRunner]) -> 
     """
     tasks = [asyncio.create_task(_prune_periodically("Pruned expired idempotency keys", database, PRUNE_KEYS))]
     if days is not None:
-        alerts = _prune_periodically("Pruned resolved alerts", database, PRUNE, days=days, most=MAX_EVENTS_PER_ALERT)
+        alerts = _prune_periodically(
+            "Pruned resolved alerts", database, PRUNE, days=days, max_events=MAX_EVENTS_PER_ALERT
+        )
         tasks.append(asyncio.create_task(alerts))
     try:
         yield

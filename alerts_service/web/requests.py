@@ -113,7 +113,7 @@ class Request(litestar.Request[Any, Any, Any]):
     @property
     def is_ndjson(self) -> bool:
         """Whether the body is NDJSON, on a route that accepts it. Such a body may have any length."""
-        if not self.route_handler.opt.get("takes_lines"):
+        if not self.route_handler.opt.get("accepts_ndjson"):
             return False
         return any(name == b"content-type" and NDJSON_TYPE.match(value) for name, value in self.scope["headers"])
 

@@ -78,7 +78,7 @@ async def connection(empty_database: str) -> AsyncIterator[Connection]:
 
 async def pruned_by(database: Database) -> tuple[int, int, int]:
     pruned = Pruned()
-    await prune(lambda since: database.one(PRUNE, days=7, since=since, most=None), pruned)
+    await prune(lambda since: database.one(PRUNE, days=7, since=since, max_events=None), pruned)
     return pruned.alerts, pruned.events, pruned.batches
 
 
@@ -394,10 +394,10 @@ async def test_a_long_history_holds_nothing_up(connection: Connection, empty_dat
     )
     batches = []
     async with ready_database(settings_for(database_url=empty_database)) as database:
-        left = await database.one(retention.PRUNE, days=5, since=None, most=19_999)
+        left = await database.one(retention.PRUNE, days=5, since=None, max_events=19_999)
         assert (left.alerts, left.events) == (2, 4)
         since = None
-        while (batch := await database.one(retention.PRUNE, days=5, since=since, most=None)).alerts:
+        while (batch := await database.one(retention.PRUNE, days=5, since=since, max_events=None)).alerts:
             batches.append((batch.alerts, batch.events))
             since = batch.until
     assert batches == [(1, 20_000)]

@@ -127,10 +127,10 @@ def _complete_bodies(handler: HTTPRouteHandler, operation: Operation, schemas: S
     responses: dict[str, Any] = operation.responses or {}
     body, body_type = operation.request_body, _body_type(handler)
     if body_type is not None and isinstance(body, RequestBody):
-        takes_lines = "takes_lines" in handler.opt
-        body.required = takes_lines or not handler.parsed_fn_signature.parameters["data"].has_default
+        accepts_ndjson = "accepts_ndjson" in handler.opt
+        body.required = accepts_ndjson or not handler.parsed_fn_signature.parameters["data"].has_default
         _add_examples(body.content[JSON], body_type.annotation, schemas)
-        if takes_lines:
+        if accepts_ndjson:
             body.content[NDJSON] = NDJSON_ALERTS
             responses["200"].content[NDJSON] = NDJSON_RESULTS
     if (example := handler.opt.get("example")) is not None:
