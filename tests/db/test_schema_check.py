@@ -58,8 +58,8 @@ async def test_the_shipped_files_fit(connection: Connection) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ("ALTER COLUMN message TYPE bytea USING 'm'", "alerts/get: the column message is bytea, not what Alert holds"),
-        ("DROP COLUMN resolution_note", 'alerts/list: column "resolution_note" not found in data type alerts'),
+        ("ALTER COLUMN message TYPE bytea USING 'm'", "alerts/get.sql: column message: PostgreSQL returns bytea, Alert"),
+        ("DROP COLUMN resolution_note", 'alerts/list.sql: column "resolution_note" not found in data type alerts'),
     ],
 )
 async def test_a_start_on_a_changed_schema(
