@@ -1,9 +1,10 @@
 """Status transitions of many alerts in one request. Each alert has its own result."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -20,7 +21,7 @@ from alerts_service.alerts.bulk_results import (
 )
 from alerts_service.alerts.bulk_structs import BulkTransition, BulkTransitionResults, Filter, Result
 from alerts_service.alerts.statements import GET, TRANSITIONS, ensure_in_state, find_tenant, transition_parameters
-from alerts_service.alerts.structs import Alert, Status
+from alerts_service.alerts.structs import Alert, Severity, Status
 from alerts_service.db.database import Statement
 from alerts_service.errors import AlertNotFound, ApiError, Conflict, ValidationFailed
 from alerts_service.web.idempotency import idempotent
@@ -38,7 +39,19 @@ class FilterMatches(Struct, frozen=True):
     more: bool
 
 
-FIND = Statement("alerts/find", FilterMatches)
+class FindParameters(TypedDict):
+    """Parameters of alerts/find."""
+
+    tenant_id: UUID
+    target_status: Status
+    status: Status | None
+    severity: Severity | None
+    rule_name: str | None
+    created_after: datetime | None
+    created_before: datetime | None
+
+
+FIND = Statement("alerts/find", FilterMatches, parameters=FindParameters)
 ID_DECODER = decoder_for(UUID)
 MATCHES_DECODER = decoder_for(list[tuple[UUID, str]])
 
@@ -115,7 +128,7 @@ def _decode_id(item: Raw) -> UUID | ApiError:
     try:
         id_: UUID = ID_DECODER.decode(item)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ValidationFailed("id: Invalid UUID")
+        return ValidationFailed("id: must be a UUID")
     return id_
 
 
@@ -125,16 +138,16 @@ def _valid(ids: Sequence[UUID | ApiError]) -> list[UUID]:
 
 async def _find_matches(transition: Transition, filter_: Filter) -> tuple[list[tuple[UUID, str]], bool]:
     """Return the ids and `updated_at` of the oldest alerts that match, and whether there are more."""
-    matches = await transition.request.database.one(
-        FIND,
-        tenant_id=transition.tenant_id,
-        target_status=transition.to,
-        status=filter_.status,
-        severity=filter_.severity,
-        rule_name=filter_.rule_name,
-        created_after=filter_.created_after,
-        created_before=filter_.created_before,
-    )
+    parameters: FindParameters = {
+        "tenant_id": transition.tenant_id or filter_.tenant_id,
+        "target_status": transition.to,
+        "status": filter_.status,
+        "severity": filter_.severity,
+        "rule_name": filter_.rule_name,
+        "created_after": filter_.created_after,
+        "created_before": filter_.created_before,
+    }
+    matches = await transition.request.database.one(FIND, **parameters)
     return MATCHES_DECODER.decode(matches.alerts), matches.more
 
 

@@ -1,6 +1,8 @@
 """The route that lists and searches the alerts of a tenant."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, TypedDict
+from uuid import UUID
 
 from litestar import Controller, Response, get
 from msgspec import Raw
@@ -16,10 +18,31 @@ from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse
 
-LIST = Statement("alerts/list", AlertPage, max_batch_size=32)
+
+class ListParameters(TypedDict):
+    """Parameters of alerts/list."""
+
+    tenant_id: UUID
+    status: str | None
+    severity: str | None
+    created_after: datetime | None
+    created_before: datetime | None
+    before_created_at: datetime | None
+    before_id: UUID | None
+    rule_name: str | None
+
+
+class SearchParameters(ListParameters):
+    """Parameters of alerts/search."""
+
+    pattern: str | None
+    terms: int | None
+
+
+LIST = Statement("alerts/list", AlertPage, parameters=ListParameters, max_batch_size=32)
 # A page of search results takes PostgreSQL 4 to 9 ms whatever the texts and terms are, and a page of long texts takes
 # the process 2 ms for 1 MB. One search at a time leaves connections and processors to the other requests.
-SEARCH = Statement("alerts/search", AlertPage, max_batch_size=1, max_in_flight=1)
+SEARCH = Statement("alerts/search", AlertPage, parameters=SearchParameters, max_batch_size=1, max_in_flight=1)
 
 EMPTY_PAGE = AlertPage(b"[]", None, None)
 
@@ -58,7 +81,7 @@ class AlertListController(Controller):
         """
         require_time_zones(created_after=created_after, created_before=created_before)
         last_created_at, last_id = cursors.decode_alert_cursor(cursor) if cursor is not None else (None, None)
-        parameters: dict[str, object] = {
+        parameters: ListParameters = {
             "tenant_id": request.authorize_tenant(tenant_id),
             "status": parse_choices("status", status, Status),
             "severity": parse_choices("severity", severity, Severity),
@@ -77,13 +100,17 @@ class AlertListController(Controller):
         return JSONResponse[Any](alerts, headers=cursors.next_page_link(request, next_cursor))
 
 
-async def _fetch_page(request: Request, parameters: dict[str, object], q: str | None) -> AlertPage:
+async def _fetch_page(request: Request, parameters: ListParameters, q: str | None) -> AlertPage:
     if q is None:
         page = await request.database.one(LIST, **parameters)
         if page.alerts is not None:
             return page
-        return await request.database.one(SEARCH, **parameters, pattern=None, terms=None)
+        return await _search(request, {**parameters, "pattern": None, "terms": None})
     terms = compile_search_terms(q)
     if terms is None:
         return EMPTY_PAGE
-    return await request.database.one(SEARCH, **parameters, pattern=terms.pattern, terms=terms.count)
+    return await _search(request, {**parameters, "pattern": terms.pattern, "terms": terms.count})
+
+
+async def _search(request: Request, parameters: SearchParameters) -> AlertPage:
+    return await request.database.one(SEARCH, **parameters)

@@ -48,13 +48,13 @@ class AlertTenant(Struct, frozen=True):
     tenant_id: UUID
 
 
-CREATE = Statement("alerts/create", Created)
-CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert)
+CREATE = Statement("alerts/create", Created, parameters=CreateParameters)
+CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert, parameters=CreateDeduplicatedParameters)
 GET = Statement("alerts/get", Alert)
 GET_TENANT = Statement("alerts/get_tenant", AlertTenant)
 TRANSITIONS: dict[Status, Statement[Alert]] = {
-    "acknowledged": Statement("alerts/acknowledge", Alert),
-    "resolved": Statement("alerts/resolve", Alert),
+    "acknowledged": Statement("alerts/acknowledge", Alert, parameters=TransitionParameters),
+    "resolved": Statement("alerts/resolve", Alert, parameters=TransitionParameters),
 }
 
 

@@ -1,7 +1,7 @@
 """The history routes: the events of an alert, and of all alerts of a tenant."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 from uuid import UUID
 
 from litestar import Controller, Response, get
@@ -19,9 +19,30 @@ from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse
 
+
+class ListParameters(TypedDict):
+    """Parameters of history/list."""
+
+    tenant_id: UUID
+    type: EventType | None
+    since: datetime | None
+    until: datetime | None
+    after_occurred_at: datetime | None
+    after_alert_id: UUID | None
+    after_sequence: int | None
+
+
+class ListOfAlertParameters(TypedDict):
+    """Parameters of history/list_of_alert. Without a tenant, the alert may be of any tenant."""
+
+    alert_id: UUID
+    tenant_id: UUID | None
+    after_sequence: int | None
+
+
 # A page has up to 50 notes of 10,000 characters, so few pages are fetched in one batch.
-LIST = Statement("history/list", EventPage, max_batch_size=8)
-LIST_OF_ALERT = Statement("history/list_of_alert", EventPage, max_batch_size=8)
+LIST = Statement("history/list", EventPage, parameters=ListParameters, max_batch_size=8)
+LIST_OF_ALERT = Statement("history/list_of_alert", EventPage, parameters=ListOfAlertParameters, max_batch_size=8)
 
 AlertId = Annotated[
     UUID,
@@ -95,10 +116,12 @@ class HistoryController(Controller):
         """
         after_sequence = cursors.decode_event_cursor(cursor)[2] if cursor is not None else None
         rate_limit(request, tenant_id)
-        authorized_tenant = request.authorize_tenant(tenant_id)
-        page = await request.database.one_or_none(
-            LIST_OF_ALERT, alert_id=alert_id, tenant_id=authorized_tenant, after_sequence=after_sequence
-        )
+        parameters: ListOfAlertParameters = {
+            "alert_id": alert_id,
+            "tenant_id": request.authorize_tenant(tenant_id),
+            "after_sequence": after_sequence,
+        }
+        page = await request.database.one_or_none(LIST_OF_ALERT, **parameters)
         if page is None:
             raise AlertNotFound
         return _page_response(request, page)
@@ -134,17 +157,16 @@ class HistoryController(Controller):
             cursors.decode_event_cursor(cursor) if cursor is not None else (None, None, None)
         )
         rate_limit(request, tenant_id)
-        page = await request.database.one(
-            LIST,
-            tenant_id=request.authorize_tenant(tenant_id),
-            type=type_,
-            since=since,
-            until=until,
-            after_occurred_at=last_occurred_at,
-            after_alert_id=last_alert_id,
-            after_sequence=last_sequence,
-        )
-        return _page_response(request, page)
+        parameters: ListParameters = {
+            "tenant_id": request.authorize_tenant(tenant_id),
+            "type": type_,
+            "since": since,
+            "until": until,
+            "after_occurred_at": last_occurred_at,
+            "after_alert_id": last_alert_id,
+            "after_sequence": last_sequence,
+        }
+        return _page_response(request, await request.database.one(LIST, **parameters))
 
 
 def _page_response(request: Request, page: EventPage) -> Response[list[Event]]:

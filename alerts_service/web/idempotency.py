@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 from uuid import UUID
 
 from litestar import Response
@@ -32,9 +32,24 @@ ESCAPE_SEQUENCE = re.compile(rb"\\(.)")
 NO_TENANT = UUID(int=0)
 MAX_STORED_BYTES = 256 * 1024
 
-# The tenant, the route and the key, as parameters of the statements below.
-KeyParameters: TypeAlias = dict[str, Any]
 Handle: TypeAlias = Callable[[], Awaitable[Response[T]]]
+
+
+class KeyParameters(TypedDict):
+    """Parameters of idempotency/lock and idempotency/find. `route` is a method and a path."""
+
+    tenant_id: UUID
+    route: str
+    key: str
+
+
+class StoreParameters(KeyParameters):
+    """Parameters of idempotency/keep."""
+
+    fingerprint: bytes
+    status: int
+    etag: str | None
+    body: bytes
 
 
 class KeyLock(Struct, frozen=True):
@@ -69,9 +84,9 @@ class BulkContent(Protocol):
         """Return the content with ids in place of alerts, and with errors that have no detail."""
 
 
-LOCK_KEY = Statement("idempotency/lock", KeyLock)
-FIND_RESPONSE = Statement("idempotency/find", StoredResponse)
-STORE_RESPONSE = Statement("idempotency/keep", StoredAt)
+LOCK_KEY = Statement("idempotency/lock", KeyLock, parameters=KeyParameters)
+FIND_RESPONSE = Statement("idempotency/find", StoredResponse, parameters=KeyParameters)
+STORE_RESPONSE = Statement("idempotency/keep", StoredAt, parameters=StoreParameters)
 
 
 async def idempotent(
@@ -145,7 +160,7 @@ async def _find_without_tenant(
     database: StatementRunner, key_parameters: KeyParameters, fingerprint: bytes
 ) -> StoredResponse | None:
     """Find a response that an earlier version stored: under no tenant, if the request did not name one."""
-    stored = await database.one_or_none(FIND_RESPONSE, **{**key_parameters, "tenant_id": NO_TENANT})
+    stored = await database.one_or_none(FIND_RESPONSE, **(key_parameters | {"tenant_id": NO_TENANT}))
     return stored if stored is not None and stored.fingerprint == fingerprint else None
 
 

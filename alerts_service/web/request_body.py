@@ -152,4 +152,4 @@ def check_not_compressed(headers: Headers) -> None:
     """
     for name, value in headers:
         if name == b"content-encoding" and value.lower() != b"identity":
-            raise UnsupportedMediaType("Content-Encoding: must not be compressed")
+            raise UnsupportedMediaType("Content-Encoding: must be identity; compressed bodies are not supported")

@@ -87,7 +87,7 @@ class Request(litestar.Request[Any, Any, Any]):
         """
         scope: Any = self.scope
         if scope.get("token_expires_at", math.inf) <= time.time():
-            raise InvalidToken("the token has expired")
+            raise InvalidToken("Authorization: the token has expired")
 
     @property
     def id(self) -> str | None:

@@ -192,7 +192,7 @@ async def test_each_is_moved_as_alone(client: httpx.AsyncClient, tenant: UUID) -
     assert statuses(results) == [409, 200, 422, 422, 200, 404, 409, 200]
     assert results[1]["alert"] == results[7]["alert"] == (await client.get(f"/alerts/{fresh['id']}")).json()
     assert results[1]["alert"]["acknowledgment_note"] == "on it"
-    assert results[2]["error"] == {"error": "Validation error", "detail": "id: Invalid UUID"}
+    assert results[2]["error"] == {"error": "Validation error", "detail": "id: must be a UUID"}
     for place, alert in ((0, done), (5, {"id": ids[5]}), (6, other)):
         assert results[place]["error"] == (await transition(client, alert, "acknowledge", "on it")).json()
 

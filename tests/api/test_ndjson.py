@@ -387,7 +387,7 @@ def test_a_stream_ends_when_its_token_expires(settings: Settings, tmp_path: Path
         caller.send(chunk(line(tenant, "after") * 2))
         (last,) = answers.all()
         assert answers.ended
-    assert last == {"status": 401, "error": {"error": "Unauthorized", "detail": "the token has expired"}}
+    assert last == {"status": 401, "error": {"error": "Unauthorized", "detail": "Authorization: the token has expired"}}
     assert kept(settings, tenant).keys() == {"before"}
 
 

@@ -375,7 +375,7 @@ async def test_a_role_that_may_not_delete(connection: Connection) -> None:
     await connection.execute(f"GRANT DELETE ON idempotency_keys TO {role}")
     await connection.execute(f"SET ROLE {role}")
     await check_schema(connection, settings_for())
-    with pytest.raises(StartupError, match="retention/prune.sql: permission denied for table alert"):
+    with pytest.raises(StartupError, match=r"retention/prune\.sql: permission denied for table alert"):
         await check_schema(connection, settings_for(retention_days=7))
     await connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
 

@@ -58,7 +58,10 @@ async def test_the_shipped_files_fit(connection: Connection) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ("ALTER COLUMN message TYPE bytea USING 'm'", "alerts/get.sql: column message: PostgreSQL returns bytea, Alert"),
+        (
+            "ALTER COLUMN message TYPE bytea USING 'm'",
+            "alerts/get.sql: column message: PostgreSQL returns bytea, Alert",
+        ),
         ("DROP COLUMN resolution_note", 'alerts/list.sql: column "resolution_note" not found in data type alerts'),
     ],
 )

@@ -195,7 +195,7 @@ LIMITS = """
 | body | 1 MiB | 413 |
 | line of a stream | 64 KiB | 413 as the last result |
 | request line and headers | 64 KiB | 431, connection closed |
-| time to send the head of a request, then its body, or the next line of a stream | `AS_ALERTS_REQUEST_TIMEOUT` (10 s) | 408, connection closed |
+| time for the head of a request, then for its body or next line | `AS_ALERTS_REQUEST_TIMEOUT` (10 s) | 408, closed |
 | time to read 64 KiB of a response, or the rest of it | `AS_ALERTS_REQUEST_TIMEOUT` (10 s) | connection closed |
 | pipelined requests waiting on a connection | 100 | connection closed after them |
 | idle connection | 75 s; before its first request `AS_ALERTS_REQUEST_TIMEOUT` | connection closed |
