@@ -97,7 +97,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
                 _enlarge(disk)
                 await _raise_alerts(client, 201)
             lines = running.stop()
-    assert any("No space left on device" in line["message"] for line in lines)
+    assert any("No space left on device" in line.get("reason", "") for line in lines)
     assert [line for line in lines if "Unforeseen" in line["message"]] == []
 
 
