@@ -189,7 +189,7 @@ async def test_one_of_several_concurrent_requests_changes_each_alert(client: htt
 async def test_concurrent_idempotent_requests_for_the_same_alerts_do_not_deadlock(
     client: httpx.AsyncClient, tenant: UUID
 ) -> None:
-    """The ids are in different orders, and each request is one transaction of several statements."""
+    """One statement locks all alerts of a request in the order of their ids. Several statements could deadlock."""
     for attempt in range(3):
         results = await bulk_create(client, *(alert_body(tenant, message=str(n)) for n in range(600)))
         ids = [result["alert"]["id"] for result in results]
