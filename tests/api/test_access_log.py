@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ async def write(name):
     await log.close()
 
 logging.getLogger("alerts_service.access").setLevel("INFO")
+print("ready", flush=True)
+sys.stdin.read()
 asyncio.run(write(sys.argv[1]))
 """
 
@@ -62,14 +65,33 @@ async def test_pending_lines_are_written_before_the_shutdown_completes(
 
 
 def test_processes_that_share_a_pipe_write_whole_lines() -> None:
-    """The paths have up to 5,000 characters, and the pipe is full before the reader starts."""
+    """Both write at the same time, more than the pipe holds, and the reader is slower than the writers."""
     read_end, write_end = os.pipe()
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, name], stderr=write_end) for name in "ab"]
-    os.close(write_end)
-    time.sleep(0.3)
-    with os.fdopen(read_end) as pipe:
-        log = pipe.read()
-    assert [writer.wait() for writer in writers] == [0, 0]
+    log = bytearray()
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", WRITER, name],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=write_end,
+                )
+            )
+            for name in "ab"
+        ]
+        os.close(write_end)
+        for writer in writers:
+            assert writer.stdout
+            assert writer.stdout.readline() == b"ready\n"
+        for writer in writers:
+            assert writer.stdin
+            writer.stdin.close()  # the start signal
+        with os.fdopen(read_end, "rb", buffering=0) as pipe:
+            while chunk := pipe.read(1000):
+                log += chunk
+                time.sleep(0.0001)
+    assert [writer.returncode for writer in writers] == [0, 0]
     request_ids = [json.loads(line)["request_id"] for line in log.splitlines()]
     for name in "ab":
         assert [id_ for id_ in request_ids if id_[0] == name] == [f"{name}-{number}" for number in range(400)]
