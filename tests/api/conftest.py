@@ -1,6 +1,6 @@
 """Fixtures of the API tests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import asyncpg
@@ -17,7 +17,9 @@ from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
 from tests.support.api import client_for
 from tests.support.database import settings_for
+from tests.support.processes import ServiceProcess, serving
 from tests.support.routes import SECRET_TEXT, TwoTenants, create_party
+from tests.support.sockets import RawConnection, raw_connections
 from tests.support.tokens import JWT_SECRET
 
 
@@ -57,3 +59,17 @@ async def own_connection(empty_database: str) -> AsyncIterator[Connection]:
     await migrate(connection)
     yield connection
     await connection.close()
+
+
+@pytest.fixture(scope="module")
+def ndjson_service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A process that waits for one second for a request, or for the next line of an NDJSON request."""
+    cwd = tmp_path_factory.mktemp("cwd")
+    with serving(cwd, DATABASE_URL=str(settings.database_url), AS_ALERTS_REQUEST_TIMEOUT="1") as service:
+        yield service
+
+
+@pytest.fixture
+def raw_connection(ndjson_service: ServiceProcess) -> Iterator[RawConnection]:
+    with raw_connections(ndjson_service, 1) as (connection,):
+        yield connection
