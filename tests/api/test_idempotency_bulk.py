@@ -21,9 +21,9 @@ async def post_with_key(client: httpx.AsyncClient, path: str, key: str, **body: 
 async def stored_sizes(connection: Connection, tenant: UUID) -> dict[str, int]:
     """Return the size of each stored body of a tenant, by the route."""
     rows = await connection.fetch(
-        "SELECT route, octet_length(body) FROM idempotency_keys WHERE tenant_id = $1 ORDER BY 1", tenant
+        "SELECT route, octet_length(body) AS size FROM idempotency_keys WHERE tenant_id = $1 ORDER BY 1", tenant
     )
-    return dict(rows)
+    return {row["route"]: row["size"] for row in rows}
 
 
 @pytest.mark.parametrize("verb", ["acknowledge", "resolve"])

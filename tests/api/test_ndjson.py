@@ -172,17 +172,19 @@ def test_the_internal_route_requires_the_service_key(raw_connection: RawConnecti
     assert [result["status"] for result in ResultReader(raw_connection).read_all()] == [201]
 
 
-def test_lines_of_other_tenants_are_403_and_each_500_lines_count_as_a_request(
+def test_lines_of_other_tenants_are_403_and_chunks_over_the_rate_limit_are_429(
     settings: Settings, tmp_path: Path, tenant: UUID
 ) -> None:
-    service_settings = {
-        "DATABASE_URL": str(settings.database_url),
-        "TENANT_JWT_SECRET": JWT_SECRET,
-        "AS_ALERTS_RATE_LIMIT_TENANT": "2/hour",
-    }
+    """A chunk has at most 250 lines, and counts as one request."""
     head = HEAD + f"Authorization: Bearer {sign_token('HS256', tenant)}\r\n".encode()
     body = alert_line(tenant) + alert_line(uuid4()) + alert_line(tenant) * 748
-    with serving(tmp_path, **service_settings) as service, raw_connections(service, 1) as (connection,):
+    url = str(settings.database_url)
+    with (
+        serving(
+            tmp_path, DATABASE_URL=url, TENANT_JWT_SECRET=JWT_SECRET, AS_ALERTS_RATE_LIMIT_TENANT="2/hour"
+        ) as service,
+        raw_connections(service, 1) as (connection,),
+    ):
         connection.send(complete_request(body, head))
         results = ResultReader(connection).read_all()
     assert [result["status"] for result in results[:3]] == [201, 403, 201]
