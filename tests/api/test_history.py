@@ -1,7 +1,7 @@
 """What alerts went through, and that nobody can make it look otherwise."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from uuid import UUID, uuid4
 
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
+from alerts_service.web.pagination import encode_event_cursor
 from tests.support.api import SERVICE_KEY, assert_error, client_for, create_alert, get_history, get_pages, transition
 from tests.support.tokens import JWT_SECRET, bearer_header, sign_token
 
@@ -199,6 +200,13 @@ async def test_wrong_filters(client: httpx.AsyncClient, tenant: UUID, query: str
     """A time without its zone, an unknown type and a made-up cursor are refused by name."""
     response = await client.get(f"/history?tenant_id={tenant}&{query}")
     assert_error(response, 422, "Validation error", query.partition("=")[0] + ": ")
+
+
+async def test_cursor_of_another_alert_is_rejected(client: httpx.AsyncClient, tenant: UUID) -> None:
+    alert = await create_alert(client, tenant)
+    cursor = encode_event_cursor(datetime.now(timezone.utc), uuid4(), 1)
+    response = await client.get(f"/alerts/{alert['id']}/history?cursor={cursor}")
+    assert_error(response, 422, "Validation error", "cursor: belongs to another alert")
 
 
 async def test_no_alert_no_history(client: httpx.AsyncClient, tenant: UUID) -> None:

@@ -24,7 +24,7 @@ from alerts_service.db.pool import Connections, connect_options
 from alerts_service.db.queries import Query, load_queries
 from alerts_service.errors import DatabaseBusy, ValidationFailed
 from alerts_service.settings import Settings
-from alerts_service.stats.controller import GET
+from alerts_service.stats.controller import GET_STATS
 from alerts_service.web.middleware import AlertsApp
 from tests.support.api import SERVICE_KEY, UNKNOWN_ALERT_ID, assert_error, client_for, create_alert, data_requests
 from tests.support.database import POOLER, open_database, settings_for
@@ -334,7 +334,7 @@ async def test_the_pools_settings_count(empty_database: str, tenant: UUID) -> No
         assert database.connections.limit == 1
         started = time.monotonic()
         with pytest.raises(DatabaseBusy, match="timed out waiting for a database connection"):
-            await database.one(GET, tenant_id=tenant)
+            await database.one(GET_STATS, tenant_id=tenant)
         assert 0.19 < time.monotonic() - started < 1.5
         started = time.monotonic()
         with pytest.raises(asyncio.TimeoutError):

@@ -265,7 +265,7 @@ async def test_the_service_prunes_by_itself(
     assert sum(line["alerts"] for line in lines) == 1200
     assert sum(line["events"] for line in lines) == 2400
     assert sum(line["batches"] for line in lines) >= 3
-    assert all((line["level"], line["message"]) == ("INFO", "Pruned resolved alerts") for line in lines)
+    assert all((line["level"], line["message"]) == ("INFO", "pruned resolved alerts") for line in lines)
     assert all(line["seconds"] > 0 for line in lines)
 
 
@@ -278,7 +278,7 @@ async def test_without_the_setting_nothing_goes(
     async with running_service(tmp_path, DATABASE_URL=empty_database) as process:
         await left(connection, 1, "idempotency_keys")
         lines = about_pruning(await asyncio.to_thread(process.stop))
-    assert [line["message"] for line in lines] == ["Pruned expired idempotency keys"]
+    assert [line["message"] for line in lines] == ["pruned expired idempotency keys"]
     assert await connection.fetchval("SELECT count(*) FROM alerts") == 10
 
 
@@ -329,14 +329,14 @@ async def test_a_database_that_is_away(
     await admin.close()
     assert {record.levelname for record in away} == {"ERROR"}
     assert all(record.message == "database unreachable" for record in away)
-    assert [record.message for record in about_us(caplog)[len(away) :]] == ["Pruned resolved alerts"]
+    assert [record.message for record in about_us(caplog)[len(away) :]] == ["pruned resolved alerts"]
 
 
 @pytest.mark.parametrize(
     ("obstacle", "level", "complaint"),
     [
-        ("LOCK TABLE alerts", "WARNING", "Pruning postponed"),
-        ("ALTER TABLE alerts RENAME TO gone", "ERROR", "Pruning failed"),
+        ("LOCK TABLE alerts", "WARNING", "pruning postponed"),
+        ("ALTER TABLE alerts RENAME TO gone", "ERROR", "pruning failed"),
     ],
 )
 async def test_what_keeps_it_from_pruning(
@@ -416,7 +416,7 @@ async def test_expired_keys_are_deleted(
             await left(connection, 2, "idempotency_keys")
     assert [row["key"] for row in await connection.fetch("SELECT key FROM idempotency_keys ORDER BY key")] == ["0", "7"]
     (record,) = about_us(caplog)
-    assert record.message == "Pruned expired idempotency keys"
+    assert record.message == "pruned expired idempotency keys"
     assert (vars(record)["keys"], vars(record)["batches"]) == (1199, 3)
 
 
