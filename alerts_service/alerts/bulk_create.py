@@ -104,7 +104,7 @@ async def decode_alerts(
 def _decode_alert(
     request: Request, item: bytes | Raw, authorizer: TenantAuthorizer | None
 ) -> CreateParameters | ApiError:
-    """Return the SQL parameters of an item, or the error that rejects it."""
+    """Return the SQL parameters of an item, or the error that rejects the item."""
     alert: CreateAlert | ValidationFailed = decode_item(CreateAlert, item)
     if isinstance(alert, ValidationFailed):
         return alert

@@ -57,7 +57,7 @@ MATCHES_DECODER = decoder_for(list[tuple[UUID, str]])
 
 
 class TransitionContext(NamedTuple):
-    """A status transition that a request applies, limited to the alerts of `tenant_id` unless that is None."""
+    """A status transition that a request applies, limited to the alerts of `tenant_id` unless `tenant_id` is None."""
 
     request: Request
     to: Status
@@ -69,7 +69,7 @@ class TransitionContext(NamedTuple):
         return asdict(transition_parameters(self.request, alert_id, self.tenant_id, note=self.note, if_match=if_match))
 
     def outcome_if_unchanged(self, alert: Alert) -> Alert | Conflict:
-        """Return an unchanged alert if it already has the target status and the note, otherwise Conflict."""
+        """Return the outcome for an alert that the transition did not change: the alert, or Conflict."""
         try:
             return ensure_in_state(alert, self.to, self.note)
         except Conflict as error:

@@ -42,7 +42,7 @@ Chunk: TypeAlias = list[CreateParameters | ApiError] | Exception | None
 async def create_from_stream(request: Request, authorizer: TenantAuthorizer | None) -> Response[BulkResults]:
     """Create the alerts of an NDJSON stream. Without an `authorizer` every tenant is allowed.
 
-    Call `authorizer.start_chunk` for the first chunk before.
+    The first chunk must already be started with `authorizer.start_chunk`.
 
     Raises:
         ValidationFailed: The request has an Idempotency-Key.

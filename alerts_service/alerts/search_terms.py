@@ -20,7 +20,7 @@ EXCLUDED = f"(?!(?:.*{SEPARATOR})?{{term}}(?:{SEPARATOR}|$))"
 
 
 class SearchTerms(Struct, frozen=True):
-    """A compiled query: the pattern for PostgreSQL's `~*`, and the number of terms, which determines its cost."""
+    """A compiled query: the pattern for PostgreSQL's `~*`, and the number of terms. Each term adds to the cost."""
 
     pattern: str
     count: int

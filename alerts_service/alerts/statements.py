@@ -130,7 +130,7 @@ async def find_tenant(request: Request, ids: Sequence[UUID]) -> UUID | None:
 
 
 def ensure_in_state(alert: Alert, to: Status, note: str | None) -> Alert:
-    """Return an alert that a transition did not change if the alert already has the target status and the note.
+    """Return an alert that a transition did not change if the alert already has the status `to` and the same note.
 
     Raises:
         Conflict: The alert has another status, or another note.

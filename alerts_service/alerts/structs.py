@@ -123,13 +123,16 @@ class Alert(Struct, frozen=True, omit_defaults=True):
         ),
     ]
     acknowledged_at: Annotated[
-        Timestamp | None, Meta(description="When the alert was acknowledged, or null if it is not acknowledged.")
+        Timestamp | None,
+        Meta(description="When the alert was acknowledged, or null. A return to `triggered` sets the value to null."),
     ]
     acknowledgment_note: Annotated[
-        str | None, Meta(description="The note of the acknowledgment, or null if there is none.")
+        str | None, Meta(description="The note of the acknowledgment, or null if there is no note.")
     ]
-    resolved_at: Annotated[Timestamp | None, Meta(description="When the alert was resolved, or null if it is open.")]
-    resolution_note: Annotated[str | None, Meta(description="The note of the resolution, or null if there is none.")]
+    resolved_at: Annotated[
+        Timestamp | None, Meta(description="When the alert was resolved, or null if the alert is open.")
+    ]
+    resolution_note: Annotated[str | None, Meta(description="The note of the resolution, or null if there is no note.")]
     dedup_key: Annotated[str | None, Meta(description="The deduplication key that the alert was created with.")] = None
     occurrences: Annotated[
         int | None,

@@ -96,6 +96,6 @@ async def _query_schema(database: StatementRunner) -> Schema:
 
 
 def _retrieve_exception(task: "asyncio.Task[Schema]") -> None:
-    """Retrieve the exception of a task. Otherwise asyncio logs it if no request awaits the task."""
+    """Retrieve the exception of a task. Otherwise asyncio logs the exception if no request awaits the task."""
     if not task.cancelled():
         task.exception()

@@ -1,6 +1,6 @@
 """Background tasks that delete expired alerts and idempotency keys, in small batches with pauses.
 
-An alert expires AS_ALERTS_RETENTION_DAYS after it was resolved, an idempotency key after 24 hours.
+An alert expires AS_ALERTS_RETENTION_DAYS days after it was resolved. An idempotency key expires after 24 hours.
 """
 
 import asyncio
