@@ -22,7 +22,7 @@ from alerts_service.db.pool import Connection
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.logging_config import configure_logging
-from alerts_service.retention.job import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, Expired, KeyBatch, Pruned, prune
+from alerts_service.retention.job import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, ExpiredCounts, KeyBatch, Pruned, prune
 from alerts_service.server.graceful_shutdown import GracefulServer, GracefulSupervisor
 from alerts_service.server.http_protocol import protocol_factory
 from alerts_service.settings import Settings, check_published_key, load_settings
@@ -223,7 +223,7 @@ async def _prune_dry_run(settings: Settings) -> None:
     days = _retention_days(settings)
     async with _connect(settings) as connection:
         (record,) = await connection.fetch(load_queries()[COUNT.name].sql, [days])
-    due = Expired(*record[1:])
+    due = ExpiredCounts(*record[1:])
     print(
         f"would delete {due.alerts} alerts resolved more than {days} days ago and their {due.events} events\n"
         f"would delete {due.keys} expired idempotency keys"

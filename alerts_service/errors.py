@@ -122,7 +122,7 @@ class Conflict(ApiError):
 
     status = HTTPStatus.CONFLICT
     error = "Conflict"
-    example_detail = "already resolved at 2026-01-05T09:30:00+00:00; its note cannot be changed"
+    example_detail = "already resolved at 2026-01-05T09:30:00+00:00 with another note; the note cannot be changed"
 
 
 class IdempotencyConflict(ApiError):

@@ -50,7 +50,7 @@ def _succeeded(status: int, alert: Alert) -> dict[str, Any]:
     return {"status": status, "alert": alert}
 
 
-# Encoded, because Litestar leaves out every null of an example.
+# The examples are encoded, because Litestar omits every null of an example.
 CREATE_RESULTS = [
     Raw(encode({"results": [_succeeded(201, TRIGGERED_EXAMPLE), _succeeded(200, DUPLICATE_EXAMPLE), _INVALID, _BUSY]}))
 ]

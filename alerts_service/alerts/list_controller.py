@@ -7,7 +7,7 @@ from uuid import UUID
 from litestar import Controller, Response, get
 from msgspec import Raw
 
-from alerts_service.alerts import parameters as query
+from alerts_service.alerts import request_parameters as query
 from alerts_service.alerts.search_terms import compile_search_terms
 from alerts_service.alerts.structs import Alert, AlertPage, Severity, Status
 from alerts_service.db.database import Statement
@@ -40,8 +40,8 @@ class SearchParameters(ListParameters):
 
 
 LIST = Statement("alerts/list", AlertPage, parameters=ListParameters, max_batch_size=32)
-# A page of search results takes PostgreSQL 4 to 9 ms whatever the texts and terms are, and a page of long texts takes
-# the process 2 ms for 1 MB. One search at a time leaves connections and processors to the other requests.
+# A page of search results takes PostgreSQL 4 to 9 ms, whatever the texts and terms are. A page with 1 MB of text takes
+# the process 2 ms. One search at a time leaves connections and processors free for other requests.
 SEARCH = Statement("alerts/search", AlertPage, parameters=SearchParameters, max_batch_size=1, max_in_flight=1)
 
 EMPTY_PAGE = AlertPage(b"[]", None, None)
@@ -72,10 +72,11 @@ class AlertListController(Controller):
         q: query.SearchQuery = None,
         cursor: query.AlertCursor = None,
     ) -> Response[list[Alert]]:
-        """List the alerts of a tenant, newest first. An alert is listed if it passes all filters.
+        """List the alerts of a tenant, newest first. An alert is listed if it matches all filters.
 
-        A page has 50 alerts, or fewer if their texts exceed 1 MB. While there are more alerts, the `Link` header has
-        the URL of the next page, relative to this service. Alerts that are created meanwhile do not shift the pages.
+        A page contains at most 50 alerts, and fewer if their texts exceed 1 MB. If more alerts follow, the `Link`
+        header contains the URL of the next page, relative to this service. Alerts created in the meantime do not shift
+        the pages.
 
             Link: </alerts?tenant_id=123e4567-e89b-12d3-a456-426614174000&cursor=AAZHoH5T…>; rel="next"
         """

@@ -6,9 +6,12 @@ from msgspec import Meta, Struct
 
 
 class Health(Struct, frozen=True):
-    """A healthy service."""
+    """The response of a healthy service."""
 
-    status: Annotated[Literal["healthy"], Meta(description="Always `healthy`; otherwise the response is an error.")]
+    status: Annotated[
+        Literal["healthy"],
+        Meta(description="Always `healthy`. An unhealthy service returns an error."),
+    ]
     service: Annotated[Literal["as-alerts-service"], Meta(description="The name of this service.")]
 
 
@@ -23,11 +26,11 @@ class PoolUsage(Struct, frozen=True):
 
     open: Annotated[int, Meta(description="The number of open connections.", examples=[5])]
     idle: Annotated[int, Meta(description="The number of open connections that are not in use.", examples=[4])]
-    limit: Annotated[int, Meta(description="The highest number of connections.", examples=[5])]
+    limit: Annotated[int, Meta(description="The maximum number of connections.", examples=[5])]
 
 
 class Details(Health, frozen=True):
-    """A healthy service, with details for operators."""
+    """The response of a healthy service, with details for operators."""
 
     version: Annotated[str, Meta(description="The version of this service.", examples=["1.0.0"])]
     uptime_seconds: Annotated[float, Meta(description="Seconds since the process started.", examples=[86400.125])]

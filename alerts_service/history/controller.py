@@ -10,7 +10,7 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import Raw
 
 from alerts_service.db.database import Statement
-from alerts_service.errors import AlertNotFound
+from alerts_service.errors import AlertNotFound, ValidationFailed
 from alerts_service.history.structs import Event, EventPage, EventType
 from alerts_service.web import pagination as cursors
 from alerts_service.web.openapi import NEXT_PAGE, errors
@@ -33,14 +33,14 @@ class ListParameters(TypedDict):
 
 
 class ListOfAlertParameters(TypedDict):
-    """Parameters of history/list_of_alert. Without a tenant, the alert may be of any tenant."""
+    """Parameters of history/list_of_alert. If `tenant_id` is None, the alert may be of any tenant."""
 
     alert_id: UUID
     tenant_id: UUID | None
     after_sequence: int | None
 
 
-# A page has up to 50 notes of 10,000 characters, so few pages are fetched in one batch.
+# A page contains up to 50 notes of 10,000 characters, so a batch fetches only a few pages.
 LIST = Statement("history/list", EventPage, parameters=ListParameters, max_batch_size=8)
 LIST_OF_ALERT = Statement("history/list_of_alert", EventPage, parameters=ListOfAlertParameters, max_batch_size=8)
 
@@ -54,7 +54,8 @@ AlertId = Annotated[
 OptionalTenantId = Annotated[
     UUID | None,
     QueryParameter(
-        description="The tenant that the alert must belong to. The alert of any other tenant is answered with 404.",
+        description="The tenant that the alert must belong to. If the alert belongs to another tenant, the response is "
+        "404.",
         schema_extra={"examples": ["123e4567-e89b-12d3-a456-426614174000"]},
     ),
 ]
@@ -66,27 +67,27 @@ TenantId = Annotated[
 ]
 TypeFilter = Annotated[
     EventType | None,
-    QueryParameter(name="type", description="Only events of this type.", schema_extra={"examples": ["escalated"]}),
+    QueryParameter(name="type", description="List only events of this type.", schema_extra={"examples": ["escalated"]}),
 ]
 Since = Annotated[
     datetime | None,
     QueryParameter(
-        description="Only events at this time or later: `2026-01-05T09:00:00Z`. The format is RFC 3339 with "
-        "`Z` or an offset from UTC. The `+` of an offset is written `%2B` in a URL.",
+        description="List only events at this time or later, such as `2026-01-05T09:00:00Z`. The format is RFC 3339 "
+        "with `Z` or an offset from UTC. In a URL, write the `+` of an offset as `%2B`.",
         schema_extra={"examples": ["2026-01-05T09:00:00Z"]},
     ),
 ]
 Until = Annotated[
     datetime | None,
     QueryParameter(
-        description="Only events before this time. Same format as `since`.",
+        description="List only events before this time. The format is the same as for `since`.",
         schema_extra={"examples": ["2026-01-06T00:00:00Z"]},
     ),
 ]
 EventCursor = Annotated[
     str | None,
     QueryParameter(
-        description="The position at which the page begins, from the `Link` header of the previous page.",
+        description="The cursor from the `Link` header of the previous page.",
         schema_extra={"examples": ["AAZHoLP4VgAPj61b2ctGn6FlcIZ3KJUOAAAAAAAC"]},
     ),
 ]
@@ -109,12 +110,12 @@ class HistoryController(Controller):
     ) -> Response[list[Event]]:
         """List the events of an alert, oldest first. Each change of the alert is one event.
 
-        Requests that are rejected, or change nothing, have no event.
+        A request that is rejected or changes nothing creates no event.
 
-        A page has 50 events. While there are more, the `Link` header has the URL of the next page, relative to this
-        service.
+        A page contains at most 50 events. If more events follow, the `Link` header contains the URL of the next page,
+        relative to this service. A cursor is valid only for the alert whose page returned it.
         """
-        after_sequence = cursors.decode_event_cursor(cursor)[2] if cursor is not None else None
+        after_sequence = _sequence_in_cursor(cursor, alert_id) if cursor is not None else None
         rate_limit(request, tenant_id)
         parameters: ListOfAlertParameters = {
             "alert_id": alert_id,
@@ -143,14 +144,14 @@ class HistoryController(Controller):
         until: Until = None,
         cursor: EventCursor = None,
     ) -> Response[list[Event]]:
-        """List the events of all alerts of a tenant, oldest first. An event is listed if it passes all filters.
+        """List the events of all alerts of a tenant, oldest first. An event is listed if it matches all filters.
 
-        A page has 50 events. While there are more, the `Link` header has the URL of the next page, relative to this
-        service.
+        A page contains at most 50 events. If more events follow, the `Link` header contains the URL of the next page,
+        relative to this service.
 
         An event becomes visible when its transaction is committed, up to a few seconds after `occurred_at`. A client
-        that polls for new events should set `since` some seconds before its latest event, and skip events by `id`
-        that it has already.
+        that polls for new events should set `since` a few seconds before its latest event. The client should ignore
+        events whose `id` it has already received.
         """
         require_time_zones(since=since, until=until)
         last_occurred_at, last_alert_id, last_sequence = (
@@ -167,6 +168,13 @@ class HistoryController(Controller):
             "after_sequence": last_sequence,
         }
         return _page_response(request, await request.database.one(LIST, **parameters))
+
+
+def _sequence_in_cursor(cursor: str, alert_id: UUID) -> int:
+    _, cursor_alert_id, sequence = cursors.decode_event_cursor(cursor)
+    if cursor_alert_id != alert_id:
+        raise ValidationFailed("cursor: belongs to another alert; use the one in the Link header of the previous page")
+    return sequence
 
 
 def _page_response(request: Request, page: EventPage) -> Response[list[Event]]:

@@ -14,7 +14,7 @@ from alerts_service.db.pool import Connections
 from alerts_service.db.queries import Query
 from alerts_service.errors import DatabaseBusy
 from alerts_service.settings import Settings
-from alerts_service.stats.controller import GET
+from alerts_service.stats.controller import GET_STATS
 from tests.support.api import assert_error, client_for, create_alert
 from tests.support.database import open_database, settings_for
 
@@ -51,7 +51,7 @@ async def test_the_settings_limit_the_pool_and_its_timeouts(empty_database: str,
         assert database.connections.limit == 1
         started = time.monotonic()
         with pytest.raises(DatabaseBusy, match="timed out waiting for a database connection"):
-            await database.one(GET, tenant_id=tenant)
+            await database.one(GET_STATS, tenant_id=tenant)
         assert 0.19 < time.monotonic() - started < 1.5
         started = time.monotonic()
         with pytest.raises(asyncio.TimeoutError):

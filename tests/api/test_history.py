@@ -1,7 +1,7 @@
 """The history of alerts: events of a tenant and of an alert, and their protection from changes."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from uuid import UUID, uuid4
 
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
+from alerts_service.web.pagination import encode_event_cursor
 from tests.support.api import (
     SERVICE_KEY,
     alert_body,
@@ -209,6 +210,13 @@ async def test_further_pages_keep_the_filters(client: httpx.AsyncClient, setting
 async def test_an_invalid_filter_is_rejected_by_its_name(client: httpx.AsyncClient, tenant: UUID, query: str) -> None:
     response = await client.get(f"/history?tenant_id={tenant}&{query}")
     assert_error(response, 422, "Validation error", query.partition("=")[0] + ": ")
+
+
+async def test_cursor_of_another_alert_is_rejected(client: httpx.AsyncClient, tenant: UUID) -> None:
+    alert = await create_alert(client, tenant)
+    cursor = encode_event_cursor(datetime.now(timezone.utc), uuid4(), 1)
+    response = await client.get(f"/alerts/{alert['id']}/history?cursor={cursor}")
+    assert_error(response, 422, "Validation error", "cursor: belongs to another alert")
 
 
 async def test_the_history_of_an_unknown_alert_is_404(client: httpx.AsyncClient, tenant: UUID) -> None:

@@ -50,7 +50,7 @@ async def test_every_worker_prunes_while_it_serves_and_logs_the_totals(
     assert sum(line["alerts"] for line in lines) == 1200
     assert sum(line["events"] for line in lines) == 2400
     assert sum(line["batches"] for line in lines) >= 3
-    assert all((line["level"], line["message"]) == ("INFO", "Pruned resolved alerts") for line in lines)
+    assert all((line["level"], line["message"]) == ("INFO", "pruned resolved alerts") for line in lines)
     assert all(line["seconds"] > 0 for line in lines)
 
 
@@ -63,7 +63,7 @@ async def test_without_a_retention_period_no_alert_is_deleted(
     async with running_service(tmp_path, DATABASE_URL=empty_database) as service:
         await wait_for_count(own_connection, 1, "idempotency_keys")
         lines = job_lines(await asyncio.to_thread(service.stop))
-    assert [line["message"] for line in lines] == ["Pruned expired idempotency keys"]
+    assert [line["message"] for line in lines] == ["pruned expired idempotency keys"]
     assert await own_connection.fetchval("SELECT count(*) FROM alerts") == 10
 
 
@@ -111,14 +111,14 @@ async def test_pruning_resumes_when_an_unreachable_database_returns(
             await asyncio.sleep(0.8)
     await admin.close()
     assert {(record.levelname, record.message) for record in failures} == {("ERROR", "database unreachable")}
-    assert [record.message for record in service_records(caplog)[len(failures) :]] == ["Pruned resolved alerts"]
+    assert [record.message for record in service_records(caplog)[len(failures) :]] == ["pruned resolved alerts"]
 
 
 @pytest.mark.parametrize(
     ("obstacle", "level", "message"),
     [
-        ("LOCK TABLE alerts", "WARNING", "Pruning postponed"),
-        ("ALTER TABLE alerts RENAME TO gone", "ERROR", "Pruning failed"),
+        ("LOCK TABLE alerts", "WARNING", "pruning postponed"),
+        ("ALTER TABLE alerts RENAME TO gone", "ERROR", "pruning failed"),
     ],
     ids=["locked table", "missing table"],
 )
@@ -167,7 +167,7 @@ async def test_expired_keys_are_deleted_with_and_without_a_retention_period(
     remaining = await own_connection.fetch("SELECT key FROM idempotency_keys ORDER BY key")
     assert [row["key"] for row in remaining] == ["0", "7"]
     (record,) = service_records(caplog)
-    assert record.message == "Pruned expired idempotency keys"
+    assert record.message == "pruned expired idempotency keys"
     assert (vars(record)["keys"], vars(record)["batches"]) == (1199, 3)
 
 

@@ -152,8 +152,8 @@ def test_the_bodies(document: dict[str, Any], operations: dict[str, dict[str, An
     assert len(required) == 10
     schemas = document["components"]["schemas"]
     closed = {name for name, schema in schemas.items() if schema.get("additionalProperties") is False}
-    assert closed == {"CreateAlert", "BulkCreate", "Filter", "BulkTransition", "NoteRequest"}
-    whole = schemas.keys() - closed - {"Result"}  # which has an alert or an error
+    assert closed == {"CreateAlert", "BulkCreate", "AlertFilter", "BulkTransition", "TransitionRequest"}
+    whole = schemas.keys() - closed - {"BulkResult"}  # which has an alert or an error
     missing = {name: schemas[name]["properties"].keys() - schemas[name]["required"] for name in whole}
     assert missing.pop("Alert") == {"dedup_key", "occurrences", "first_seen_at", "last_seen_at"}
     assert set().union(*missing.values()) == set()

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from alerts_service.alerts.statements import CREATE
-from alerts_service.alerts.structs import Created
+from alerts_service.alerts.structs import CreatedRow
 from alerts_service.db.migrations import migrate
 from alerts_service.errors import OutOfResources
 from tests.support.database import open_database
@@ -53,5 +53,5 @@ async def test_a_refused_call_fails_alone(empty_database: str, sqlstate: str, er
         outcomes = await asyncio.gather(*creations, return_exceptions=True)
     stored = await connection.fetch("SELECT message FROM alerts")
     await connection.close()
-    assert [type(outcome) for outcome in outcomes] == [error if it == "poison" else Created for it in messages]
+    assert [type(outcome) for outcome in outcomes] == [error if it == "poison" else CreatedRow for it in messages]
     assert sorted(row["message"] for row in stored) == sorted(set(messages) - {"poison"})
