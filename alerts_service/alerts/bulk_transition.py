@@ -22,7 +22,7 @@ from alerts_service.alerts.bulk_results import (
 from alerts_service.alerts.bulk_structs import AlertFilter, BulkResult, BulkTransition, BulkTransitionResults
 from alerts_service.alerts.statements import GET, TRANSITIONS, ensure_in_state, find_tenant, transition_parameters
 from alerts_service.alerts.structs import Alert, Severity, Status
-from alerts_service.db.database import Statement
+from alerts_service.db.statements import Statement
 from alerts_service.errors import AlertNotFound, ApiError, Conflict, ValidationFailed
 from alerts_service.web.idempotency import idempotent
 from alerts_service.web.requests import Request, decoder_for

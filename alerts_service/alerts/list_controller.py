@@ -10,7 +10,7 @@ from msgspec import Raw
 from alerts_service.alerts import request_parameters as query
 from alerts_service.alerts.search_terms import compile_search_terms
 from alerts_service.alerts.structs import Alert, AlertPage, Severity, Status
-from alerts_service.db.database import Statement
+from alerts_service.db.statements import Statement
 from alerts_service.web import pagination as cursors
 from alerts_service.web.openapi import NEXT_PAGE, errors
 from alerts_service.web.query_params import parse_choices, require_time_zones

@@ -8,7 +8,7 @@ from msgspec import Struct
 from uuid_utils.compat import uuid7
 
 from alerts_service.alerts.structs import Alert, CreateAlert, CreatedRow, Severity, Status
-from alerts_service.db.database import Statement
+from alerts_service.db.statements import Statement
 from alerts_service.errors import Conflict
 from alerts_service.web.requests import Request
 

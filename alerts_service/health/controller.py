@@ -7,8 +7,8 @@ from importlib.metadata import version
 import asyncpg
 from litestar import Controller, get
 
-from alerts_service.db.database import Statement
 from alerts_service.db.statement_runner import StatementRunner
+from alerts_service.db.statements import Statement
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Unhealthy
 from alerts_service.health.structs import Details, Health, PoolUsage, Schema
 from alerts_service.web.openapi import errors

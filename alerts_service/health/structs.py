@@ -18,7 +18,7 @@ class Health(Struct, frozen=True):
 class Schema(Struct, frozen=True):
     """The state of the database schema."""
 
-    version: Annotated[int, Meta(description="The number of the latest applied migration.", examples=[9])]
+    version: Annotated[int, Meta(description="The number of the latest applied migration.", examples=[10])]
 
 
 class PoolUsage(Struct, frozen=True):

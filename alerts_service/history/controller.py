@@ -9,7 +9,7 @@ from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter
 from msgspec import Raw
 
-from alerts_service.db.database import Statement
+from alerts_service.db.statements import Statement
 from alerts_service.errors import AlertNotFound, ValidationFailed
 from alerts_service.history.structs import Event, EventPage, EventType
 from alerts_service.web import pagination as cursors
@@ -20,7 +20,7 @@ from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse
 
 
-class ListParameters(TypedDict):
+class EventListParameters(TypedDict):
     """Parameters of history/list."""
 
     tenant_id: UUID
@@ -32,7 +32,7 @@ class ListParameters(TypedDict):
     after_sequence: int | None
 
 
-class ListOfAlertParameters(TypedDict):
+class AlertEventListParameters(TypedDict):
     """Parameters of history/list_of_alert. If `tenant_id` is None, the alert may be of any tenant."""
 
     alert_id: UUID
@@ -41,8 +41,8 @@ class ListOfAlertParameters(TypedDict):
 
 
 # A page contains up to 50 notes of 10,000 characters, so a batch fetches only a few pages.
-LIST = Statement("history/list", EventPage, parameters=ListParameters, max_batch_size=8)
-LIST_OF_ALERT = Statement("history/list_of_alert", EventPage, parameters=ListOfAlertParameters, max_batch_size=8)
+LIST = Statement("history/list", EventPage, parameters=EventListParameters, max_batch_size=8)
+LIST_OF_ALERT = Statement("history/list_of_alert", EventPage, parameters=AlertEventListParameters, max_batch_size=8)
 
 AlertId = Annotated[
     UUID,
@@ -117,7 +117,7 @@ class HistoryController(Controller):
         """
         after_sequence = _sequence_in_cursor(cursor, alert_id) if cursor is not None else None
         rate_limit(request, tenant_id)
-        parameters: ListOfAlertParameters = {
+        parameters: AlertEventListParameters = {
             "alert_id": alert_id,
             "tenant_id": request.authorize_tenant(tenant_id),
             "after_sequence": after_sequence,
@@ -158,7 +158,7 @@ class HistoryController(Controller):
             cursors.decode_event_cursor(cursor) if cursor is not None else (None, None, None)
         )
         rate_limit(request, tenant_id)
-        parameters: ListParameters = {
+        parameters: EventListParameters = {
             "tenant_id": request.authorize_tenant(tenant_id),
             "type": type_,
             "since": since,

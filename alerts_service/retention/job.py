@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, structs
 
-from alerts_service.db.database import Statement
 from alerts_service.db.statement_runner import StatementRunner
+from alerts_service.db.statements import Statement
 from alerts_service.errors import ApiError, DatabaseUnreachable
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from uuid import UUID
 from litestar import Controller, get
 from litestar.params import PathParameter
 
-from alerts_service.db.database import Statement
+from alerts_service.db.statements import Statement
 from alerts_service.stats.structs import CorrectedTenants, Stats
 from alerts_service.web.openapi import errors
 from alerts_service.web.rate_limits import rate_limit

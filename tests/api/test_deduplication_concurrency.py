@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from alerts_service.app import create_app
-from alerts_service.db.database import Database, Statement
+from alerts_service.db.database import Database
 from alerts_service.db.queries import load_queries
-from alerts_service.db.statements import Row
+from alerts_service.db.statements import Row, Statement
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
 from tests.support.api import alert_body, client_for, get_history, transition
