@@ -97,17 +97,21 @@ def test_processes_that_share_a_pipe_write_whole_lines() -> None:
         assert [id_ for id_ in request_ids if id_[0] == name] == [f"{name}-{number}" for number in range(400)]
 
 
-def test_a_reader_that_starts_after_the_stop_signal_receives_every_line(tmp_path: Path, empty_database: str) -> None:
+def test_a_reader_that_starts_after_the_stop_signal_receives_every_line_in_order(
+    tmp_path: Path, empty_database: str
+) -> None:
+    ids = [f"{number:0128}" for number in range(500)]  # their lines are more than a pipe holds
     port = free_port()
     env = environment(DATABASE_URL=empty_database, AS_ALERTS_PORT=str(port))
     with subprocess.Popen(SERVE, cwd=tmp_path, env=env, stderr=subprocess.PIPE) as process:
         service = ServiceProcess(process, tmp_path, port)
         service.wait()
-        with service.client(**{"X-Request-ID": "x" * 128}) as client:
-            for _ in range(500):  # more lines than a pipe holds
-                client.get("/health")
+        with service.client() as client:
+            for id_ in ids:
+                client.get("/health", headers={"X-Request-ID": id_})
         process.terminate()
         time.sleep(0.5)
         lines = [json.loads(line) for line in process.stderr or ()]
     assert process.returncode == 0
-    assert [line["status"] for line in lines if line.get("path") == "/health"] == [200] * 500
+    assert [line["request_id"] for line in lines if line.get("path") == "/health"] == ids
+    assert {line["status"] for line in lines if line.get("path") == "/health"} == {200}
