@@ -81,10 +81,10 @@ def test_wrong_counts_are_corrected(tmp_path: Path, settings: Settings, tenant: 
     alert = f"INSERT INTO alerts (tenant_id, rule_name, message) VALUES ('{tenant}', 'r', 'm')"
     nobody = f"INSERT INTO alert_counts (tenant_id, lane, resolved) VALUES ('{uuid4()}', 3, 7)"
     asyncio.run(execute(url, alert, nobody))
-    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "corrected the counts of 2 tenants\n"
-    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "corrected the counts of 0 tenants\n"
+    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "tenants with corrected counts: 2\n"
+    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "tenants with corrected counts: 0\n"
     asyncio.run(execute(url, f"DELETE FROM alerts WHERE tenant_id = '{tenant}'"))
-    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "corrected the counts of 1 tenants\n"
+    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "tenants with corrected counts: 1\n"
 
 
 async def test_counting_again_while_others_write(client: httpx.AsyncClient, settings: Settings, tenant: UUID) -> None:
