@@ -57,9 +57,7 @@ class HttpProtocol(HttpToolsProtocol):
         # The incomplete part of the input: none, line breaks before a request, a head, or a body.
         self._stage: Literal["idle", "blank", "head", "body"] = "idle"
         self._started_at = 0.0  # time of the event loop at which the time limit began
-        # Bytes received for the incomplete part, or discarded. For a head that follows another request, without the
-        # first read.
-        self._size = 0
+        self._size = 0  # bytes of the incomplete part; for a head after another request, without the first read
         self._last_read = 0  # bytes of the last read
         self._largest_read = 0  # bytes of the largest read that may contain a part of the incomplete request
         self._upgrade_head: bytes | None = None  # a head that offered an upgrade, without the offer
@@ -160,10 +158,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._limit_closing()
 
     def shutdown(self) -> None:
-        """Close the connection after its requests. Without a request, wait LAST_REQUEST_SECONDS for one first.
-
-        The last response has the header `Connection: close`.
-        """
+        """Close the connection after its requests, or after LAST_REQUEST_SECONDS without a request."""
         if self._shutting_down or self._is_answering():
             super().shutdown()
             self._limit_closing()
