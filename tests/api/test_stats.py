@@ -82,10 +82,10 @@ def test_the_recount_command_corrects_wrong_counts(tmp_path: Path, settings: Set
     uncounted_alert = f"INSERT INTO alerts (tenant_id, rule_name, message) VALUES ('{tenant}', 'r', 'm')"
     count_without_alerts = f"INSERT INTO alert_counts (tenant_id, lane, resolved) VALUES ('{uuid4()}', 3, 7)"
     asyncio.run(execute(url, uncounted_alert, count_without_alerts))
-    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "corrected the counts of 2 tenants\n"
-    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "corrected the counts of 0 tenants\n"
+    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "tenants with corrected counts: 2\n"
+    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "tenants with corrected counts: 0\n"
     asyncio.run(execute(url, f"DELETE FROM alerts WHERE tenant_id = '{tenant}'"))
-    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "corrected the counts of 1 tenants\n"
+    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "tenants with corrected counts: 1\n"
 
 
 async def test_recounting_during_concurrent_creates_keeps_the_counts_exact(

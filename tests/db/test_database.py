@@ -10,7 +10,7 @@ import pytest
 from alerts_service.alerts.statements import CREATE
 from alerts_service.alerts.structs import CreatedRow
 from alerts_service.db.migrations import migrate
-from alerts_service.errors import OutOfResources
+from alerts_service.errors import DatabaseBusy, OutOfResources
 from tests.support.database import open_database
 
 pytestmark = pytest.mark.anyio
@@ -55,3 +55,21 @@ async def test_a_refused_call_fails_alone(empty_database: str, sqlstate: str, er
     await connection.close()
     assert [type(outcome) for outcome in outcomes] == [error if it == "poison" else CreatedRow for it in messages]
     assert sorted(row["message"] for row in stored) == sorted(set(messages) - {"poison"})
+
+
+async def test_a_bulk_call_that_waited_too_long_skips_its_other_batches(empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
+    await migrate(connection)
+    await connection.close()
+    items = [create_parameters(str(number)) for number in range(1000)]
+    loop = asyncio.get_running_loop()
+    async with (
+        open_database(empty_database, pool_size=2, pool_timeout=0.3, statement_timeout=5) as database,
+        database._bulk_slots.slot("a"),  # noqa: SLF001 - occupies a slot
+        database._bulk_slots.slot("b"),  # noqa: SLF001 - occupies the other slot
+    ):
+        started_at = loop.time()
+        results = await database.many(CREATE, items, lambda row: row)
+        seconds = loop.time() - started_at
+    assert [type(result) for result in results] == [DatabaseBusy] * 1000
+    assert seconds < 0.9, "waited for several batches"

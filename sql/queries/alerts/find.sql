@@ -1,5 +1,5 @@
--- Find the oldest alerts of a tenant that a bulk transition would change: up to 1,000 ids, each with the alert's
--- updated_at, as JSON, and whether there are more.
+-- Find the oldest alerts of a tenant that a bulk transition would change. Return up to 1,000 ids as JSON, each with
+-- updated_at of the alert, and whether more alerts match.
 -- target_status is the status after the transition. The result is merged from one index range for each pair of status
 -- and severity.
 -- $1 tenant_id uuid[]
