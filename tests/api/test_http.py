@@ -600,3 +600,32 @@ async def test_pages_say_how_they_may_be_used(client: httpx.AsyncClient) -> None
     """The documentation is guarded by headers."""
     page = await client.get("/docs")
     assert page.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+async def test_a_request_that_is_canceled_by_a_shutdown(app: AlertsApp, method: str) -> None:
+    """The response to a read can be retried; the outcome of a change is unknown."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> NoReturn:
+        raise asyncio.CancelledError
+
+    def cancel(_: object) -> NoReturn:
+        raise asyncio.CancelledError
+
+    path = f"/alerts/{UNKNOWN_ALERT_ID}" + ("/resolve" if method == "PUT" else "")
+    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+    scope |= {"headers": [], "root_path": "", "client": None, "server": None, "state": {}, "http_version": "1.1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "one_or_none", cancel)
+        patch.setattr(Database, "one", cancel)
+        await app(scope, receive, send)
+    start, body = sent
+    assert start["status"] == 503
+    assert dict(start["headers"]).get(b"retry-after") == (None if method == "PUT" else b"1")
+    text = {"GET": b"nothing was changed", "HEAD": b"", "PUT": b"the change may have been made"}[method]
+    assert text in body["body"]
+    assert method != "HEAD" or not body["body"]

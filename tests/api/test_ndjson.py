@@ -25,7 +25,7 @@ KIB = 1024
 HEAD = b"POST /alerts/bulk HTTP/1.1\r\nHost: alerts.test\r\nContent-Type: application/x-ndjson\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
-DETAIL = "a line must not exceed 64 KiB; the lines after it are not processed"
+DETAIL = "line: must be at most 64 KiB; the lines after it are not processed"
 TOO_LONG = {"status": 413, "error": {"error": "Line too long", "detail": DETAIL}}
 
 

@@ -38,7 +38,7 @@ SECTIONS = [
     "Rate limits",
     "Limits",
     "Browsers",
-    "Request ids",
+    "Request IDs",
 ]
 OPEN = Settings(internal_service_key=SERVICE_KEY)
 TOKENS = replace(OPEN, tenant_jwt_secret=JWT_SECRET)
