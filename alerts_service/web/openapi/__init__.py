@@ -1,7 +1,8 @@
 """The OpenAPI document.
 
 - `document`: completes the document that Litestar generates from the routes
-- `guide`: the texts about all operations, and the descriptions of the tags
+- `guide`: the description of the document: the rules that apply to all operations
+- `tags`: the descriptions of the tags
 - `components`: headers, parameters, security schemes and media types that operations refer to
 - `error_responses`: the error responses of an operation, from the exceptions in `errors`
 - `examples`: an example of each body, from the examples of its schema

@@ -47,6 +47,7 @@ from alerts_service.web.openapi.components import (
 )
 from alerts_service.web.openapi.error_responses import JSON, describe_errors
 from alerts_service.web.openapi.examples import REF_TEMPLATE, Schemas, example_of, verbatim
+from alerts_service.web.openapi.tags import TAGS
 from alerts_service.web.responses import JSONResponse, encode
 
 # Lines of Markdown that begin a block: headings, items of lists, rows of tables, and fences.
@@ -64,7 +65,7 @@ def config(*, tokens: bool) -> OpenAPIConfig:
         description=_join_lines(guide.text(tokens=tokens)),
         license=License(name="MIT", identifier="MIT"),
         servers=[Server(url="/", description="The service that serves this document")],
-        tags=[Tag(name=name, description=_join_lines(text)) for name, text in guide.TAGS.items()],
+        tags=[Tag(name=name, description=_join_lines(text)) for name, text in TAGS.items()],
         components=Components(
             security_schemes={
                 "serviceKey": SERVICE_KEY_SCHEME,
