@@ -56,7 +56,7 @@ class InvalidHost(ApiError):
 
 
 class ValidationFailed(ApiError):
-    """A field, a parameter or a header is not valid. The detail names it and the reason."""
+    """A field, parameter or header is not valid. The detail has its name and the reason."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     error = "Validation error"

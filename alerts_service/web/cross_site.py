@@ -48,7 +48,7 @@ class CrossSiteProtection:
         return self._cross_site_error(origin, site, host or b"")
 
     def _cross_site_error(self, origin: bytes | None, site: bytes | None, host: bytes) -> CrossSiteRequest | None:
-        """Return the error for a browser's state-changing request, unless its page is allowed to send it.
+        """Return the error for a state-changing request of a browser, or None if the origin of the page is allowed.
 
         `Sec-Fetch-Site` takes precedence over comparing `Origin` with `Host`, which a reverse proxy may replace.
         """

@@ -135,7 +135,7 @@ def _parse_key(header_values: list[bytes]) -> str:
 async def _run_once(
     request: Request, key_parameters: KeyParameters, handle: Handle[T], *, tenant_was_found: bool
 ) -> Response[T]:
-    """Lock the key, and replay its stored response. Without one, call `handle` in the same transaction."""
+    """Lock the key, and replay its stored response. Without a stored response, call `handle`."""
     fingerprint = await _fingerprint(request)
     async with request.transaction(key_parameters["tenant_id"]) as database:
         if not (await database.one(LOCK_KEY, **key_parameters)).held:
@@ -182,8 +182,8 @@ async def _run_and_store(
 def _shorten(body: bytes, content: Any) -> bytes:
     """Shorten the body of a bulk response to MAX_STORED_BYTES.
 
-    The response to a request for one alert is stored unchanged. It exceeds that size only if the alert was created
-    before the limits of its texts were introduced.
+    A response with a single alert is stored unchanged. Only alerts that are older than the limits of their texts exceed
+    this size.
     """
     if len(body) > MAX_STORED_BYTES and isinstance(content, BulkContent):
         body = encode(content.without_alerts())

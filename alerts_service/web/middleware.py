@@ -29,7 +29,7 @@ PREFLIGHT_HEADERS = (b"origin", b"access-control-request-method")
 REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 
 # The methods that Litestar routes in place of HEAD and OPTIONS. HEAD is GET without the body. No route has the method
-# ALLOW: the `Allow` header of the resulting 405 lists all methods of the path, as required in a response to OPTIONS.
+# ALLOW, so Litestar responds with 405. Its `Allow` header becomes the response to OPTIONS.
 ROUTED_METHOD = {"HEAD": "GET", "OPTIONS": "ALLOW"}
 
 
@@ -40,7 +40,9 @@ class AlertsApp(Litestar):
         super().__init__(**options)
         self._protection = protection
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # each caller has ASGI types of its own
+    async def __call__(
+        self, scope: Any, receive: Any, send: Any
+    ) -> None:  # servers and Litestar have different ASGI types
         """Respond to a request, or process the startup and shutdown of the server."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, _with_lifespan_reports(send))
@@ -116,7 +118,7 @@ def _is_accepted_preflight(scope: HTTPScope, cors: CORSConfig) -> bool:
 
 
 def _request_id(headers: Headers) -> str:
-    """Return the request ID of the client if it is safe in a header and a log, else a new request ID."""
+    """Return the request ID of the client if the ID is safe in headers and logs, else a new request ID."""
     for name, value in headers:
         if name == REQUEST_ID_HEADER and REQUEST_ID.fullmatch(value):
             return value.decode()

@@ -67,7 +67,7 @@ def _evict(shard: dict[str | bytes, int]) -> None:
 
 
 def rate_limit(request: Request, tenant_id: UUID | None) -> None:
-    """Count a request against the limit of `AS_ALERTS_RATE_LIMIT_TENANT`, if it is set.
+    """Count a request against the limit in `AS_ALERTS_RATE_LIMIT_TENANT`. Without this setting, do nothing.
 
     The request counts for the tenant of its token. Without a token, the request counts for `tenant_id`, the tenant that
     the request names. Without either, no limit applies.
@@ -82,7 +82,7 @@ def rate_limit(request: Request, tenant_id: UUID | None) -> None:
 
 
 def limits_service_key(rate: str) -> Guard:
-    """Create a guard that limits the requests per service key. The guard that verifies the key must precede it."""
+    """Create a guard that limits the requests per service key. The guard that verifies the key must come first."""
     limit = RateLimit("service key", rate)
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:

@@ -230,8 +230,8 @@ def decode(type_: Any, body: bytes | Raw) -> Any:
 def decode_item(type_: Any, body: bytes | Raw) -> Any:
     """Decode an item of a body, or return ValidationFailed.
 
-    The exception is not raised, because its traceback would form a reference cycle: a traceback refers to the frame of
-    the caller, and the frame to the list that contains the exception. Only the garbage collector frees such cycles.
+    The exception is not raised, because its traceback would form a reference cycle. The traceback refers to the frame
+    of the caller, and the frame to the list that contains the exception. Only the garbage collector frees such cycles.
     Bulk lists of invalid items left 400,000 objects, which took the garbage collector 300 ms.
     """
     try:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 NDJSON_CONTENT_TYPE = (b"content-type", b"application/x-ndjson")
 
-# A larger body is sent in pieces, so that the server waits for the client to read a piece before it sends the next.
+# A larger body is sent in pieces. The server sends a piece only after the client has read the previous piece.
 PIECE_BYTES = 64 * 1024
 
 encode = msgspec.json.Encoder().encode

@@ -19,7 +19,7 @@ class SendBufferFull(Exception):
 
 
 class PendingBody(Struct, eq=False):
-    """A response body that is being sent: its size, the loop time of the start, and the task that sends it."""
+    """A response body that is being sent: the size, the loop time of the start, and the sending task."""
 
     size: int
     started_at: float
@@ -49,7 +49,9 @@ class SendBuffer:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Count a body of `size` bytes while the block sends it. The last body may exceed the limit.
+        """Count a body of `size` bytes until the end of the block, which sends the body.
+
+        The last body may exceed the limit.
 
         Raises:
             SendBufferFull: There is no room.

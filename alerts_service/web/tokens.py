@@ -88,7 +88,7 @@ def _parse_secret(secret: str) -> bytes:
 
 
 def _parse_public_key(pem: str) -> tuple[PublicKey, str]:
-    r"""Parse a PEM public key, and return it with its algorithm. Line breaks may be written as `\n`, as in `.env`."""
+    r"""Parse a PEM public key and return the key with its algorithm. `\n` stands for a line break, as in `.env`."""
     try:
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
     except (ValueError, UnsupportedAlgorithm):

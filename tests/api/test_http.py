@@ -588,6 +588,9 @@ async def test_a_body_that_is_declared_something_else(
         response = await client.request(method, path, content=gzip.compress(bytes(1 << 24)), headers=headers)
         assert_error(response, 415, "Unsupported media type", f"{name}: must")
         assert response.headers["accept-encoding"] == "identity"
+        accepted = "application/json, application/x-ndjson" if path.endswith("/bulk") else "application/json"
+        assert response.headers["accept"] == accepted
+        assert name != "Content-Type" or response.json()["detail"].endswith(accepted.replace(", ", " or "))
 
 
 async def test_a_body_that_is_not_declared(app: AlertsApp, client: httpx.AsyncClient) -> None:

@@ -1,7 +1,7 @@
-"""The OpenAPI document: Litestar generates it from the routes, and this module completes it.
+"""Completion of the OpenAPI document that Litestar generates from the routes.
 
-The generated document lacks the status 422 of validation errors, optional bodies, the rejection of unknown fields, and
-the headers that the service reads and sends.
+The generated document lacks the status 422 of validation errors, optional bodies and the rejection of unknown fields.
+It also lacks the headers that the service reads and sends.
 """
 
 import re

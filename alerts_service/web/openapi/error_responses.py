@@ -47,8 +47,8 @@ from alerts_service.web.openapi.examples import verbatim
 JSON = "application/json"
 CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
-# The errors that are documented for operations. The guide documents the others: the errors of a request that is not
-# routed to an operation, and the 400 for a body that is not valid HTTP.
+# The errors that are documented for operations. The guide documents the errors of requests that are not routed to an
+# operation, and the 400 for a body that is not valid HTTP.
 DOCUMENTED: tuple[type[ApiError], ...] = (
     Unauthorized,
     InvalidToken,

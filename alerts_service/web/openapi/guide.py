@@ -147,17 +147,17 @@ With an `Idempotency-Key` header, a POST or PUT is safe to repeat for 24 hours: 
 execute the request once. The key has 1 to 255 visible ASCII characters, with or without quotes around them. A repeated
 request returns the stored first response, with its `ETag` and `Idempotent-Replayed: true`.
 
-- A response is stored if it is a success, 404, 409 or 412. After any other response the key is free again.
+- Successful responses and responses with 404, 409 or 412 are stored. After any other response the key is free again.
 - A request with a used key, but with another body, query or `If-Match`, is rejected with 422.
 - While the first request is being processed, the response is 409 "Request in progress" with `Retry-After`.
 - A key belongs to a method, a path and a tenant. This is the tenant of the token, otherwise the tenant that the request
   names, otherwise the tenant of the first alert of the request.
-- The stored response is identical to the first response, unless it is a bulk response over 256 KiB. Such a response is
-  stored with the `id` of each alert in place of `alert`, and without error details if it still exceeds 256 KiB.
+- The stored response is identical to the first response, except for bulk responses over 256 KiB. These are stored with
+  the `id` of each alert in place of `alert`. If this response still exceeds 256 KiB, error details are omitted as well.
 - With a key, a bulk request is executed as a whole or not at all. The key of a dry run is validated, but nothing is
   stored. A stream with a key is rejected with 422.
 
-A request with a key is slower, because it uses a separate database transaction.
+A request with a key is slower, because the service executes the request in a separate database transaction.
 """
 
 CONCURRENCY = """
@@ -182,7 +182,7 @@ wait.
 - A request counts for the tenant of its token, otherwise for the tenant that the request names.
 - A request does not count if the response is 401, 413, 415 or 422, or if a page of another origin sent the request. A
   422 that is caused by the `Idempotency-Key` counts.
-- A bulk request counts once for each tenant that it names. A stream counts once for each chunk of at most 250 lines.
+- A bulk request counts once for each tenant in the request. A stream counts once for each chunk of at most 250 lines.
 - A request below `/internal` with a valid service key always counts once, and only for this key.
 - Each process counts separately, so N processes accept up to N times as many requests.
 - Each process stores the counts of at most 131,072 tenants or keys. Counts far from the limit are deleted first, so

@@ -27,11 +27,14 @@ An event has these fields:
   raised the severity
 - the status before and after the change
 - the note, or the message of the duplicate
-- the actor: `token:` and the subject of the token, `token` for a token without a subject, `service` for a service key,
-  `anonymous` without a token, or `unknown` for alerts of versions without a history
+- the actor, see below
 - the request ID, the time, and the number of the event among the events of the alert
 
-The database rejects every change of an event. It also rejects the deletion of an event whose alert exists.
+The actor is `token:` and the subject of the token, or `token` if the token has no subject. For a service key the actor
+is `service`, and for a client without a token `anonymous`. For a change before the history was introduced, the actor is
+`unknown`.
+
+The database rejects every change of an event, and the deletion of an event whose alert exists.
 """,
     "stats": """
 Counters of the alerts of a tenant, by status. They are updated with each change of an alert.
