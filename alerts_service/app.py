@@ -3,8 +3,6 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeAlias
-from uuid import UUID
 
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
@@ -25,8 +23,8 @@ from alerts_service.retention.job import pruning
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.stats.controller import StatsController
 from alerts_service.web import error_handlers, openapi, swagger_ui
-from alerts_service.web.cross_site import CrossSiteProtection
-from alerts_service.web.guards import requires_service_key, requires_tenant_token
+from alerts_service.web.cross_site import CrossSiteProtection, split_setting
+from alerts_service.web.guards import VerifyToken, requires_service_key, requires_tenant_token
 from alerts_service.web.idempotency import REPLAYED
 from alerts_service.web.middleware import AlertsApp
 from alerts_service.web.query_params import check_query
@@ -39,9 +37,6 @@ from alerts_service.web.send_buffer import SendBuffer
 logger = logging.getLogger(__name__)
 
 EXPOSED_HEADERS = ["ETag", REPLAYED, "Link", "Retry-After", "X-Request-ID"]
-
-# Verifies a token, and returns its tenant, its subject and its expiry in seconds since 1970.
-VerifyToken: TypeAlias = Callable[[str], tuple[UUID, str, float]]
 
 
 def create_app(settings: Settings, database: Database | None = None) -> AlertsApp:
@@ -82,7 +77,7 @@ def create_app(settings: Settings, database: Database | None = None) -> AlertsAp
     app.state.body_buffer = BodyBuffer()
     # Limits the memory for responses that clients have not read yet.
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
-    openapi.complete(app, ALERT_EXAMPLE, EVENT_EXAMPLE)
+    openapi.complete_document(app, ALERT_EXAMPLE, EVENT_EXAMPLE)
     return app
 
 
@@ -134,7 +129,7 @@ def _cors_config(origins: str | None) -> CORSConfig | None:
     if origins is None:
         return None
     return CORSConfig(
-        allow_origins=origins.replace(" ", "").split(","),
+        allow_origins=split_setting(origins),
         allow_methods=["GET", "POST", "PUT"],
         expose_headers=EXPOSED_HEADERS,
     )

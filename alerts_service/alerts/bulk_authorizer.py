@@ -43,7 +43,7 @@ class TenantAuthorizer:
 
     def _authorize(self, tenant_id: UUID) -> ApiError | None:
         if self._request.tenant is not None:
-            return Forbidden("tenant_id: must be the token's own tenant")
+            return Forbidden()
         try:
             rate_limit(self._request, tenant_id)
         except TooManyRequests as error:

@@ -18,6 +18,7 @@ from alerts_service.alerts.ndjson import create_from_stream
 from alerts_service.alerts.request_parameters import BulkTenantId
 from alerts_service.alerts.structs import Status
 from alerts_service.errors import ValidationFailed
+from alerts_service.web.idempotency import IF_MATCH_HEADER
 from alerts_service.web.openapi import errors
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
@@ -88,7 +89,7 @@ class BulkController(Controller):
     async def _transition(
         self, request: Request, to: Status, data: BulkTransition, tenant_id: UUID | None
     ) -> Response[BulkTransitionResults]:
-        if request.header_values(b"if-match"):
+        if request.header_values(IF_MATCH_HEADER):
             raise ValidationFailed("If-Match: not supported on bulk requests, only on requests for a single alert")
         named_tenant = tenant_id if data.filter is UNSET else data.filter.tenant_id
         if self.limits_tenants:

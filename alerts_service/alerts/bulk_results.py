@@ -82,5 +82,5 @@ def ensure_send_buffer_room(request: Request) -> None:
     Raises:
         ServiceOverloaded: The send buffer has no room for the response.
     """
-    if not request.app.state.send_buffer.has_room():
+    if not request.app.state.send_buffer.make_room():
         raise ServiceOverloaded(SEND_BUFFER_FULL)

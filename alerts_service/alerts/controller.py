@@ -37,7 +37,7 @@ from alerts_service.alerts.structs import (
 )
 from alerts_service.errors import AlertNotFound, Forbidden, PreconditionFailed
 from alerts_service.web.idempotency import idempotent
-from alerts_service.web.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, UNCHANGED, errors
+from alerts_service.web.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, NOT_MODIFIED, errors
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse, encode
@@ -91,7 +91,7 @@ class AlertsController(Controller):
         """
         rate_limit(request, data.tenant_id)
         if request.tenant not in {None, data.tenant_id}:
-            raise Forbidden("tenant_id: must be the token's own tenant")
+            raise Forbidden
         return await idempotent(request, data.tenant_id, partial(_create, request, data))
 
     @get(
@@ -100,7 +100,7 @@ class AlertsController(Controller):
         response_description="The alert",
         opt={"headers": [IF_NONE_MATCH]},
         response_headers=[ETAG],
-        responses={304: UNCHANGED, **errors(401, 404, 422, 429, 500, 503)},
+        responses={304: NOT_MODIFIED, **errors(401, 404, 422, 429, 500, 503)},
     )
     async def get_alert(
         self, request: Request, alert_id: AlertId, tenant_id: OptionalTenantId = None

@@ -3,6 +3,7 @@
 import re
 
 from alerts_service.alerts.structs import Alert
+from alerts_service.web.idempotency import IF_MATCH_HEADER
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse
 
@@ -26,7 +27,7 @@ def read_if_match(request: Request) -> str | None:
 
     `*` matches every alert. Weak entity tags match no alert (RFC 9110, section 13.1.1).
     """
-    field_value = _field_value(request, b"if-match")
+    field_value = _field_value(request, IF_MATCH_HEADER)
     return None if field_value in {"", "*"} else WEAK_ETAG.sub("", field_value)
 
 

@@ -1,14 +1,17 @@
 """Rules that apply to every route: unknown paths, methods, HEAD, OPTIONS, request ids, media types, error bodies."""
 
+import asyncio
 import gzip
 import re
 import statistics
 import time
+from typing import NoReturn
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
+from alerts_service.db.database import Database
 from alerts_service.web.middleware import AlertsApp
 from tests.support.api import SERVICE_KEY, UNKNOWN_ALERT_ID, alert_body, assert_error
 from tests.support.asgi import Input, answer
@@ -149,9 +152,36 @@ async def test_a_body_that_is_declared_compressed_or_not_json_is_415(
         response = await client.request(method, path, content=gzip.compress(bytes(1 << 24)), headers=headers)
         assert_error(response, 415, "Unsupported media type", f"{name}: must")
         assert response.headers["accept-encoding"] == "identity"
+        accepted = "application/json, application/x-ndjson" if path.endswith("/bulk") else "application/json"
+        assert response.headers["accept"] == accepted
+        assert name != "Content-Type" or response.json()["detail"].endswith(accepted.replace(", ", " or "))
 
 
 async def test_a_body_without_a_content_type_is_decoded_as_json(app: AlertsApp, client: httpx.AsyncClient) -> None:
     for method, path in routes_with_a_body(app):
         response = await client.request(method, path, content=b'{"no": 1}', headers={"X-Service-Key": SERVICE_KEY})
         assert_error(response, 422, "Validation error", 'unknown field "no"')
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "text"),
+    [
+        ("GET", "", "nothing was changed"),
+        ("HEAD", "", ""),
+        ("PUT", "/resolve", "the change may have been made"),
+    ],
+)
+async def test_a_request_that_is_canceled_by_a_shutdown(
+    app: AlertsApp, monkeypatch: pytest.MonkeyPatch, method: str, path: str, text: str
+) -> None:
+    """The response is 503. The response to a read has Retry-After, since a read changes nothing."""
+
+    async def cancel(*_: object, **__: object) -> NoReturn:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Database, "one_or_none", cancel)
+    request = Input(method, f"/alerts/{UNKNOWN_ALERT_ID}{path}".encode(), b"", [], b"")
+    status, headers, body = await answer(app, request)
+    assert (status, headers.get(b"retry-after")) == (503, None if method == "PUT" else b"1")
+    assert text.encode() in body
+    assert method != "HEAD" or body == b""

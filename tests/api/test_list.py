@@ -9,11 +9,13 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import pytest
+from litestar import Request
 from msgspec import to_builtins
 
 from alerts_service.db.pool import Connection
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
+from alerts_service.web.pagination import next_page_link
 from tests.support.api import assert_error, create_alert, get_pages, transition
 from tests.support.asgi import Input, answer
 from tests.support.factories import CreateAlertFactory, NoteRequestFactory
@@ -271,3 +273,26 @@ async def test_an_invalid_filter_is_422_with_its_name_and_the_reason(
     client: httpx.AsyncClient, tenant: UUID, query: str, detail: str
 ) -> None:
     assert_error(await client.get(f"/alerts?tenant_id={tenant}&{query}"), 422, "Validation error", detail)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (b"", "cursor=next"),
+        (b"cursor=a", "cursor=next"),
+        (b"cursor=a&tenant_id=t", "tenant_id=t&cursor=next"),
+        (b"&tenant_id=t&cursor=a&&q=x%20y", "tenant_id=t&q=x%20y&cursor=next"),
+    ],
+)
+def test_the_next_page_link_has_no_empty_parameters(query: bytes, expected: str) -> None:
+    scope: Any = {"type": "http", "query_string": query, "root_path": "", "path": "/a"}
+    request = Request[Any, Any, Any](scope)
+    assert next_page_link(request, "next") == {"Link": f'</a?{expected}>; rel="next"'}
+
+
+@pytest.mark.parametrize("name", ["q", "rule_name"])
+async def test_null_is_a_text(client: httpx.AsyncClient, tenant: UUID, name: str) -> None:
+    alert = await create_alert(client, tenant, rule_name="null", message="m")
+    await create_alert(client, tenant, rule_name="other", message="m")
+    response = await client.get("/alerts", params={"tenant_id": str(tenant), name: "null"})
+    assert [listed["id"] for listed in response.json()] == [alert["id"]]

@@ -30,7 +30,7 @@ LINE_TOO_LONG = {
     "status": 413,
     "error": {
         "error": "Line too long",
-        "detail": "a line must not exceed 64 KiB; the lines after it are not processed",
+        "detail": "line: must be at most 64 KiB; the lines after it are not processed",
     },
 }
 

@@ -20,7 +20,7 @@ VALID_JSON = json.dumps(VALID).encode()
 FILTER = {"tenant_id": TENANT}
 MIB = 1024 * 1024
 SEVERITIES = "low, medium, high, critical"
-CURSOR_DETAIL = "cursor: not valid; use the one in the Link header of the previous page"
+CURSOR_DETAIL = "cursor: not valid; use the cursor in the Link header of the previous page"
 TIME_DETAIL = "must be an RFC 3339 time such as 2026-01-05T09:30:00Z"
 INCOMPLETE_DETAIL = "body: not valid JSON (incomplete, or a string contains an unpaired surrogate)"
 
@@ -104,8 +104,9 @@ async def test_an_invalid_body_is_422_with_the_field_and_the_reason(
         ("/alerts?tenant_id=x&rule_name=", "tenant_id: must be a UUID; rule_name: must not be empty"),
         (f"/alerts?tenant_id={TENANT}&state=triggered", 'query: unknown parameter "state"'),
         (f"/alerts?tenant_id={TENANT}&tenant_id={TENANT}", "tenant_id: must be given only once"),
-        (f"/alerts?tenant_id={TENANT}&status=null", "status: must not be null"),
-        (f"/alerts?tenant_id={TENANT}&severity=Null", "severity: must not be null"),
+        (f"/alerts?tenant_id={TENANT}&status=null", 'status: "null" is not one of triggered, acknowledged, resolved'),
+        (f"/alerts?tenant_id={TENANT}&created_after=Null", "created_after: must not be null"),
+        (f"/history?tenant_id={TENANT}&type=null", "type: must not be null"),
         (f"/alerts?tenant_id={TENANT}&status=open", 'status: "open" is not one of triggered, acknowledged, resolved'),
         (f"/alerts?tenant_id={TENANT}&severity=low,urgent", f'severity: "urgent" is not one of {SEVERITIES}'),
         (f"/alerts?tenant_id={TENANT}&q=", "q: must not be empty"),
