@@ -22,6 +22,8 @@ ENV PATH=/opt/venv/bin:$PATH ENVIRONMENT=production AS_ALERTS_HOST=0.0.0.0
 # The base image has no bytecode of the standard library. This compiles the modules that the service and its health check
 # import, as the container cannot write them at run time.
 RUN python -c "import argparse, encodings.idna, urllib.request, uvicorn, alerts_service.app"
+# No privileges, and no files of its own: the service also runs with a read-only root file system. The image contains no
+# .env, so all settings come from environment variables.
 USER 10001:10001
 EXPOSE 3101
 STOPSIGNAL SIGTERM

@@ -2,14 +2,15 @@
 
 The path of a request:
 
-1. `server` (uvicorn) receives it, and limits its size and time.
+1. `server` (uvicorn) receives the request, and limits the size and the time of its head.
 2. `web.middleware` assigns the request ID, checks origin and host, and writes the access log.
-3. `web.guards` check the tenant's token or the service key.
-4. The controller of a feature (`alerts`, `history`, `stats`, `health`) decodes the body into a Struct.
-5. `db` combines concurrent requests into a batch and runs one file of `sql/queries` for it.
-6. Its rows become Structs again, which are encoded as JSON.
+3. `web.guards` check the tenant token or the service key.
+4. The controller of a feature (`alerts`, `history`, `stats`, `health`) decodes the body into a Struct. `web` limits the
+   size and the time of the body.
+5. `db` combines concurrent requests into a batch and executes one file of `sql/queries` for the batch.
+6. Each row becomes a Struct, which is encoded as JSON. PostgreSQL encodes the rows of lists as JSON.
 
-Imports go one way: a package imports only from its left in this order, which `tests/test_imports.py` checks:
+Imports go one way. In this order, a package imports only from packages to its left (tested by `tests/test_imports.py`):
 
     errors, settings, logging_config, memory <- db, embedded <- web <- features, server <- bootstrap, app, cli, main
 

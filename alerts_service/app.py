@@ -3,8 +3,6 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeAlias
-from uuid import UUID
 
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
@@ -25,8 +23,8 @@ from alerts_service.retention.job import pruning
 from alerts_service.settings import PUBLISHED_SERVICE_KEY, Settings
 from alerts_service.stats.controller import StatsController
 from alerts_service.web import error_handlers, openapi, swagger_ui
-from alerts_service.web.cross_site import CrossSiteProtection
-from alerts_service.web.guards import requires_service_key, requires_tenant_token
+from alerts_service.web.cross_site import CrossSiteProtection, split_setting
+from alerts_service.web.guards import VerifyToken, requires_service_key, requires_tenant_token
 from alerts_service.web.idempotency import REPLAYED
 from alerts_service.web.middleware import AlertsApp
 from alerts_service.web.query_params import check_query
@@ -40,12 +38,9 @@ logger = logging.getLogger(__name__)
 
 EXPOSED_HEADERS = ["ETag", REPLAYED, "Link", "Retry-After", "X-Request-ID"]
 
-# From a token to its tenant, subject and expiry in seconds since 1970.
-VerifyToken: TypeAlias = Callable[[str], tuple[UUID, str, float]]
-
 
 def create_app(settings: Settings, database: Database | None = None) -> AlertsApp:
-    """Create the application. Unless a `database` is passed, it opens the configured one when it starts."""
+    """Create the application. If no `database` is passed, the application opens the configured database at startup."""
     verify_token = _create_token_verifier(settings)
     app = AlertsApp(
         protection=CrossSiteProtection(settings.cors_origins, settings.allowed_hosts),
@@ -68,15 +63,21 @@ def create_app(settings: Settings, database: Database | None = None) -> AlertsAp
         openapi_config=openapi.config(tokens=verify_token is not None),
         request_class=Request,
     )
+    # The database of all requests; set by the lifespan if None.
     app.state.database = database
+    # Bulk bodies are decoded one at a time, so that other requests wait for one body at most.
     app.state.bulk_decoding = FairSemaphore(max_in_flight=1, queue_timeout=settings.pool_timeout)
+    # The requests of each tenant in a period; None if they are not limited.
     app.state.tenant_rate_limit = (
         RateLimit("tenant", settings.rate_limit_tenant) if settings.rate_limit_tenant else None
     )
+    # How many seconds a client may take to send the body of a request.
     app.state.request_timeout = settings.request_timeout
+    # Limits the memory for request bodies.
     app.state.body_buffer = BodyBuffer()
+    # Limits the memory for responses that clients have not read yet.
     app.state.send_buffer = SendBuffer(settings.send_buffer_mib * 1024 * 1024)
-    openapi.correct(app, ALERT_EXAMPLE, EVENT_EXAMPLE)
+    openapi.complete_document(app, ALERT_EXAMPLE, EVENT_EXAMPLE)
     return app
 
 
@@ -91,7 +92,7 @@ def _tenant_routes(verify_token: VerifyToken | None) -> Router:
 
 def _internal_routes(settings: Settings) -> Router:
     if PUBLISHED_SERVICE_KEY in settings.service_keys:
-        logger.warning("INTERNAL_SERVICE_KEY contains the published default, any client can call the internal routes")
+        logger.warning("INTERNAL_SERVICE_KEY contains the default service key: any client can call the internal routes")
     guards = [requires_service_key(settings.service_keys)]
     if settings.rate_limit_key is not None:
         guards.append(limits_service_key(settings.rate_limit_key))
@@ -121,11 +122,14 @@ def _lifespan(settings: Settings) -> Callable[[Litestar], AbstractAsyncContextMa
 
 
 def _cors_config(origins: str | None) -> CORSConfig | None:
-    """Allow pages of these origins to send requests and read responses. `CrossSiteProtection` rejects other pages."""
+    """Allow web pages of these origins to send requests and to read the responses.
+
+    `CrossSiteProtection` rejects the requests of other web pages.
+    """
     if origins is None:
         return None
     return CORSConfig(
-        allow_origins=origins.replace(" ", "").split(","),
+        allow_origins=split_setting(origins),
         allow_methods=["GET", "POST", "PUT"],
         expose_headers=EXPOSED_HEADERS,
     )
@@ -133,8 +137,8 @@ def _cors_config(origins: str | None) -> CORSConfig | None:
 
 def _create_token_verifier(settings: Settings) -> VerifyToken | None:
     if settings.tenant_jwt_secret is None and settings.tenant_jwt_public_key is None:
-        logger.info("tenant tokens are disabled, neither TENANT_JWT_SECRET nor TENANT_JWT_PUBLIC_KEY is set")
+        logger.info("tenant tokens are disabled: neither TENANT_JWT_SECRET nor TENANT_JWT_PUBLIC_KEY is set")
         return None
-    from alerts_service.web import tokens  # noqa: PLC0415 - cryptography is slow to import and needed for tokens only
+    from alerts_service.web import tokens  # noqa: PLC0415 - cryptography is slow to import, and is needed for tokens only
 
     return tokens.verifier(settings.tenant_jwt_secret, settings.tenant_jwt_public_key)

@@ -1,6 +1,6 @@
-"""Brings the database from the settings into a state in which the service can use it.
+"""Opens the configured database and prepares it for the service.
 
-The embedded PostgreSQL is started if no database is configured. Pending migrations are applied, and every SQL file is
+If no database is configured, the embedded PostgreSQL is started. Pending migrations are applied, and every SQL file is
 checked against the schema.
 """
 
@@ -13,7 +13,7 @@ from typing import TypeAlias
 import asyncpg
 
 from alerts_service.db import schema_check
-from alerts_service.db.database import CONNECT_SECONDS, Database, open_database
+from alerts_service.db.database import CONNECT_TIMEOUT_SECONDS, Database, open_database
 from alerts_service.db.error_mapping import UNREACHABLE_ERRORS, startup_error
 from alerts_service.db.migrations import migrate
 from alerts_service.db.pool import Connection, connect_options, missing_session_settings
@@ -26,7 +26,8 @@ from alerts_service.settings import Settings
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
-# Uvicorn uses the same exit code when the application does not start. Its supervisor then does not restart the worker.
+# uvicorn uses this exit code if the application does not start. uvicorn's supervisor does not restart a worker that
+# ended with this code.
 STARTUP_FAILURE_EXIT_CODE = 3
 
 SetDatabase: TypeAlias = Callable[[Database | UnavailableDatabase], None]
@@ -36,11 +37,11 @@ SetDatabase: TypeAlias = Callable[[Database | UnavailableDatabase], None]
 async def database_lifespan(settings: Settings, set_database: SetDatabase) -> AsyncIterator[None]:
     """Open the database, pass it to `set_database`, and close it on exit.
 
-    While the database cannot be reached, `set_database` is called with an UnavailableDatabase, and the connection is
-    retried in the background. A later failure that a retry cannot cure ends the process.
+    If the database cannot be reached, an UnavailableDatabase is passed to `set_database`, and the connection is retried
+    in the background. If a later attempt fails with another error, the process ends.
 
     Raises:
-        StartupError: the database cannot be used, and a retry cannot cure that.
+        StartupError: the database cannot be used, and a retry cannot fix this.
     """
     async with AsyncExitStack() as stack:
         try:
@@ -65,7 +66,8 @@ async def _retry_until_ready(settings: Settings, stack: AsyncExitStack, set_data
 
 def _exit_if_failed(retries: "asyncio.Task[None]") -> None:
     if not retries.cancelled() and retries.exception():
-        raise SystemExit(STARTUP_FAILURE_EXIT_CODE)  # stops the event loop; _cancel then raises the task's exception
+        # SystemExit stops the event loop. `_cancel` then raises the exception of the task.
+        raise SystemExit(STARTUP_FAILURE_EXIT_CODE)
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
@@ -76,7 +78,7 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
 
 @asynccontextmanager
 async def ready_database(settings: Settings) -> AsyncIterator[Database]:
-    """Open the configured database or the embedded one, with all migrations applied and its schema checked.
+    """Open the configured database or the embedded PostgreSQL, apply all migrations and check the schema.
 
     Raises:
         DatabaseNotReady: the database cannot be reached.
@@ -88,7 +90,7 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
             await check_schema(connection, settings)
             if settings.pooler and (lacking := await missing_session_settings(connection)):
                 logger.warning(
-                    "the pooler lacks session settings, add SET commands to its connect_query",
+                    "the pooler lacks session settings: add SET commands to its connect_query",
                     extra={"missing": lacking},
                 )
         async with open_database(
@@ -104,7 +106,7 @@ async def ready_database(settings: Settings) -> AsyncIterator[Database]:
 async def check_schema(connection: Connection, settings: Settings) -> int:
     """Check every SQL file against the schema and the privileges of the role, and return the number of files.
 
-    Privileges are not required for statements that the settings leave unused.
+    The role needs no privileges for statements that the service does not run with these settings.
 
     Raises:
         StartupError: a file does not match.
@@ -135,12 +137,12 @@ async def connect(dsn: str, *, pooler: bool = False) -> AsyncIterator[Connection
     """Yield a single connection, outside the pool, in the time zone of the server.
 
     Raises:
-        StartupError: the connection fails or is lost, or a statement inside the block fails. The message never contains
-            the DSN, which may contain a password.
+        StartupError: the connection fails or is lost, or a statement in the block fails. The message never contains the
+            DSN, which may contain a password.
     """
     try:
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, **connect_options(pooler=pooler))
-    except ValueError:
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_SECONDS, **connect_options(pooler=pooler))
+    except ValueError:  # before UNREACHABLE_ERRORS: asyncpg's error for an invalid DSN belongs to both
         raise StartupError(
             "DATABASE_URL: must be a PostgreSQL URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE"
         ) from None

@@ -22,20 +22,22 @@ from alerts_service.db.pool import Connection
 from alerts_service.db.queries import load_queries
 from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.logging_config import configure_logging
-from alerts_service.retention.job import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, Expired, KeyBatch, Pruned, prune
+from alerts_service.retention.job import COUNT, PRUNE, PRUNE_KEYS, AlertBatch, KeyBatch, Pruned, prune
 from alerts_service.server.graceful_shutdown import GracefulServer, GracefulSupervisor
 from alerts_service.server.http_protocol import protocol_factory
 from alerts_service.settings import Settings, check_published_key, load_settings
 from alerts_service.stats.controller import RECOUNT
 
-KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep idle connections, so that they close them first
+# Load balancers usually close idle connections after 60 seconds. The service keeps them longer, so that it never closes
+# a connection while a load balancer sends a request on it.
+KEEP_ALIVE_SECONDS = 75
 
 DESCRIPTION = "Multi-tenant HTTP service that stores alerts in PostgreSQL."
 COMMAND_HELP = """\
 serve    run the HTTP server (the default)
 migrate  apply pending schema migrations
 check    check settings, database, schema and SQL files
-recount  count the alerts again and correct the statistics
+recount  count all alerts and correct the statistics counters
 prune    delete resolved alerts after the retention period, and expired idempotency keys
 key      print a new random key for INTERNAL_SERVICE_KEY
 """
@@ -46,11 +48,12 @@ Options take precedence over settings.
 
 
 def main() -> None:
-    """Run a command. A known failure is reported in one line, with exit code 1.
+    """Run a command. If it fails with a StartupError, report the error in one line and exit with code 1.
 
-    SIGTERM ends the process at any time. The first process of a container would ignore it without a handler. The exit
-    code is 0 for `serve`, as uvicorn completes its requests and then raises the signal again, and 143 for commands that
-    were interrupted. A handler that raised an exception could leave asyncio in an inconsistent state.
+    The handler of SIGTERM ends the process at any time. Without a handler, the first process of a container would
+    ignore the signal. The handler exits with code 143 for interrupted commands, and with code 0 for `serve`: uvicorn
+    replaces the handler, completes its requests, restores the handler and raises the signal again. The handler does not
+    raise an exception, as this could leave asyncio in an inconsistent state.
     """
     parser = _create_parser()
     arguments = parser.parse_args()
@@ -137,7 +140,7 @@ def _serve(settings: Settings) -> None:
         with suppress(KeyboardInterrupt):
             server.run()
         sys.exit(None if server.started else STARTUP_FAILURE_EXIT_CODE)
-    with suppress(DatabaseNotReady):  # each worker retries
+    with suppress(DatabaseNotReady):  # each worker retries the connection
         asyncio.run(_check_worker_startup(settings))
     supervisor = GracefulSupervisor(config, [config.bind_socket()])
     supervisor.run()
@@ -146,7 +149,7 @@ def _serve(settings: Settings) -> None:
 
 
 def _check_address(host: str, port: int) -> None:
-    """Fail before the database is started or changed if the address cannot be listened on."""
+    """Raise StartupError if the service cannot listen on the address, before the database is started or changed."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address, family=family).close()
@@ -156,12 +159,12 @@ def _check_address(host: str, port: int) -> None:
 
 
 async def _check_worker_startup(settings: Settings) -> None:
-    """Fail once, with exit code 1, on anything that would fail in each worker.
+    """Raise an error that would occur in each worker, so that it is reported once.
 
-    This includes a server that does not accept the connections of all workers at a time.
+    The check opens as many connections as all workers together.
     """
     create_app(settings)
-    connections = settings.workers * (settings.pool_size + 1)  # each worker has one for health checks
+    connections = settings.workers * (settings.pool_size + 1)  # each worker has one connection for health checks
     async with ready_database(structs.replace(settings, pool_size=connections - 1)):
         pass
 
@@ -175,7 +178,7 @@ async def _connect(settings: Settings) -> AsyncIterator[Connection]:
 async def _migrate(settings: Settings) -> None:
     async with _connect(settings) as connection:
         applied = await migrate(connection)
-    print("applied " + ", ".join(migration.name for migration in applied) if applied else "nothing to apply")
+    print("applied " + ", ".join(migration.name for migration in applied) if applied else "no pending migrations")
 
 
 async def _check(settings: Settings) -> None:
@@ -186,14 +189,14 @@ async def _check(settings: Settings) -> None:
             names = ", ".join(migration.name for migration in missing)
             raise StartupError(f"the schema lacks {names}: run `alerts-service migrate`, or start the service")
         count = await check_schema(connection, settings)
-    print(f"settings, database, schema and {count} SQL files are in order")
+    print(f"settings, database, schema and {count} SQL files are valid")
 
 
 async def _recount(settings: Settings) -> None:
-    # Two recounts at a time would each apply the whole correction.
+    # The lock is necessary because two concurrent recounts would each apply the whole correction.
     async with _connect(settings) as connection, advisory_lock(connection):
         tenants = await connection.fetchval(load_queries()[RECOUNT.name].sql, column=1)
-    print(f"corrected the counts of {tenants} tenants")
+    print(f"tenants with corrected counts: {tenants}")
 
 
 async def _prune(settings: Settings) -> None:
@@ -202,20 +205,20 @@ async def _prune(settings: Settings) -> None:
 
         async def prune_keys(since: datetime | None) -> KeyBatch:
             (record,) = await connection.fetch(queries[PRUNE_KEYS.name].sql, [since])
-            return KeyBatch(*record[1:])
+            return PRUNE_KEYS.decode(record)
 
         async def prune_alerts(since: datetime | None) -> AlertBatch:
             (record,) = await connection.fetch(queries[PRUNE.name].sql, [days], [since], [None])
-            return AlertBatch(*record[1:])
+            return PRUNE.decode(record)
 
         try:
             await prune(prune_keys, keys)
             await prune(prune_alerts, alerts)
         finally:
             print(
-                f"deleted {alerts.alerts} alerts resolved more than {days} days ago and their {alerts.events} events "
-                f"in {alerts.batches} batches and {alerts.seconds:.1f} s\n"
-                f"deleted {keys.keys} expired idempotency keys in {keys.batches} batches and {keys.seconds:.1f} s"
+                f"deleted alerts: {alerts.alerts}, deleted events: {alerts.events} "
+                f"(retention in days: {days}, batches: {alerts.batches}, seconds: {alerts.seconds:.1f})\n"
+                f"deleted expired idempotency keys: {keys.keys} (batches: {keys.batches}, seconds: {keys.seconds:.1f})"
             )
 
 
@@ -223,16 +226,16 @@ async def _prune_dry_run(settings: Settings) -> None:
     days = _retention_days(settings)
     async with _connect(settings) as connection:
         (record,) = await connection.fetch(load_queries()[COUNT.name].sql, [days])
-    due = Expired(*record[1:])
+    expired = COUNT.decode(record)
     print(
-        f"would delete {due.alerts} alerts resolved more than {days} days ago and their {due.events} events\n"
-        f"would delete {due.keys} expired idempotency keys"
+        f"alerts to delete: {expired.alerts}, events to delete: {expired.events} (retention in days: {days})\n"
+        f"expired idempotency keys to delete: {expired.keys}"
     )
 
 
 def _retention_days(settings: Settings) -> int:
     if settings.retention_days is None:
-        raise StartupError("AS_ALERTS_RETENTION_DAYS: must be set to prune, or pass --older-than DAYS")
+        raise StartupError("AS_ALERTS_RETENTION_DAYS: must be set for prune, unless --older-than DAYS is given")
     return settings.retention_days
 
 

@@ -1,10 +1,10 @@
 """The exceptions of the service and the body of an error response.
 
-Each subclass of `ApiError` is an error response: `web.error_handlers` sends its status, its error and its detail. The
-OpenAPI document takes from it the description (the docstring) and the example (`example_detail`).
+Each subclass of `ApiError` is an error response: `web.error_handlers` sends its status, error and detail. The docstring
+of the subclass is the description of the response in the OpenAPI document, and `example_detail` is its example.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, ClassVar
 
@@ -13,15 +13,16 @@ from msgspec import Meta, Struct
 SEND_BUFFER_FULL = "the send buffer for large responses is full (AS_ALERTS_SEND_BUFFER_MIB)"
 BODY_TOO_LARGE = "body: must be at most 1 MiB"
 SHUTTING_DOWN = "the service is shutting down; the change may have been made"
+NOT_OWN_TENANT = "tenant_id: must be the token's own tenant"
 
 
 class ErrorResponse(Struct, frozen=True):
     """The body of every error response."""
 
-    error: Annotated[str, Meta(description="What kind of error it is: the same text for every error of this kind.")]
+    error: Annotated[str, Meta(description="The kind of the error. All errors of a kind have the same text.")]
     detail: Annotated[
         str | None,
-        Meta(description="What is wrong with this request, for a person to read. The wording may change."),
+        Meta(description="The cause of the error in this request, for a person to read. The wording may change."),
     ]
 
 
@@ -34,7 +35,7 @@ class DatabaseNotReady(StartupError):
 
 
 class ApiError(Exception):
-    """An error response: a status, the kind of error, and a detail that says what is wrong with this request."""
+    """An error response: a status, the kind of the error, and its cause in this request."""
 
     status: ClassVar[HTTPStatus]
     error: ClassVar[str]
@@ -55,7 +56,7 @@ class InvalidHost(ApiError):
 
 
 class ValidationFailed(ApiError):
-    """A field, a parameter or a header is not valid. The detail names it and the reason."""
+    """A field, parameter or header is not valid. The detail has its name and the reason."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     error = "Validation error"
@@ -63,12 +64,15 @@ class ValidationFailed(ApiError):
 
 
 class UnsupportedMediaType(ApiError):
-    """The body is declared as something other than JSON, or as compressed."""
+    """The declared media type is not accepted, a browser declared none, or the body is compressed."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     error = "Unsupported media type"
     example_detail = "Content-Type: must be application/json"
-    headers: Mapping[str, str] = {"Accept": "application/json", "Accept-Encoding": "identity"}
+
+    def __init__(self, detail: str, media_types: Sequence[str]) -> None:
+        super().__init__(detail)
+        self.headers = {"Accept": ", ".join(media_types), "Accept-Encoding": "identity"}
 
 
 class BodyTooLarge(ApiError):
@@ -80,7 +84,7 @@ class BodyTooLarge(ApiError):
 
 
 class Unauthorized(ApiError):
-    """The `x-service-key` header is missing or holds no valid key."""
+    """The `x-service-key` header is missing or is not a valid service key."""
 
     status = HTTPStatus.UNAUTHORIZED
     error = "Unauthorized"
@@ -88,22 +92,25 @@ class Unauthorized(ApiError):
 
 
 class InvalidToken(Unauthorized):
-    """The token is missing, has a wrong signature, has expired, names no tenant, or has an `aud` claim."""
+    """The token is missing, malformed, expired or wrongly signed, has no `tenant_id`, or has an `aud` claim."""
 
-    example_detail = "Authorization: must be Bearer and a tenant token"
+    example_detail = "Authorization: must be `Bearer` followed by a tenant token"
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(ApiError):
-    """The tenant of the alert is not the tenant of the token."""
+    """The request names a tenant other than the token's."""
 
     status = HTTPStatus.FORBIDDEN
     error = "Forbidden"
-    example_detail = "tenant_id: must be the token's own tenant"
+    example_detail = NOT_OWN_TENANT
+
+    def __init__(self, detail: str = NOT_OWN_TENANT) -> None:
+        super().__init__(detail)
 
 
 class CrossSiteRequest(Forbidden):
-    """A page of another site sent this request, and its origin is not one of `AS_ALERTS_CORS_ORIGINS`."""
+    """A page of another origin sent this request, and the origin is not one of `AS_ALERTS_CORS_ORIGINS`."""
 
     example_detail = (
         'Sec-Fetch-Site: "cross-site" is not one of same-origin, none, and Origin is not one of AS_ALERTS_CORS_ORIGINS'
@@ -111,18 +118,18 @@ class CrossSiteRequest(Forbidden):
 
 
 class AlertNotFound(ApiError):
-    """The alert does not exist, or it is an alert of another tenant."""
+    """The alert does not exist, or belongs to another tenant."""
 
     status = HTTPStatus.NOT_FOUND
     error = "Alert not found"
 
 
 class Conflict(ApiError):
-    """The status of the alert does not allow this transition, or the alert is in this status with another note."""
+    """The alert's status does not allow the transition, or is already the target status with another note."""
 
     status = HTTPStatus.CONFLICT
     error = "Conflict"
-    example_detail = "already resolved at 2026-01-05T09:30:00+00:00; its note cannot be changed"
+    example_detail = "already resolved at 2026-01-05T09:30:00+00:00 with another note; the note cannot be changed"
 
 
 class IdempotencyConflict(ApiError):
@@ -135,7 +142,7 @@ class IdempotencyConflict(ApiError):
 
 
 class PreconditionFailed(ApiError):
-    """The alert has changed: its `ETag` is none of the tags in `If-Match`."""
+    """The `ETag` of the alert is not one of the entity tags in `If-Match`."""
 
     status = HTTPStatus.PRECONDITION_FAILED
     error = "Precondition failed"
@@ -143,7 +150,7 @@ class PreconditionFailed(ApiError):
 
 
 class TooManyRequests(ApiError):
-    """The rate limit of this tenant or of this service key is exceeded."""
+    """The rate limit of the tenant or of the service key is exceeded."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     error = "Too many requests"
@@ -155,29 +162,30 @@ class TooManyRequests(ApiError):
 
 
 class LineTooLong(ApiError):
-    """A line of a stream is longer than 64 KiB. The service does not read what follows it."""
+    """A line of an NDJSON stream exceeds 64 KiB. This line and the lines after it are not processed."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     error = "Line too long"
 
 
 class IncompleteBody(ApiError):
-    """The client disconnected before the end of the body. No client receives this response, but it is logged."""
+    """The client disconnected before the end of the body. The response is logged, but cannot be sent."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
     error = "Request timeout"
 
 
 class RequestTimeout(ApiError):
-    """The client did not send the rest of its request in time. The connection is closed."""
+    """The rest of the request did not arrive within `AS_ALERTS_REQUEST_TIMEOUT`. The connection is closed."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
     error = "Request timeout"
+    example_detail = "the request body must arrive within 10 s"
     headers: Mapping[str, str] = {"Connection": "close"}
 
 
 class MalformedRequest(ApiError):
-    """The client sent something that is not HTTP. The connection is closed."""
+    """The request is not HTTP/1.0 or HTTP/1.1, or its method is CONNECT. The connection is closed."""
 
     status = HTTPStatus.BAD_REQUEST
     error = "Bad request"
@@ -191,7 +199,7 @@ class HeadTooLarge(ApiError):
 
 
 class ServiceOverloaded(ApiError):
-    """The process has no memory left for the body of this request or for its response. Nothing was changed."""
+    """A process limit is reached: request bodies, unsent responses or queued bulk requests. Nothing was changed."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
@@ -200,21 +208,21 @@ class ServiceOverloaded(ApiError):
 
 
 class DatabaseUnreachable(ApiError):
-    """There is no connection to the database, or it was lost. A change may have been committed."""
+    """The database connection failed. If the request was a change, the change may have been committed."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     error = "Database connection error"
 
 
 class UnexpectedError(ApiError):
-    """The service failed in a way that it does not expect. The reason is in its log only."""
+    """An unexpected error occurred. If the request was a change, the change may have been committed."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     error = "Internal server error"
 
 
 class DatabaseBusy(ApiError):
-    """The database has no capacity for this request. Nothing was changed."""
+    """The database could not execute the request in time. Nothing was changed."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
@@ -223,11 +231,20 @@ class DatabaseBusy(ApiError):
 
 
 class StatementTimeout(DatabaseBusy):
-    """A statement that changes nothing exceeded `AS_ALERTS_STATEMENT_TIMEOUT`."""
+    """A statement exceeded `AS_ALERTS_STATEMENT_TIMEOUT`. Nothing was changed."""
 
 
 class OutOfResources(DatabaseBusy):
     """PostgreSQL rolled the statement back for lack of memory, disk space or connections (SQLSTATE class 53)."""
+
+
+class ShuttingDown(ApiError):
+    """The service is shutting down. Nothing was changed."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    error = "Service unavailable"
+    example_detail = "the service is shutting down; nothing was changed"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class OutcomeUnknown(ApiError):
@@ -239,7 +256,7 @@ class OutcomeUnknown(ApiError):
 
 
 class Unhealthy(ApiError):
-    """The database does not answer the health check within a second."""
+    """The database did not respond to the health check within one second."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     error = "Service unavailable"
@@ -247,7 +264,7 @@ class Unhealthy(ApiError):
 
 
 def failure_reason(error: Exception) -> str | None:
-    """Return why the service failed, for the access log, or None for an error of the client."""
+    """Return the reason of a server error for the access log, or None for a client error."""
     if not isinstance(error, ApiError):
         return "unhandled exception"
     return (error.detail or error.error) if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None

@@ -1,4 +1,4 @@
-"""JSON logging: one object a line on stderr, including uvicorn's records, and the context of the current request."""
+"""JSON logging on stderr, one object per line, with uvicorn's records and the context of the current request."""
 
 import logging
 import logging.config
@@ -12,9 +12,9 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 
 
 class RequestContext(Struct, gc=False):
-    """The request that the current task handles, in the form of its line in the access log.
+    """The request that the current task handles, with the fields of its line in the access log.
 
-    `status` is None if no response was sent. `reason` names a failure of the service or of the database.
+    `status` is None if no response was sent. `reason` describes a failure of the service or of the database.
     """
 
     time: datetime
@@ -41,10 +41,10 @@ class JsonFormatter(MsgspecFormatter):
 
 
 class RequestIdFilter(logging.Filter):
-    """Adds the id of the current request to each log record."""
+    """Adds the ID of the current request to each log record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the request id, and accept every record."""
+        """Add the request ID, and accept every record."""
         if (context := request_context.get()) is not None:
             record.request_id = context.request_id
         return True

@@ -1,1 +1,1 @@
-"""Alerts: creating, listing and searching them, and their status transitions, one at a time or in bulk."""
+"""Alerts: create, list and search alerts, and change their status, for one alert or in bulk."""

@@ -1,4 +1,4 @@
-"""Authorization and rate limits of the tenants that the alerts of a bulk request name."""
+"""Authorization and rate limits of the tenants that are named in a bulk request."""
 
 from uuid import UUID
 
@@ -10,15 +10,16 @@ from alerts_service.web.requests import Request
 class TenantAuthorizer:
     """Authorizes the tenants of the alerts in a bulk request, and counts the request against their rate limits.
 
-    A JSON list is one chunk, an NDJSON stream has several. Each chunk counts as one request of each tenant in it.
+    A JSON list is one chunk. An NDJSON stream consists of several chunks. A chunk counts as one request of each tenant
+    that it names.
     """
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._errors: dict[UUID, ApiError | None] = {}  # of each tenant in this chunk
+        self._errors: dict[UUID, ApiError | None] = {}  # by tenant of the current chunk
 
     def start_chunk(self) -> None:
-        """Forget the tenants of the previous chunk, and count this one for the tenant of the token, if there is one.
+        """Clear the tenants of the previous chunk. If the request has a token, count the new chunk for its tenant.
 
         Raises:
             InvalidToken: The token has expired.
@@ -33,8 +34,8 @@ class TenantAuthorizer:
     def error_for(self, tenant_id: UUID) -> ApiError | None:
         """Return the error that rejects the alerts of a tenant, or None.
 
-        It is Forbidden if the token belongs to another tenant, and TooManyRequests if the tenant has reached its rate
-        limit. A tenant is counted once in each chunk.
+        The error is Forbidden if the token belongs to another tenant, and TooManyRequests if the tenant has reached its
+        rate limit. Each chunk counts once for each tenant.
         """
         if tenant_id not in self._errors:
             self._errors[tenant_id] = self._authorize(tenant_id)
@@ -42,7 +43,7 @@ class TenantAuthorizer:
 
     def _authorize(self, tenant_id: UUID) -> ApiError | None:
         if self._request.tenant is not None:
-            return Forbidden("tenant_id: must be the token's own tenant")
+            return Forbidden()
         try:
             rate_limit(self._request, tenant_id)
         except TooManyRequests as error:

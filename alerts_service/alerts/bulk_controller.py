@@ -1,43 +1,33 @@
 """Routes of the bulk operations: creating, acknowledging and resolving many alerts in one request."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 from uuid import UUID
 
 from litestar import Controller, Response, post
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
-from litestar.types import Method
-from litestar.types.internal_types import PathParameterDefinition
 from msgspec import UNSET
 
 from alerts_service.alerts.bulk_authorizer import TenantAuthorizer
 from alerts_service.alerts.bulk_create import create_from_list
-from alerts_service.alerts.bulk_descriptions import ACKNOWLEDGE, CREATE, RESOLVE
+from alerts_service.alerts.bulk_descriptions import ACKNOWLEDGE_DESCRIPTION, CREATE_DESCRIPTION, RESOLVE_DESCRIPTION
 from alerts_service.alerts.bulk_structs import BulkCreate, BulkResults, BulkTransition, BulkTransitionResults
 from alerts_service.alerts.bulk_transition import transition_alerts
 from alerts_service.alerts.ndjson import create_from_stream
-from alerts_service.alerts.parameters import OptionalTenantId
+from alerts_service.alerts.request_parameters import BulkTenantId
 from alerts_service.alerts.structs import Status
 from alerts_service.errors import ValidationFailed
+from alerts_service.web.idempotency import IF_MATCH_HEADER
 from alerts_service.web.openapi import errors
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 
-ERRORS = errors(401, 409, 413, 415, 422, 429, 500, 503)
-ONE_RESULT_EACH = "One result for each item, in the order of the items"
+BULK_ERRORS = errors(401, 409, 413, 415, 422, 429, 500, 503)
+RESULTS_DESCRIPTION = "One result for each item, in the order of the items"
 
-# The `data` of a request whose body is an NDJSON stream: the body is read while it is processed.
+# The value of `data` if the body is an NDJSON stream, which is read while the alerts are created.
 NDJSON_STREAM = BulkCreate(alerts=[])
-
-
-def _operation_id(
-    handler: HTTPRouteHandler, _: Method, path_components: Sequence[str | PathParameterDefinition]
-) -> str:
-    """Return the name of the handler: `create_alerts`, or `create_internal_alerts` for the route below `/internal`."""
-    name = handler.handler_name
-    return name.replace("_", "_internal_", 1) if path_components[0] == "internal" else name
 
 
 class BulkController(Controller):
@@ -45,16 +35,15 @@ class BulkController(Controller):
 
     path = "/alerts/bulk"
     tags = ("bulk",)
-    limits_tenants: ClassVar[bool] = True  # whether requests count against the rate limit of their tenant
+    limits_tenants: ClassVar[bool] = True  # whether requests count against the rate limits of tenants
 
     @post(
         status_code=HTTP_200_OK,
-        operation_id=_operation_id,
         summary="Create alerts in bulk",
-        description=CREATE,
-        response_description=ONE_RESULT_EACH,
-        responses=ERRORS,
-        opt={"takes_lines": True},
+        description=CREATE_DESCRIPTION,
+        response_description=RESULTS_DESCRIPTION,
+        responses=BULK_ERRORS,
+        opt={"accepts_ndjson": True},
     )
     async def create_alerts(
         self, request: Request, data: JSONBody[BulkCreate] = NDJSON_STREAM
@@ -72,14 +61,13 @@ class BulkController(Controller):
     @post(
         "/acknowledge",
         status_code=HTTP_200_OK,
-        operation_id=_operation_id,
         summary="Acknowledge alerts in bulk",
-        description=ACKNOWLEDGE,
-        response_description=ONE_RESULT_EACH,
-        responses=ERRORS,
+        description=ACKNOWLEDGE_DESCRIPTION,
+        response_description=RESULTS_DESCRIPTION,
+        responses=BULK_ERRORS,
     )
     async def acknowledge_alerts(
-        self, request: Request, data: JSONBody[BulkTransition], tenant_id: OptionalTenantId = None
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: BulkTenantId = None
     ) -> Response[BulkTransitionResults]:
         """Acknowledge the alerts that have one of the ids or match the filter."""
         return await self._transition(request, "acknowledged", data, tenant_id)
@@ -87,14 +75,13 @@ class BulkController(Controller):
     @post(
         "/resolve",
         status_code=HTTP_200_OK,
-        operation_id=_operation_id,
         summary="Resolve alerts in bulk",
-        description=RESOLVE,
-        response_description=ONE_RESULT_EACH,
-        responses=ERRORS,
+        description=RESOLVE_DESCRIPTION,
+        response_description=RESULTS_DESCRIPTION,
+        responses=BULK_ERRORS,
     )
     async def resolve_alerts(
-        self, request: Request, data: JSONBody[BulkTransition], tenant_id: OptionalTenantId = None
+        self, request: Request, data: JSONBody[BulkTransition], tenant_id: BulkTenantId = None
     ) -> Response[BulkTransitionResults]:
         """Resolve the alerts that have one of the ids or match the filter."""
         return await self._transition(request, "resolved", data, tenant_id)
@@ -102,18 +89,25 @@ class BulkController(Controller):
     async def _transition(
         self, request: Request, to: Status, data: BulkTransition, tenant_id: UUID | None
     ) -> Response[BulkTransitionResults]:
-        if request.header_values(b"if-match"):
-            raise ValidationFailed("If-Match: not supported on bulk requests, only on those for a single alert")
-        requested_tenant = tenant_id if data.filter is UNSET else data.filter.tenant_id
+        if request.header_values(IF_MATCH_HEADER):
+            raise ValidationFailed("If-Match: not supported on bulk requests, only on requests for a single alert")
+        named_tenant = tenant_id if data.filter is UNSET else data.filter.tenant_id
         if self.limits_tenants:
-            rate_limit(request, requested_tenant)
-        return await transition_alerts(
-            request, to, data, query_tenant=tenant_id, authorized_tenant=request.authorize_tenant(requested_tenant)
-        )
+            rate_limit(request, named_tenant)
+        return await transition_alerts(request, to, data, query_tenant=tenant_id, named_tenant=named_tenant)
 
 
 class InternalBulkController(BulkController):
-    """The same operations for services. Mount it behind the guard that checks the service key."""
+    """The same operations for services. Mount this controller behind the guard that checks the service key."""
 
     tags = ("internal",)
     limits_tenants = False
+
+    def get_route_handlers(self) -> list[BaseRouteHandler]:
+        """Name the operations: the operation ID `create_internal_alerts`, and "as a service" in the summary."""
+        handlers = super().get_route_handlers()
+        for handler in handlers:
+            if isinstance(handler, HTTPRouteHandler):
+                handler.operation_id = handler.handler_name.replace("_", "_internal_", 1)
+                handler.summary = f"{handler.summary} as a service"
+        return handlers

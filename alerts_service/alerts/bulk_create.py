@@ -1,4 +1,4 @@
-"""Creation of many alerts in one request. Each alert has its own result."""
+"""Creation of many alerts in one request. The response contains one result for each alert."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from alerts_service.alerts.bulk_results import (
     error_fields,
     success,
 )
-from alerts_service.alerts.bulk_structs import BulkResults, Result
+from alerts_service.alerts.bulk_structs import BulkResult, BulkResults
 from alerts_service.alerts.statements import (
     CREATE,
     CREATE_DEDUPLICATED,
@@ -28,17 +28,17 @@ from alerts_service.alerts.statements import (
     create_parameters,
     to_alert,
 )
-from alerts_service.alerts.structs import Alert, CreateAlert, Created
+from alerts_service.alerts.structs import Alert, CreateAlert, CreatedRow
 from alerts_service.db.fair_queue import QueueFull, QueueTimeout
 from alerts_service.errors import ApiError, ServiceOverloaded, TooManyRequests, ValidationFailed
 from alerts_service.web.idempotency import KEY_HEADER, idempotent
 from alerts_service.web.requests import Request, decode_item
 from alerts_service.web.responses import JSONResponse
 
-# What the database returned for an alert, together with its parameters, or why the alert was not created.
-CreateOutcome: TypeAlias = tuple[CreateParameters, Created | Alert | UUID] | Exception
+# The parameters of an alert with the row that the database returned, or the error that prevented the creation.
+CreateOutcome: TypeAlias = tuple[CreateParameters, CreatedRow | Alert | UUID] | Exception
 
-# Items that are decoded without a pause, which takes about 0.3 ms. Other requests run between two chunks.
+# Items that are decoded without a pause: about 0.3 ms. Other requests run between two chunks.
 DECODE_CHUNK_SIZE = 20
 
 
@@ -52,7 +52,7 @@ async def create_from_list(
         TooManyRequests: The request has an Idempotency-Key, and a tenant in the list has reached its rate limit.
     """
     ensure_send_buffer_room(request)
-    # Decoded before `idempotent` takes a database connection: the list may have to wait in the queue.
+    # The list is decoded before `idempotent` takes a database connection, because decoding may wait in the queue.
     decoded = await _decode_in_queue(request, items, authorizer)
     if request.header_values(KEY_HEADER):
         for item in decoded:
@@ -76,7 +76,7 @@ async def _first_tenant(decoded: Sequence[CreateParameters | ApiError]) -> UUID 
 async def _decode_in_queue(
     request: Request, items: Sequence[Raw], authorizer: TenantAuthorizer | None
 ) -> list[CreateParameters | ApiError]:
-    """Decode a list once no other list is being decoded, so that other requests wait for one list at most.
+    """Decode a list when no other list is being decoded. Other requests are delayed by one list at most.
 
     The queue is served round-robin by tenant.
     """
@@ -92,7 +92,7 @@ async def _decode_in_queue(
 async def decode_alerts(
     request: Request, items: Sequence[bytes | Raw], authorizer: TenantAuthorizer | None
 ) -> list[CreateParameters | ApiError]:
-    """Decode items in chunks, so that other requests run in between."""
+    """Decode items in chunks. Other requests run between two chunks."""
     decoded: list[CreateParameters | ApiError] = []
     for start in range(0, len(items), DECODE_CHUNK_SIZE):
         if start:
@@ -104,7 +104,7 @@ async def decode_alerts(
 def _decode_alert(
     request: Request, item: bytes | Raw, authorizer: TenantAuthorizer | None
 ) -> CreateParameters | ApiError:
-    """Return the SQL parameters of an item, or the error that rejects it."""
+    """Return the SQL parameters of an item, or the error that rejects the item."""
     alert: CreateAlert | ValidationFailed = decode_item(CreateAlert, item)
     if isinstance(alert, ValidationFailed):
         return alert
@@ -120,13 +120,13 @@ async def insert_alerts(
 ) -> list[CreateOutcome]:
     """Insert the alerts that were decoded, and return the outcome of each item in the order of the items.
 
-    The row of an alert with a `dedup_key` may be an older, larger alert. `convert` is applied to it as soon as its
-    batch is read, which bounds the memory that the rows take.
+    The row of an alert with a `dedup_key` may be an older, larger alert. `convert` is applied to each such row when its
+    batch is read, which limits the memory that the rows take.
     """
     parameters = [item for item in decoded if not isinstance(item, Exception)]
     deduplicated = [asdict(each) for each in parameters if isinstance(each, CreateDeduplicatedParameters)]
     plain = [asdict(each) for each in parameters if not isinstance(each, CreateDeduplicatedParameters)]
-    # Deduplicated alerts first: they may wait for a row lock, and must not hold the locks of the counters meanwhile.
+    # Deduplicated alerts first: they may wait for a row lock, and must not hold the locks of counters during the wait.
     deduplicated_rows = iter(await request.database.many(CREATE_DEDUPLICATED, deduplicated, convert))
     plain_rows = iter(await request.database.many(CREATE, plain, _unchanged))
     outcomes: list[CreateOutcome] = []
@@ -139,26 +139,26 @@ async def insert_alerts(
     return outcomes
 
 
-def creation_status(parameters: CreateParameters, row: Created | Alert | UUID) -> HTTPStatus:
+def creation_status(parameters: CreateParameters, row: CreatedRow | Alert | UUID) -> HTTPStatus:
     """Return 201 for a new alert, and 200 for a duplicate."""
     return HTTPStatus.CREATED if stored_id(parameters, row) == parameters.id else HTTPStatus.OK
 
 
-def stored_id(parameters: CreateParameters, row: Created | Alert | UUID) -> UUID:
-    """Return the id of the new alert, or of the open alert that it is a duplicate of."""
-    if isinstance(row, Created):
+def stored_id(parameters: CreateParameters, row: CreatedRow | Alert | UUID) -> UUID:
+    """Return the id of the new alert, or for a duplicate the id of the open alert."""
+    if isinstance(row, CreatedRow):
         return parameters.id
     return row.id if isinstance(row, Alert) else row
 
 
-def _result(outcome: CreateOutcome) -> Result:
+def _result(outcome: CreateOutcome) -> BulkResult:
     if isinstance(outcome, Exception):
-        return Result(**error_fields(outcome))
+        return BulkResult(**error_fields(outcome))
     parameters, row = outcome
-    if isinstance(row, Created):
-        return Result(status=HTTPStatus.CREATED, alert=to_alert(parameters, row))
+    if isinstance(row, CreatedRow):
+        return BulkResult(status=HTTPStatus.CREATED, alert=to_alert(parameters, row))
     return success(creation_status(parameters, row), row)
 
 
-def _unchanged(row: Created) -> Created:
+def _unchanged(row: CreatedRow) -> CreatedRow:
     return row

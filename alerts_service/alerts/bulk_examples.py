@@ -3,9 +3,8 @@
 from typing import Any
 
 from msgspec import Raw
-from msgspec.structs import replace
 
-from alerts_service.alerts.structs import ALERT_EXAMPLE, DUPLICATE_EXAMPLE, Alert
+from alerts_service.alerts.structs import ALERT_EXAMPLE, DUPLICATE_EXAMPLE, TRIGGERED_EXAMPLE, Alert
 from alerts_service.errors import ErrorResponse
 from alerts_service.web.responses import encode
 
@@ -38,18 +37,11 @@ TRANSITION_REQUESTS = [
     },
 ]
 
-_NEW = replace(
-    ALERT_EXAMPLE,
-    status="triggered",
-    updated_at=ALERT_EXAMPLE.created_at,
-    acknowledged_at=None,
-    acknowledgment_note=None,
-)
 _NOT_FOUND = {"status": 404, "error": ErrorResponse("Alert not found", None)}
-_INVALID = {"status": 422, "error": ErrorResponse("Validation error", "message: Object missing required field")}
+_INVALID = {"status": 422, "error": ErrorResponse("Validation error", "message: required")}
 _BUSY = {
     "status": 503,
-    "error": ErrorResponse("Service unavailable", "the database was busy"),
+    "error": ErrorResponse("Service unavailable", "timed out waiting for the database"),
     "retry_after": 1,
 }
 
@@ -58,8 +50,8 @@ def _succeeded(status: int, alert: Alert) -> dict[str, Any]:
     return {"status": status, "alert": alert}
 
 
-# Encoded, because Litestar leaves out every null of an example.
+# The examples are encoded, because Litestar omits every null of an example.
 CREATE_RESULTS = [
-    Raw(encode({"results": [_succeeded(201, _NEW), _succeeded(200, DUPLICATE_EXAMPLE), _INVALID, _BUSY]}))
+    Raw(encode({"results": [_succeeded(201, TRIGGERED_EXAMPLE), _succeeded(200, DUPLICATE_EXAMPLE), _INVALID, _BUSY]}))
 ]
 TRANSITION_RESULTS = [Raw(encode({"results": [_succeeded(200, ALERT_EXAMPLE), _NOT_FOUND], "more": False}))]

@@ -1,9 +1,10 @@
-"""Status transitions of many alerts in one request. Each alert has its own result."""
+"""Status transitions of many alerts in one request. The response contains one result for each alert."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -18,33 +19,45 @@ from alerts_service.alerts.bulk_results import (
     error_fields,
     success,
 )
-from alerts_service.alerts.bulk_structs import BulkTransition, BulkTransitionResults, Filter, Result
+from alerts_service.alerts.bulk_structs import AlertFilter, BulkResult, BulkTransition, BulkTransitionResults
 from alerts_service.alerts.statements import GET, TRANSITIONS, ensure_in_state, find_tenant, transition_parameters
-from alerts_service.alerts.structs import Alert, Status
-from alerts_service.db.database import Statement
+from alerts_service.alerts.structs import Alert, Severity, Status
+from alerts_service.db.statements import Statement
 from alerts_service.errors import AlertNotFound, ApiError, Conflict, ValidationFailed
 from alerts_service.web.idempotency import idempotent
 from alerts_service.web.requests import Request, decoder_for
 from alerts_service.web.responses import JSONResponse
 
-# Alerts that one statement fetches. Each may have 120 kB.
+# Alerts that one statement fetches. An alert may have 120 kB.
 GET_BATCH_SIZE = 50
 
 
 class FilterMatches(Struct, frozen=True):
-    """The alerts that match a filter, as the JSON of their ids and `updated_at`, and whether there are more."""
+    """The alerts that match a filter: pairs of `id` and `updated_at` as JSON, and whether more alerts match."""
 
     alerts: str
     more: bool
 
 
-FIND = Statement("alerts/find", FilterMatches)
+class FindParameters(TypedDict):
+    """Parameters of alerts/find."""
+
+    tenant_id: UUID
+    target_status: Status
+    status: Status | None
+    severity: Severity | None
+    rule_name: str | None
+    created_after: datetime | None
+    created_before: datetime | None
+
+
+FIND = Statement("alerts/find", FilterMatches, parameters=FindParameters)
 ID_DECODER = decoder_for(UUID)
 MATCHES_DECODER = decoder_for(list[tuple[UUID, str]])
 
 
-class Transition(NamedTuple):
-    """A status transition that a request applies to alerts of the tenant that it is authorized for."""
+class TransitionContext(NamedTuple):
+    """A status transition that a request applies, limited to the alerts of `tenant_id` unless `tenant_id` is None."""
 
     request: Request
     to: Status
@@ -55,8 +68,8 @@ class Transition(NamedTuple):
         """Return the SQL parameters of the transition of one alert."""
         return asdict(transition_parameters(self.request, alert_id, self.tenant_id, note=self.note, if_match=if_match))
 
-    def check_unchanged(self, alert: Alert) -> Alert | Conflict:
-        """Return an alert that the transition did not change if it is already in the target state, else Conflict."""
+    def outcome_if_unchanged(self, alert: Alert) -> Alert | Conflict:
+        """Return the outcome for an alert that the transition did not change: the alert, or Conflict."""
         try:
             return ensure_in_state(alert, self.to, self.note)
         except Conflict as error:
@@ -69,20 +82,21 @@ async def transition_alerts(
     data: BulkTransition,
     *,
     query_tenant: UUID | None,
-    authorized_tenant: UUID | None,
+    named_tenant: UUID | None,
 ) -> Response[BulkTransitionResults]:
     """Apply a transition to the alerts that have one of the ids or match the filter.
 
-    An alert of another tenant than `authorized_tenant` is treated as unknown.
+    An alert of another tenant than the token's, or else than `named_tenant`, is treated as unknown. If `query_tenant`
+    differs from the tenant of the filter, no alert matches.
 
     Raises:
         ServiceOverloaded: The send buffer is full.
     """
-    transition = Transition(request, to, authorized_tenant, data.note)
+    transition = TransitionContext(request, to, request.authorize_tenant(named_tenant), data.note)
     ids = [] if data.ids is UNSET else [_decode_id(item) for item in data.ids]
     return await idempotent(
         request,
-        authorized_tenant,
+        named_tenant,
         partial(_respond, transition, data, ids, query_tenant),
         find_tenant=lambda: find_tenant(request, _valid(ids)),
         dry_run=data.dry_run,
@@ -90,7 +104,7 @@ async def transition_alerts(
 
 
 async def _respond(
-    transition: Transition, data: BulkTransition, ids: Sequence[UUID | ApiError], query_tenant: UUID | None
+    transition: TransitionContext, data: BulkTransition, ids: Sequence[UUID | ApiError], query_tenant: UUID | None
 ) -> Response[BulkTransitionResults]:
     ensure_send_buffer_room(transition.request)
     outcomes: list[Any] = []
@@ -115,7 +129,7 @@ def _decode_id(item: Raw) -> UUID | ApiError:
     try:
         id_: UUID = ID_DECODER.decode(item)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ValidationFailed("id: Invalid UUID")
+        return ValidationFailed("id: must be a UUID")
     return id_
 
 
@@ -123,27 +137,27 @@ def _valid(ids: Sequence[UUID | ApiError]) -> list[UUID]:
     return [id_ for id_ in ids if isinstance(id_, UUID)]
 
 
-async def _find_matches(transition: Transition, filter_: Filter) -> tuple[list[tuple[UUID, str]], bool]:
-    """Return the ids and `updated_at` of the oldest alerts that match, and whether there are more."""
-    matches = await transition.request.database.one(
-        FIND,
-        tenant_id=transition.tenant_id,
-        move=transition.to,
-        status=filter_.status,
-        severity=filter_.severity,
-        rule_name=filter_.rule_name,
-        created_after=filter_.created_after,
-        created_before=filter_.created_before,
-    )
+async def _find_matches(transition: TransitionContext, filter_: AlertFilter) -> tuple[list[tuple[UUID, str]], bool]:
+    """Return `id` and `updated_at` of the oldest alerts that match, and whether more alerts match."""
+    parameters: FindParameters = {
+        "tenant_id": transition.tenant_id or filter_.tenant_id,
+        "target_status": transition.to,
+        "status": filter_.status,
+        "severity": filter_.severity,
+        "rule_name": filter_.rule_name,
+        "created_after": filter_.created_after,
+        "created_before": filter_.created_before,
+    }
+    matches = await transition.request.database.one(FIND, **parameters)
     return MATCHES_DECODER.decode(matches.alerts), matches.more
 
 
 async def _fetch_alerts(
-    transition: Transition, ids: Sequence[UUID], check: Callable[[Alert], Alert | Exception | UnsetType]
+    transition: TransitionContext, ids: Sequence[UUID], check: Callable[[Alert], Alert | Exception | UnsetType]
 ) -> list[Any]:
-    """Fetch alerts, and return what `check` returns for each, or AlertNotFound.
+    """Fetch alerts, and return the result of `check` for each alert, or AlertNotFound.
 
-    Alerts that `check` returns are replaced by their ids beyond the size limit.
+    Beyond the size limit, an alert that `check` returns is replaced by its id.
     """
     limit = AlertSizeLimit()
 
@@ -156,40 +170,42 @@ async def _fetch_alerts(
     return [AlertNotFound() if outcome is None else outcome for outcome in outcomes]
 
 
-async def _preview_by_id(transition: Transition, ids: Sequence[UUID]) -> list[Alert | UUID | Exception]:
-    """Return the outcomes that `_change_by_id` would have, with the alerts as they are."""
+async def _preview_by_id(transition: TransitionContext, ids: Sequence[UUID]) -> list[Alert | UUID | Exception]:
+    """Return the outcomes that `_change_by_id` would return, with the alerts in their present state."""
     changeable = {"triggered", "acknowledged"} if transition.to == "resolved" else {"triggered"}
 
     def check(alert: Alert) -> Alert | Exception:
-        return alert if alert.status in changeable else transition.check_unchanged(alert)
+        return alert if alert.status in changeable else transition.outcome_if_unchanged(alert)
 
     return await _fetch_alerts(transition, ids, check)
 
 
-async def _change_by_id(transition: Transition, ids: Sequence[UUID]) -> list[Alert | UUID | Exception]:
-    """Change alerts, and return what the operation for a single alert would return for each."""
+async def _change_by_id(transition: TransitionContext, ids: Sequence[UUID]) -> list[Alert | UUID | Exception]:
+    """Change alerts, and return for each the outcome of the operation for a single alert. The ids are distinct."""
 
     def check(alert: Alert) -> Alert | Exception | UnsetType:
-        """Return UNSET to retry if a duplicate has triggered the alert again since the transition was tried."""
+        """Return UNSET if a duplicate triggered the alert again after the attempt: the transition is repeated."""
         retriggered = transition.to == "acknowledged" and alert.status == "triggered"
-        return UNSET if retriggered else transition.check_unchanged(alert)
+        return UNSET if retriggered else transition.outcome_if_unchanged(alert)
 
-    parameters = [transition.parameters(id_) for id_ in ids]
-    changed = await transition.request.database.many(
-        TRANSITIONS[transition.to], parameters, AlertSizeLimit().alert_or_id
-    )
-    unchanged_ids = [id_ for id_, alert in zip(ids, changed, strict=True) if alert is None]
-    unchanged = dict(zip(unchanged_ids, await _fetch_alerts(transition, unchanged_ids, check), strict=True))
-    retry_ids = [id_ for id_, outcome in unchanged.items() if outcome is UNSET]
-    if retry_ids:
-        unchanged.update(zip(retry_ids, await _change_by_id(transition, retry_ids), strict=True))
-    return [unchanged[id_] if alert is None else alert for id_, alert in zip(ids, changed, strict=True)]
+    outcomes: dict[UUID, Any] = {}
+    remaining = ids
+    while remaining:
+        parameters = [transition.parameters(id_) for id_ in remaining]
+        changed = await transition.request.database.many(
+            TRANSITIONS[transition.to], parameters, AlertSizeLimit().alert_or_id
+        )
+        outcomes.update(zip(remaining, changed, strict=True))
+        unchanged = [id_ for id_ in remaining if outcomes[id_] is None]
+        outcomes.update(zip(unchanged, await _fetch_alerts(transition, unchanged, check), strict=True))
+        remaining = [id_ for id_ in unchanged if outcomes[id_] is UNSET]
+    return [outcomes[id_] for id_ in ids]
 
 
 async def _change_matches(
-    transition: Transition, matches: Sequence[tuple[UUID, str]]
+    transition: TransitionContext, matches: Sequence[tuple[UUID, str]]
 ) -> list[Alert | UUID | Exception]:
-    """Change the alerts that a filter has found, except those that have changed since: they may no longer match."""
+    """Change the alerts that matched a filter. Skip alerts that have changed since, as they may no longer match."""
     parameters = [transition.parameters(id_, if_match=f'"{updated_at}"') for id_, updated_at in matches]
     changed = await transition.request.database.many(
         TRANSITIONS[transition.to], parameters, AlertSizeLimit().alert_or_id
@@ -197,7 +213,7 @@ async def _change_matches(
     return [alert for alert in changed if alert is not None]
 
 
-def _result(outcome: Alert | UUID | Exception) -> Result:
+def _result(outcome: Alert | UUID | Exception) -> BulkResult:
     if isinstance(outcome, Exception):
-        return Result(**error_fields(outcome))
+        return BulkResult(**error_fields(outcome))
     return success(HTTPStatus.OK, outcome)

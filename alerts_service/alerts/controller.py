@@ -13,7 +13,7 @@ from msgspec import Raw
 from msgspec.structs import asdict
 
 from alerts_service.alerts.etags import REVALIDATE, alert_response, etag, is_not_modified, read_if_match
-from alerts_service.alerts.parameters import AlertId, OptionalTenantId
+from alerts_service.alerts.request_parameters import AlertId, OptionalTenantId
 from alerts_service.alerts.statements import (
     CREATE,
     CREATE_DEDUPLICATED,
@@ -26,25 +26,33 @@ from alerts_service.alerts.statements import (
     to_alert,
     transition_parameters,
 )
-from alerts_service.alerts.structs import DUPLICATE_EXAMPLE, Alert, CreateAlert, NoteRequest, Status
+from alerts_service.alerts.structs import (
+    DUPLICATE_EXAMPLE,
+    RESOLVED_EXAMPLE,
+    TRIGGERED_EXAMPLE,
+    Alert,
+    CreateAlert,
+    Status,
+    TransitionRequest,
+)
 from alerts_service.errors import AlertNotFound, Forbidden, PreconditionFailed
 from alerts_service.web.idempotency import idempotent
-from alerts_service.web.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, UNCHANGED, errors
+from alerts_service.web.openapi import ETAG, IF_MATCH, IF_NONE_MATCH, NOT_MODIFIED, errors
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import JSONResponse, encode
 
-EMPTY_BODY = NoteRequest()
+EMPTY_BODY = TransitionRequest()
 DUPLICATE = ResponseSpec(
     Alert,
-    description="The request is a duplicate: the open alert with this `dedup_key`, with one occurrence more",
+    description="The request is a duplicate. The body is the open alert with this `dedup_key`",
     generate_examples=False,
     examples=[Example(value=Raw(encode(DUPLICATE_EXAMPLE)))],
 )
 
 
 class AlertsController(Controller):
-    """The routes for tenants."""
+    """The routes for the clients of tenants."""
 
     path = "/alerts"
     tags = ("alerts",)
@@ -52,11 +60,12 @@ class AlertsController(Controller):
     @post(
         summary="Create an alert",
         response_description="The created alert",
+        opt={"example": TRIGGERED_EXAMPLE},
         response_headers=[ETAG],
         responses={200: DUPLICATE, **errors(401, 403, 409, 413, 415, 422, 429, 500, 503)},
     )
     async def create_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
-        """Create an alert with the status `triggered`. When the response is 201, the alert is committed.
+        """Create an alert with the status `triggered`. If the response is 201, the alert is committed.
 
         **Duplicates.** For each `dedup_key`, a tenant has at most one open (not resolved) alert. While it is open, a
         request with the same key is a duplicate and creates no alert. The response is 200 with the open alert:
@@ -64,9 +73,9 @@ class AlertsController(Controller):
         - `occurrences` increases by one, and `last_seen_at` becomes the time of the duplicate.
         - `severity` becomes that of the duplicate if it is higher. The severity is never lowered.
         - If the severity rises, an acknowledged alert returns to `triggered`. Otherwise the status does not change.
-        - `rule_name` and `message` do not change. The history of the alert has the message of each duplicate.
+        - `rule_name` and `message` do not change. The history of the alert contains the message of each duplicate.
 
-        When the alert is resolved, the next request with the key creates a new one. For example:
+        After the alert is resolved, the next request with the key creates a new alert. For example:
 
         | Request | Response | `occurrences` | `severity` | `status` |
         |---|---|---|---|---|
@@ -77,11 +86,12 @@ class AlertsController(Controller):
         | resolve | 200 | 3 | `high` | `resolved` |
         | create, `low` | 201 | 1 | `low` | `triggered` |
 
-        Concurrent requests with one key may be processed together. Each response then has the alert after all of them.
+        Concurrent requests with the same key may be processed together. Each response then contains the alert after all
+        of these requests.
         """
         rate_limit(request, data.tenant_id)
-        if request.authorize_tenant(data.tenant_id) != data.tenant_id:
-            raise Forbidden("tenant_id: must be the token's own tenant")
+        if request.tenant not in {None, data.tenant_id}:
+            raise Forbidden
         return await idempotent(request, data.tenant_id, partial(_create, request, data))
 
     @get(
@@ -90,15 +100,15 @@ class AlertsController(Controller):
         response_description="The alert",
         opt={"headers": [IF_NONE_MATCH]},
         response_headers=[ETAG],
-        responses={304: UNCHANGED, **errors(401, 404, 422, 429, 500, 503)},
+        responses={304: NOT_MODIFIED, **errors(401, 404, 422, 429, 500, 503)},
     )
     async def get_alert(
         self, request: Request, alert_id: AlertId, tenant_id: OptionalTenantId = None
     ) -> Response[Alert]:
         """Return an alert in its present state.
 
-        The `ETag` header identifies this state: every change of the alert changes it. If a request names the entity
-        tag in `If-None-Match`, the response is 304 without a body while the alert is unchanged:
+        The `ETag` header identifies this state: every change of the alert changes the entity tag. If a request contains
+        the tag in `If-None-Match` and the alert is unchanged, the response is 304 without a body:
 
             If-None-Match: "2026-01-05T09:30:00+00:00"
 
@@ -124,30 +134,27 @@ class AlertsController(Controller):
         self,
         request: Request,
         alert_id: AlertId,
-        data: JSONBody[NoteRequest] = EMPTY_BODY,
+        data: JSONBody[TransitionRequest] = EMPTY_BODY,
         tenant_id: OptionalTenantId = None,
     ) -> Response[Alert]:
         """Change the status of an alert from `triggered` to `acknowledged`, with an optional note.
 
-        - If the alert is acknowledged already, a request with the same note, or without a note, is answered with 200
-          and changes nothing.
-        - If the note differs, or if the alert is resolved, the response is 409. An empty string is a note, too.
+        - If the alert is already acknowledged, a request with the same note or without a note changes nothing. The
+          response is 200.
+        - If the note differs, or if the alert is resolved, the response is 409. An empty string is a note.
         - If several clients acknowledge an alert at the same time, exactly one request changes it.
         - With `If-Match`, the response is 412 if the alert has changed since the client read its `ETag`. This includes
           a change by an earlier attempt of the same request. To retry safely, use an `Idempotency-Key`.
 
-        The body may be left out. A later duplicate of higher severity returns the alert to `triggered`.
+        The body is optional. A later duplicate of higher severity returns the alert to `triggered`.
         """
-        rate_limit(request, tenant_id)
-        authorized_tenant = request.authorize_tenant(tenant_id)
-        transition = partial(_transition, request, "acknowledged", alert_id, authorized_tenant, note=data.note)
-        return await idempotent(request, tenant_id, transition, find_tenant=lambda: find_tenant(request, [alert_id]))
+        return await _transition(request, "acknowledged", alert_id, tenant_id, data.note)
 
     @put(
         "/{alert_id:str}/resolve",
         summary="Resolve an alert",
         response_description="The resolved alert",
-        opt={"headers": [IF_MATCH]},
+        opt={"headers": [IF_MATCH], "example": RESOLVED_EXAMPLE},
         response_headers=[ETAG],
         responses=errors(401, 404, 409, 412, 413, 415, 422, 429, 500, 503),
     )
@@ -155,30 +162,27 @@ class AlertsController(Controller):
         self,
         request: Request,
         alert_id: AlertId,
-        data: JSONBody[NoteRequest] = EMPTY_BODY,
+        data: JSONBody[TransitionRequest] = EMPTY_BODY,
         tenant_id: OptionalTenantId = None,
     ) -> Response[Alert]:
         """Change the status of an alert from `triggered` or `acknowledged` to `resolved`, with an optional note.
 
-        A resolved alert does not change any more, and its `dedup_key` is free for a new alert.
+        A resolved alert cannot change. Its `dedup_key` is free for a new alert.
 
-        - If the alert is resolved already, a request with the same note, or without a note, is answered with 200 and
-          changes nothing.
-        - If the note differs, the response is 409. An empty string is a note, too.
+        - If the alert is already resolved, a request with the same note or without a note changes nothing. The response
+          is 200.
+        - If the note differs, the response is 409. An empty string is a note.
         - If several clients resolve an alert at the same time, exactly one request changes it.
         - With `If-Match`, the response is 412 if the alert has changed since the client read its `ETag`. This includes
           a change by an earlier attempt of the same request. To retry safely, use an `Idempotency-Key`.
 
-        The body may be left out.
+        The body is optional.
         """
-        rate_limit(request, tenant_id)
-        authorized_tenant = request.authorize_tenant(tenant_id)
-        transition = partial(_transition, request, "resolved", alert_id, authorized_tenant, note=data.note)
-        return await idempotent(request, tenant_id, transition, find_tenant=lambda: find_tenant(request, [alert_id]))
+        return await _transition(request, "resolved", alert_id, tenant_id, data.note)
 
 
 class InternalAlertsController(Controller):
-    """The route for other services, which the service key protects."""
+    """The route for other services. A service key is required."""
 
     path = "/alerts"
     tags = ("internal",)
@@ -186,11 +190,12 @@ class InternalAlertsController(Controller):
     @post(
         summary="Create an alert as a service",
         response_description="The created alert",
+        opt={"example": TRIGGERED_EXAMPLE},
         response_headers=[ETAG],
         responses={200: DUPLICATE, **errors(401, 409, 413, 415, 422, 429, 500, 503)},
     )
     async def create_internal_alert(self, request: Request, data: JSONBody[CreateAlert]) -> Response[Alert]:
-        """Create an alert of any tenant. The client must send the internal service key.
+        """Create an alert of any tenant. The client must send a service key.
 
         Deduplication and responses are the same as for `POST /alerts`.
         """
@@ -213,17 +218,26 @@ async def _get(request: Request, alert_id: UUID, tenant_id: UUID | None) -> Aler
 
 
 async def _transition(
-    request: Request, to: Status, alert_id: UUID, tenant_id: UUID | None, *, note: str | None
+    request: Request, to: Status, alert_id: UUID, tenant_id: UUID | None, note: str | None
+) -> Response[Alert]:
+    rate_limit(request, tenant_id)
+    authorized_tenant = request.authorize_tenant(tenant_id)
+    apply = partial(_apply_transition, request, to, alert_id, authorized_tenant, note)
+    return await idempotent(request, tenant_id, apply, find_tenant=lambda: find_tenant(request, [alert_id]))
+
+
+async def _apply_transition(
+    request: Request, to: Status, alert_id: UUID, tenant_id: UUID | None, note: str | None
 ) -> Response[Alert]:
     if_match = read_if_match(request)
     parameters = transition_parameters(request, alert_id, tenant_id, note=note, if_match=if_match)
-    changed = await request.database.one_or_none(TRANSITIONS[to], **asdict(parameters))
-    if changed is not None:
-        return alert_response(changed)
-    alert = await _get(request, alert_id, tenant_id)
-    if if_match is not None and etag(alert) not in if_match:
-        raise PreconditionFailed(f"If-Match: the entity tag of the alert is {etag(alert)}")
-    if to == "acknowledged" and alert.status == "triggered":
-        # Between the two statements, a duplicate of higher severity has returned the alert to triggered.
-        return await _transition(request, to, alert_id, tenant_id, note=note)
-    return alert_response(ensure_in_state(alert, to, note))
+    while True:
+        changed = await request.database.one_or_none(TRANSITIONS[to], **asdict(parameters))
+        if changed is not None:
+            return alert_response(changed)
+        alert = await _get(request, alert_id, tenant_id)
+        if if_match is not None and etag(alert) not in if_match:
+            raise PreconditionFailed(f"If-Match: the entity tag of the alert is {etag(alert)}")
+        if to != "acknowledged" or alert.status != "triggered":
+            return alert_response(ensure_in_state(alert, to, note))
+        # A duplicate of higher severity returned the alert to `triggered` between the two statements: try again.

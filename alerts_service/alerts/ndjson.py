@@ -1,4 +1,4 @@
-"""Creation of alerts from an NDJSON stream of any length. While a chunk is inserted, the next one is prefetched."""
+"""Creation of alerts from an NDJSON stream of any length. The next chunk is prefetched while a chunk is inserted."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -35,14 +35,14 @@ from alerts_service.web.idempotency import idempotent
 from alerts_service.web.requests import Request
 from alerts_service.web.responses import NdjsonResponse, encode_lines
 
-# The decoded lines of a chunk, or the end of the stream: the exception that ended it, or None.
+# The decoded lines of a chunk, or the end of the stream: None, or the exception that ended the stream.
 Chunk: TypeAlias = list[CreateParameters | ApiError] | Exception | None
 
 
 async def create_from_stream(request: Request, authorizer: TenantAuthorizer | None) -> Response[BulkResults]:
     """Create the alerts of an NDJSON stream. Without an `authorizer` every tenant is allowed.
 
-    The first chunk of the `authorizer` has been started.
+    The first chunk must already be started with `authorizer.start_chunk`.
 
     Raises:
         ValidationFailed: The request has an Idempotency-Key.
@@ -55,7 +55,7 @@ async def _respond(request: Request, authorizer: TenantAuthorizer | None) -> Res
 
 
 async def _results(request: Request, authorizer: TenantAuthorizer | None) -> AsyncGenerator[bytes, None]:
-    """Yield the results of each chunk once it is committed."""
+    """Yield the results of each chunk after its alerts are committed."""
     chunks: asyncio.Queue[Chunk] = asyncio.Queue(maxsize=1)
     prefetching = asyncio.create_task(_prefetch(request, authorizer, chunks))
     has_started = False
@@ -74,13 +74,15 @@ async def _results(request: Request, authorizer: TenantAuthorizer | None) -> Asy
             raise
         yield encode_lines([LineResult(**error_fields(error))])
     except asyncio.CancelledError:
+        # uvicorn cancels requests only at the end of a shutdown, so every cancellation is reported as a shutdown.
         yield encode_lines([LineResult(**error_fields(OutcomeUnknown(SHUTTING_DOWN)))])
     finally:
         prefetching.cancel()
+        await asyncio.wait({prefetching})
 
 
 async def _prefetch(request: Request, authorizer: TenantAuthorizer | None, chunks: "asyncio.Queue[Chunk]") -> None:
-    """Put the decoded chunks of the stream into a queue, and then its end."""
+    """Put the decoded chunks of the stream into a queue, and then the end of the stream."""
     end: Chunk = None
     is_first = True
     try:

@@ -7,8 +7,8 @@ from uuid import UUID
 from msgspec import Struct
 from uuid_utils.compat import uuid7
 
-from alerts_service.alerts.structs import Alert, CreateAlert, Created, Severity, Status
-from alerts_service.db.database import Statement
+from alerts_service.alerts.structs import Alert, CreateAlert, CreatedRow, Severity, Status
+from alerts_service.db.statements import Statement
 from alerts_service.errors import Conflict
 from alerts_service.web.requests import Request
 
@@ -32,7 +32,7 @@ class CreateDeduplicatedParameters(CreateParameters, frozen=True):
 
 
 class TransitionParameters(Struct, frozen=True):
-    """Parameters of alerts/acknowledge and alerts/resolve. Without a tenant, the alert may be of any tenant."""
+    """Parameters of alerts/acknowledge and alerts/resolve. If `tenant_id` is None, the alert may be of any tenant."""
 
     id: UUID
     tenant_id: UUID | None
@@ -48,18 +48,18 @@ class AlertTenant(Struct, frozen=True):
     tenant_id: UUID
 
 
-CREATE = Statement("alerts/create", Created)
-CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert)
+CREATE = Statement("alerts/create", CreatedRow, parameters=CreateParameters)
+CREATE_DEDUPLICATED = Statement("alerts/create_deduplicated", Alert, parameters=CreateDeduplicatedParameters)
 GET = Statement("alerts/get", Alert)
 GET_TENANT = Statement("alerts/get_tenant", AlertTenant)
 TRANSITIONS: dict[Status, Statement[Alert]] = {
-    "acknowledged": Statement("alerts/acknowledge", Alert),
-    "resolved": Statement("alerts/resolve", Alert),
+    "acknowledged": Statement("alerts/acknowledge", Alert, parameters=TransitionParameters),
+    "resolved": Statement("alerts/resolve", Alert, parameters=TransitionParameters),
 }
 
 
 def create_parameters(request: Request, alert: CreateAlert) -> CreateParameters:
-    """Return the parameters that create an alert, with a new id: CreateDeduplicatedParameters if it has a key."""
+    """Return the SQL parameters of a create, with a new id. With a `dedup_key`: CreateDeduplicatedParameters."""
     if alert.dedup_key is None:
         return CreateParameters(
             id=uuid7(),
@@ -82,8 +82,8 @@ def create_parameters(request: Request, alert: CreateAlert) -> CreateParameters:
     )
 
 
-def to_alert(parameters: CreateParameters, created: Created) -> Alert:
-    """Return the alert that alerts/create created."""
+def to_alert(parameters: CreateParameters, created: CreatedRow) -> Alert:
+    """Return a new alert, from the parameters and the row of alerts/create."""
     return Alert(
         id=parameters.id,
         tenant_id=parameters.tenant_id,
@@ -105,7 +105,7 @@ def transition_parameters(
 ) -> TransitionParameters:
     """Return the parameters of a status transition.
 
-    `if_match` holds quoted entity tags: the alert changes only if it still has one of them.
+    `if_match` contains quoted entity tags: the alert changes only if its entity tag is one of them.
     """
     return TransitionParameters(
         id=alert_id, tenant_id=tenant_id, note=note, if_match=if_match, actor=request.actor, request_id=request.id
@@ -113,10 +113,10 @@ def transition_parameters(
 
 
 async def find_tenant(request: Request, ids: Sequence[UUID]) -> UUID | None:
-    """Return the tenant of the first of these alerts that exists, or None if none does."""
+    """Return the tenant of the first of these alerts that exists, or None if no alert exists."""
     if not ids:
         return None
-    # The first alert usually exists, and its lookup is batched with those of other requests.
+    # The first alert usually exists, and its lookup is batched with the lookups of other requests.
     first = await request.database.one_or_none(GET_TENANT, id=ids[0])
     if first is not None:
         return first.tenant_id
@@ -130,13 +130,15 @@ async def find_tenant(request: Request, ids: Sequence[UUID]) -> UUID | None:
 
 
 def ensure_in_state(alert: Alert, to: Status, note: str | None) -> Alert:
-    """Return an alert that a transition did not change if it is already in the state that the transition leads to.
+    """Return an alert that a transition did not change if the alert already has the status `to` and the same note.
 
     Raises:
         Conflict: The alert has another status, or another note.
     """
-    stored_note = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
-    if alert.status == to and note in (None, stored_note):
-        return alert
     since = alert.resolved_at or alert.acknowledged_at or alert.created_at
-    raise Conflict(f"already {alert.status} at {since}; its note cannot be changed")
+    if alert.status != to:
+        raise Conflict(f"already {alert.status} at {since}")
+    stored_note = alert.resolution_note if to == "resolved" else alert.acknowledgment_note
+    if note not in (None, stored_note):
+        raise Conflict(f"already {alert.status} at {since} with another note; the note cannot be changed")
+    return alert

@@ -13,7 +13,7 @@ Status = Literal["triggered", "acknowledged", "resolved"]
 # PostgreSQL's type text accepts every character but NUL.
 NO_NUL = "^[^\\x00]*$"
 
-# RFC 3339 with an offset, as row_to_json of PostgreSQL writes it.
+# RFC 3339 with an offset, in the format of the SQL function rfc3339.
 Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 DedupKey = Annotated[
     str,
@@ -56,31 +56,32 @@ class CreateAlert(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     dedup_key: Annotated[
         DedupKey | None,
         Meta(
-            description="Identifies the problem that the alert is about. While the tenant has an open alert with this "
-            "key, the request is a duplicate of it: it counts as an occurrence of the open alert and creates no other."
+            description="The deduplication key, which identifies the problem behind the alert. While the tenant "
+            "has an open alert with this key, the request is a duplicate: it adds an occurrence to the open alert "
+            "and creates no new alert."
         ),
     ] = None
 
 
-class NoteRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """The body of a status transition. It may be left out. Unknown fields are rejected with 422."""
+class TransitionRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The optional body of a status transition. Unknown fields are rejected with 422."""
 
     note: Annotated[
         Note | None,
-        Meta(description="A note to store with the transition. An empty string is a note; null is none."),
+        Meta(description="A note to store with the transition. An empty string is a note. Null means no note."),
     ] = None
 
 
-class Created(Struct, frozen=True):
-    """The values of a new alert that the database sets."""
+class CreatedRow(Struct, frozen=True):
+    """A row of alerts/create: the values of a new alert that the database sets."""
 
     created_at: Timestamp
 
 
 class AlertPage(Struct, frozen=True):
-    """A page of a list: its alerts as JSON, and the position of the last one if there are more.
+    """A page of a list: the alerts as JSON, and the sort key of the last alert if more alerts follow.
 
-    `alerts` is None if alerts/list leaves the page, because of a long text, to alerts/search.
+    `alerts` is None if the page contains a long text: alerts/search must then fetch the page.
     """
 
     alerts: bytes | None
@@ -89,45 +90,58 @@ class AlertPage(Struct, frozen=True):
 
 
 class Alert(Struct, frozen=True, omit_defaults=True):
-    """An alert in its present state, with times in UTC. Only an alert with a `dedup_key` has the last four fields."""
+    """The present state of an alert, with times in UTC. Only an alert with a `dedup_key` has the last four fields."""
 
     id: Annotated[UUID, Meta(description="The id of the alert, a UUID of version 7.")]
     tenant_id: Annotated[UUID, Meta(description="The tenant that the alert belongs to.")]
     rule_name: Annotated[
         str,
-        Meta(description="The name of the rule that raised the alert. Only alerts older than this service have none."),
+        Meta(
+            description="The name of the rule that raised the alert. The name may be empty in alerts older than "
+            "this service."
+        ),
     ]
-    message: Annotated[str, Meta(description="What happened, as the client described it.")]
+    message: Annotated[str, Meta(description="What happened, as plain text for the people who handle the alert.")]
     severity: Annotated[
-        Severity, Meta(description="How urgent the alert is. A duplicate may raise it; it is never lowered.")
+        Severity,
+        Meta(description="How urgent the alert is. A duplicate may raise the severity. The severity is never lowered."),
     ]
     status: Annotated[
         Status,
         Meta(
-            description="The status in the workflow `triggered` → `acknowledged` → `resolved`. It only moves forward, "
-            "with one exception: a duplicate of higher severity returns an acknowledged alert to `triggered`."
+            description="The status in the workflow `triggered` → `acknowledged` → `resolved`. A triggered alert "
+            "may also be resolved directly. Only a duplicate of higher severity reverts a status, from "
+            "`acknowledged` to `triggered`."
         ),
     ]
     created_at: Annotated[Timestamp, Meta(description="When the alert was created.")]
     updated_at: Annotated[
         Timestamp,
-        Meta(description="When the alert last changed; at first, as `created_at`. Every change gives it a new value."),
+        Meta(
+            description="When the alert last changed. For a new alert, the value of `created_at`. Every change "
+            "sets a new value."
+        ),
     ]
     acknowledged_at: Annotated[
-        Timestamp | None, Meta(description="When the alert was acknowledged, or null if it is not acknowledged.")
+        Timestamp | None,
+        Meta(description="When the alert was acknowledged, or null. A return to `triggered` sets the value to null."),
     ]
     acknowledgment_note: Annotated[
-        str | None, Meta(description="The note of the acknowledgment, or null if there is none.")
+        str | None, Meta(description="The note of the acknowledgment, or null if there is no note.")
     ]
-    resolved_at: Annotated[Timestamp | None, Meta(description="When the alert was resolved, or null if it is open.")]
-    resolution_note: Annotated[str | None, Meta(description="The note of the resolution, or null if there is none.")]
+    resolved_at: Annotated[
+        Timestamp | None, Meta(description="When the alert was resolved, or null if the alert is open.")
+    ]
+    resolution_note: Annotated[str | None, Meta(description="The note of the resolution, or null if there is no note.")]
     dedup_key: Annotated[str | None, Meta(description="The deduplication key that the alert was created with.")] = None
     occurrences: Annotated[
         int | None,
-        Meta(description="How many requests with this key the alert stands for: the first and its duplicates."),
+        Meta(
+            description="The number of requests with this key while the alert was open: the create and its duplicates."
+        ),
     ] = None
     first_seen_at: Annotated[
-        Timestamp | None, Meta(description="When the first occurrence was received: as `created_at`.")
+        Timestamp | None, Meta(description="When the first occurrence was received. The same value as `created_at`.")
     ] = None
     last_seen_at: Annotated[Timestamp | None, Meta(description="When the latest occurrence was received.")] = None
 
@@ -145,6 +159,22 @@ ALERT_EXAMPLE = Alert(
     acknowledgment_note="Calling the customer back",
     resolved_at=None,
     resolution_note=None,
+)
+
+TRIGGERED_EXAMPLE = replace(
+    ALERT_EXAMPLE,
+    status="triggered",
+    updated_at=ALERT_EXAMPLE.created_at,
+    acknowledged_at=None,
+    acknowledgment_note=None,
+)
+
+RESOLVED_EXAMPLE = replace(
+    ALERT_EXAMPLE,
+    status="resolved",
+    updated_at="2026-01-05T09:40:00+00:00",
+    resolved_at="2026-01-05T09:40:00+00:00",
+    resolution_note="Customer reached",
 )
 
 DUPLICATE_EXAMPLE = replace(

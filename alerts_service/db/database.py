@@ -1,4 +1,4 @@
-"""Runs declared statements on a pool of connections, and combines concurrent calls into batches."""
+"""Runs declared statements on pools of connections, and combines concurrent calls into batches."""
 
 import asyncio
 import logging
@@ -39,25 +39,26 @@ from alerts_service.db.statement_runner import (
     Arguments,
     Converted,
     StatementRunner,
-    records_by_item,
+    records_by_batch_index,
 )
 from alerts_service.db.statements import STATEMENTS, Row, Statement
 from alerts_service.db.transaction import Transaction
 from alerts_service.errors import ApiError, DatabaseBusy, StatementTimeout
 
-__all__ = ["CONNECT_SECONDS", "MAX_BULK_STATEMENTS", "Database", "Statement", "open_database"]
+__all__ = ["CONNECT_TIMEOUT_SECONDS", "MAX_BULK_STATEMENTS", "Database", "Statement", "open_database"]
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 3.0
+CONNECT_TIMEOUT_SECONDS = 3.0
 
-# Bulk statements of all clients that run at a time, few enough that single requests find a free connection.
+# The number of bulk statements that run at a time, of all clients. It is small so that single requests find a free
+# connection.
 MAX_BULK_STATEMENTS = 2
 # A failed bulk batch is split into this many parts: 250 items, then 16, then 1.
 PARTS_OF_FAILED_BULK = 16
 
-# The timeout ends the transaction of a process that lost its network connection, so that its locks are released.
-BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
+# If a process loses its network connection, the timeout ends its transaction and so releases the locks.
+BEGIN_TRANSACTION = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
 
 RecordOrError: TypeAlias = "asyncpg.Record | Exception | None"
 
@@ -65,13 +66,16 @@ RecordOrError: TypeAlias = "asyncpg.Record | Exception | None"
 class Database(StatementRunner):
     """Runs statements on a pool of connections.
 
-    Every SQL file serves a batch: its parameters are arrays with an element for each item, and its column
-    `batch_index` is the position of the item. Concurrent calls of `one` and `one_or_none` are combined into a batch;
-    equal calls of a read-only statement are sent once.
+    Every SQL file serves a batch: its parameters are arrays with one element for each call, and its column
+    `batch_index` is the position of the call. Concurrent calls of `one` and `one_or_none` are combined into a batch.
+    Equal calls of a read-only statement are sent once.
 
-    All methods raise, and `many` returns for an item: DatabaseBusy if the queue is full or a timeout expired,
-    OutcomeUnknown if a statement with changes timed out, DatabaseUnreachable if there is no connection or it is lost,
-    ValidationFailed if the database cannot store a value.
+    All methods raise the following exceptions; `many` returns them as the results of items:
+
+    - DatabaseBusy: the queue is full, a lock or another resource is not available, or a read timed out.
+    - OutcomeUnknown: a statement that changes data timed out.
+    - DatabaseUnreachable: no connection can be opened, or the connection was lost.
+    - ValidationFailed: the database cannot store a value.
     """
 
     def __init__(
@@ -81,13 +85,22 @@ class Database(StatementRunner):
         queue_timeout: float,
         dedicated_connections: Connections | None = None,
     ) -> None:
-        """`queue_timeout` is how many seconds a call may be queued before its statement is sent."""
+        """Create the queues of all declared statements.
+
+        Args:
+            queries: the SQL files, by the name of their statement.
+            connections: the pool of all statements without a dedicated connection.
+            queue_timeout: how many seconds a call may be queued before its statement is sent.
+            dedicated_connections: the pool of statements with a dedicated connection; `connections` by default.
+        """
         self.connections = connections
         self._dedicated_connections = dedicated_connections or connections
         self._queue_timeout = queue_timeout
         self._queries = queries
         self._batchers = {name: self._batcher(STATEMENTS[name], queries[name]) for name in queries.keys() & STATEMENTS}
-        # Transactions are long, so one connection is left to single statements.
+        # A transaction occupies its connection for longer than a statement. Transactions alone therefore cannot occupy
+        # the whole pool, unless its size is 1. Transactions and bulk statements together can: single statements then
+        # wait in the pool.
         self._transaction_slots = FairSemaphore(
             max_in_flight=max(1, connections.limit - 1), queue_timeout=queue_timeout
         )
@@ -116,31 +129,31 @@ class Database(StatementRunner):
         )
 
     async def one_or_none(self, statement: Statement[Row], /, **parameters: object) -> Row | None:
-        """Run a statement for one item, in a batch with concurrent calls, and return its row, or None."""
-        arguments = self._queries[statement.name].values(parameters)
+        """Run a statement in a batch with concurrent calls, and return the row of this call, or None."""
+        arguments = self._queries[statement.name].arguments(parameters)
         try:
             record = await self._batchers[statement.name](parameters.get("tenant_id"), arguments)
         except CONTENTION_ERRORS as error:
             raise contention_error(error) from None
-        return None if record is None else statement.row(*record[1:])
+        return statement.decode(record)
 
     @asynccontextmanager
     async def transaction(self, key: Hashable) -> AsyncIterator[Transaction]:
         """Run the statements of the block in a transaction: commit at the end, roll back if the block raises.
 
-        Transactions that wait for a connection are served round-robin by key.
+        Queued transactions are served round-robin by key.
         """
         committing = False
         try:
             async with self._transaction_slots.slot(key), self.connections.acquire() as connection:
-                await connection.execute(BEGIN)
+                await connection.execute(BEGIN_TRANSACTION)
                 yield Transaction(self._queries, connection)
                 committing = True
                 await connection.execute("COMMIT")
         except CONTENTION_ERRORS as error:
             raise contention_error(error) from None
         except TRANSLATED_ERRORS as error:
-            raise statement_error(error, changes=committing) from error
+            raise statement_error(error, may_be_committed=committing) from error
 
     async def many(
         self,
@@ -152,61 +165,61 @@ class Database(StatementRunner):
     ) -> list[Converted | Exception | None]:
         """Run a statement for many items, as `StatementRunner.many` does, one batch after the other.
 
-        If all items of a batch fail because the database is busy or unreachable, the following ones are skipped. Bulk
-        calls are served round-robin by the tenant of their first item.
+        Each batch has a deadline of its own. If all items of a batch fail with one of ABORTING_ERRORS, the following
+        batches are skipped. Bulk statements are served round-robin by the tenant of the first item of their call.
         """
         query = self._queries[statement.name]
-        batches = _split([query.values(item) for item in items], batch_size)
+        batches = _batches_of([query.arguments(item) for item in items], batch_size)
         key = items[0].get("tenant_id") if items else None
         results: list[Converted | Exception | None] = []
         for batch in batches:
             deadline = asyncio.get_running_loop().time() + self._queue_timeout
-            records = await self._execute_bisecting(key, query, batch, deadline)
+            records = await self._execute_splitting(key, query, batch, deadline)
             _log_unexpected(statement, records)
             results += [_result(record, statement, convert) for record in records]
             if all(isinstance(record, ABORTING_ERRORS) for record in records):
                 skipped = DatabaseBusy("skipped: an earlier batch failed")
                 return results + [skipped] * (len(items) - len(results))
-            del records  # they may be as large as the next ones
+            del records  # so that the memory never holds the rows of two batches
         return results
 
-    async def _execute_bisecting(
+    async def _execute_splitting(
         self, key: Hashable, query: Query, batch: Sequence[Arguments], deadline: float
     ) -> Sequence[RecordOrError]:
-        """Execute a batch; if it was rolled back, execute it in smaller parts, down to single items.
+        """Execute a batch. If it was rolled back, execute it in smaller parts, down to single items.
 
-        A locked row costs a lock_timeout on each level, so there are few levels. Few items are executed alone, since
-        each of those waits for its own commit on disk.
+        A locked row costs a lock_timeout on each level, so there are few levels. A part of one item waits for its own
+        commit on disk, so few items are executed alone.
         """
         try:
             if asyncio.get_running_loop().time() > deadline:
                 raise QueueTimeout
             async with self._bulk_slots.slot(key):
                 return await self._fetch_batch(self.connections, query, batch)
-        except ROLLED_BACK_ERRORS as error:
+        except ROLLED_BACK_ERRORS as error:  # before STATEMENT_ERRORS, which includes this group
             failure: Exception = error
         except STATEMENT_ERRORS as error:
             return [error] * len(batch)
         if len(batch) == 1:
             return [failure]
-        parts = _split(batch, math.ceil(len(batch) / PARTS_OF_FAILED_BULK))
-        return [record for part in parts for record in await self._execute_bisecting(key, query, part, deadline)]
+        parts = _batches_of(batch, math.ceil(len(batch) / PARTS_OF_FAILED_BULK))
+        return [record for part in parts for record in await self._execute_splitting(key, query, part, deadline)]
 
     async def _fetch_batch(
         self, connections: Connections, query: Query, batch: Sequence[Arguments]
     ) -> list[asyncpg.Record | None]:
         records = await self._fetch(connections, query, list(zip(*batch, strict=True)))
-        return records_by_item(records, len(batch))
+        return records_by_batch_index(records, len(batch))
 
     async def _fetch(self, connections: Connections, query: Query, arrays: Sequence[object]) -> list[asyncpg.Record]:
         try:
             async with connections.acquire() as connection:
                 return await connection.fetch(query.sql, *arrays)
         except TRANSLATED_ERRORS as error:
-            raise statement_error(error, changes=not query.read_only) from error
+            raise statement_error(error, may_be_committed=not query.read_only) from error
 
 
-def _split(arguments: Sequence[Arguments], size: int) -> list[Sequence[Arguments]]:
+def _batches_of(arguments: Sequence[Arguments], size: int) -> list[Sequence[Arguments]]:
     return [arguments[start : start + size] for start in range(0, len(arguments), size)]
 
 
@@ -214,7 +227,7 @@ def _result(
     record: RecordOrError, statement: Statement[Row], convert: Callable[[Row], Converted]
 ) -> Converted | Exception | None:
     if isinstance(record, asyncpg.Record):
-        return convert(statement.row(*record[1:]))
+        return convert(statement.decode(record))
     return contention_error(record) if isinstance(record, CONTENTION_ERRORS) else record
 
 
@@ -229,23 +242,27 @@ def _log_unexpected(statement: Statement[Any], records: Sequence[RecordOrError])
 async def open_database(
     dsn: str, *, pool_size: int, pool_timeout: float, statement_timeout: float, pooler: bool = False
 ) -> AsyncIterator[Database]:
-    """Open `pool_size` connections and a dedicated health connection, and close them at the end.
+    """Open `pool_size` connections and a dedicated health connection, and close them when the block ends.
 
-    Closing takes at most `pool_timeout` seconds: then the remaining connections are terminated.
+    Closing takes at most `pool_timeout` seconds. After that, the remaining connections are terminated.
 
     Args:
         dsn: the URL of the database.
-        pool_size: how many connections all statements but the health check share.
-        pool_timeout: how many seconds a statement waits for a connection.
+        pool_size: the number of connections for all statements except the health check.
+        pool_timeout: how many seconds a statement waits in a queue, and how many for a connection.
         statement_timeout: how many seconds a statement may take.
-        pooler: whether the URL leads to a pooler such as PgBouncer, which may run each transaction on another server
-            connection. Prepared statements are then not kept.
+        pooler: whether the URL is that of a pooler such as PgBouncer, which may run each transaction on a different
+            server connection. Prepared statements are then not kept.
 
     Raises:
-        StartupError: the server does not accept this many connections.
+        StartupError: the connections cannot be opened.
     """
     create = partial(
-        create_pool, dsn, timeout=max(pool_timeout, CONNECT_SECONDS), command_timeout=statement_timeout, pooler=pooler
+        create_pool,
+        dsn,
+        timeout=max(pool_timeout, CONNECT_TIMEOUT_SECONDS),
+        command_timeout=statement_timeout,
+        pooler=pooler,
     )
     health_settings = {"application_name": SESSION["application_name"]} if pooler else HEALTH_SESSION
     pools = (create(pool_size, session_settings(pooler=pooler)), create(1, health_settings))

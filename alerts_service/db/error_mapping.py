@@ -1,4 +1,9 @@
-"""Groups of asyncpg's exceptions, and the exceptions of the service that they become."""
+"""Groups of asyncpg's exceptions, and their translation into exceptions of the service.
+
+The groups overlap. QueryCanceledError is an OperatorInterventionError. Since Python 3.11, asyncio.TimeoutError is the
+built-in TimeoutError, which is an OSError. Both are therefore also in CONNECTION_ERRORS, RETRYABLE_CONNECT_ERRORS and
+UNREACHABLE_ERRORS, and `except` clauses for timeouts must precede the clauses for these groups.
+"""
 
 import asyncio
 import logging
@@ -21,9 +26,9 @@ from alerts_service.errors import (
 
 logger = logging.getLogger(__name__)
 
-# The connection is lost. A server that became read-only counts too: another server may be the primary by now. asyncpg
-# raises InternalClientError when the server closes the connection during a call, and when none of several hosts has
-# the wanted role.
+# The connection is lost, except for timeouts, which are in TIMEOUT_ERRORS too. A connection to a server that became
+# read-only is also treated as lost: another server may be the primary by now. asyncpg raises InternalClientError when
+# the server closes the connection during a call, and when none of several hosts has the requested role.
 CONNECTION_ERRORS = (
     OSError,
     asyncpg.InterfaceError,
@@ -33,7 +38,7 @@ CONNECTION_ERRORS = (
     asyncpg.InternalClientError,
 )
 
-# A new connection failed, and a later attempt may succeed. InternalClientError: no host is a primary yet.
+# A new connection failed, and a later attempt may succeed. InternalClientError: no host is the primary yet.
 RETRYABLE_CONNECT_ERRORS = (
     OSError,
     asyncio.TimeoutError,
@@ -42,23 +47,23 @@ RETRYABLE_CONNECT_ERRORS = (
     asyncpg.InternalClientError,
 )
 
-# A new connection failed, for whatever reason.
+# A new connection failed for any reason.
 UNREACHABLE_ERRORS = (*RETRYABLE_CONNECT_ERRORS, asyncpg.PostgresError, asyncpg.InterfaceError)
 
-# Only the statement ended; the connection is usable.
+# The statement timed out. The connection is still usable.
 TIMEOUT_ERRORS = (asyncio.TimeoutError, asyncpg.QueryCanceledError)
 
-# The server reported an error and rolled the statement back, so its items can be sent again in smaller batches.
-# Connection errors never occur here: `statement_error` has translated them.
+# The server reported an error and rolled the statement back, so the batch can be sent again in parts. `statement_error`
+# has already translated connection errors, so a PostgresError is not one of them.
 ROLLED_BACK_ERRORS = (ValidationFailed, OutOfResources, asyncpg.PostgresError)
 
-# All errors of a statement that are the result of its items in a bulk call.
+# Errors of a statement that become the results of its items in a bulk call. The group includes ROLLED_BACK_ERRORS.
 STATEMENT_ERRORS = (QueueFull, QueueTimeout, ApiError, asyncpg.PostgresError)
 
-# If every item of a batch failed with one of these, the following batches are not sent.
-ABORTING_ERRORS = (DatabaseBusy, DatabaseUnreachable, OutcomeUnknown, QueueFull)
+# If every item of a bulk batch failed with one of these errors, the following batches are not sent.
+ABORTING_ERRORS = (DatabaseBusy, DatabaseUnreachable, OutcomeUnknown, QueueFull, QueueTimeout)
 
-# The call lost against concurrent ones: for a place in a queue, a lock, or in a deadlock.
+# Concurrent calls prevented the call: the queue was full or too slow, a row was locked, or a deadlock was resolved.
 CONTENTION_ERRORS = (QueueFull, QueueTimeout, asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 
 # Errors of asyncpg that `statement_error` translates.
@@ -74,9 +79,15 @@ def contention_error(error: Exception) -> DatabaseBusy:
     return DatabaseBusy("could not lock the alert in time")
 
 
-def statement_error(error: Exception, *, changes: bool) -> ApiError:
-    """Translate one of TRANSLATED_ERRORS. A statement with `changes` may have been committed if it timed out."""
-    if not changes and isinstance(error, TIMEOUT_ERRORS):
+def statement_error(error: Exception, *, may_be_committed: bool) -> ApiError:
+    """Translate one of TRANSLATED_ERRORS.
+
+    Args:
+        error: the error of asyncpg.
+        may_be_committed: whether a statement without a response may have been committed, because it changes data.
+    """
+    # The order matters: QueryCanceledError and TimeoutError are also CONNECTION_ERRORS, which are translated last.
+    if not may_be_committed and isinstance(error, TIMEOUT_ERRORS):
         return StatementTimeout("the statement timed out")
     if isinstance(error, asyncpg.QueryCanceledError):
         return DatabaseBusy("the statement timed out")
@@ -90,19 +101,19 @@ def statement_error(error: Exception, *, changes: bool) -> ApiError:
 
 
 def unreachable(error: Exception) -> DatabaseUnreachable:
-    """Log the reason, which the client does not see, and return the exception to raise."""
+    """Log the reason, which the response does not contain, and return the exception to raise."""
     logger.error("database unreachable", extra={"reason": str(error) or type(error).__name__})
     return DatabaseUnreachable()
 
 
 def out_of_resources(error: Exception) -> OutOfResources:
-    """Log the resource, which the client does not see, and return the exception to raise."""
+    """Log the resource, which the response does not contain, and return the exception to raise."""
     logger.error("database out of resources", extra={"reason": str(error)})
     return OutOfResources("the database is out of resources")
 
 
 def startup_error(action: str, error: Exception) -> StartupError:
-    """Return the exception for a failed action: DatabaseNotReady if a later attempt may succeed."""
+    """Return the exception for a failed action at startup: DatabaseNotReady if a later attempt may succeed."""
     if isinstance(error, asyncpg.DuplicatePreparedStatementError) or "startup parameter" in str(error):
         return StartupError(f"{action}: the connection goes through a pooler: set AS_ALERTS_POOLER=true")
     retryable = isinstance(error, RETRYABLE_CONNECT_ERRORS) and not isinstance(error, ssl.SSLError)

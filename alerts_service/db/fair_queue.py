@@ -1,6 +1,7 @@
-"""Bounded queue of waiting calls, served round-robin by key, with a deadline for each call."""
+"""Bounded queue of calls, served round-robin by key, with a deadline for each call."""
 
 import asyncio
+import math
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
@@ -9,8 +10,13 @@ from msgspec import Struct
 
 MAX_QUEUE_SIZE = 8000
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+# The shortest time between two searches for expired calls, in seconds, and therefore the longest delay of a timeout. A
+# search visits every key: with 2,000 keys, a call that times out costs 23 to 31 µs. A search at every deadline costs 71
+# to 97 µs.
+EXPIRY_INTERVAL = 0.05
+
+Argument = TypeVar("Argument")
+Output = TypeVar("Output")
 
 
 class QueueFull(Exception):
@@ -18,74 +24,79 @@ class QueueFull(Exception):
 
 
 class QueueTimeout(Exception):
-    """The call reached its deadline in the queue. Nothing was executed for it."""
+    """The call reached its deadline in the queue and was not executed."""
 
 
-class QueuedCall(Struct, Generic[Item, Result]):
-    """A waiting call and the future of its result.
+class QueuedCall(Struct, Generic[Argument, Output]):
+    """A queued call and the future of its result.
 
-    The deadline is a time of the event loop's clock. A call that is sent `alone` shares a batch with no other call.
+    The deadline is a time of the event loop's clock. A call with `alone` is sent in a batch of its own.
     """
 
     key: Hashable
-    item: Item
-    future: "asyncio.Future[Result]"
+    argument: Argument
+    future: "asyncio.Future[Output]"
     deadline: float
     alone: bool = False
 
 
-class FairQueue(Generic[Item, Result]):
-    """Queue of calls that serves its keys round-robin, so that a busy key cannot delay the calls of the others.
+class FairQueue(Generic[Argument, Output]):
+    """Queue of calls that is served round-robin by key, so that a busy key cannot delay the calls of other keys.
 
-    A key may occupy as many places as are free: half of the queue if no other key has waiting calls. Each of n busy
-    keys therefore leaves 1 / (n + 1) of the queue to the other keys. A rejected call costs one comparison.
+    A key may occupy as many places as are free: half of the queue if no other key has queued calls. If n keys are busy,
+    1 / (n + 1) of the queue stays free for the other keys.
+
+    The calls of a key with `alone` form a second queue, so a key can have two turns in a round. The calls of both
+    queues are in the order of their deadlines, provided that equal timeouts are passed for all of them.
     """
 
     def __init__(self, max_size: int = MAX_QUEUE_SIZE) -> None:
         self._free = max_size
-        self._calls: OrderedDict[Hashable, deque[QueuedCall[Item, Result]]] = OrderedDict()
+        # The key of a queue is the key of its calls and their value of `alone`.
+        self._queues: OrderedDict[tuple[Hashable, bool], deque[QueuedCall[Argument, Output]]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+        self._last_search, self._next_search = -math.inf, math.inf
 
     def __bool__(self) -> bool:
         """Return whether any call is queued."""
-        return bool(self._calls)
+        return bool(self._queues)
 
-    def add(self, key: Hashable, item: Item, timeout: float) -> QueuedCall[Item, Result]:
-        """Queue an item for at most `timeout` seconds, and return the call, whose future receives the result.
+    def add(self, key: Hashable, argument: Argument, timeout: float) -> QueuedCall[Argument, Output]:
+        """Queue a call for at most `timeout` seconds, and return the call, whose future receives the result.
 
-        The future raises QueueTimeout if the item is not taken from the queue in time.
+        If the call is not taken from the queue in time, the future raises QueueTimeout.
 
         Raises:
             QueueFull: the key occupies as many places as are free.
         """
-        if len(self._calls.get(key, ())) >= self._free:
+        if len(self._queues.get((key, False), ())) + len(self._queues.get((key, True), ())) >= self._free:
             raise QueueFull
         loop = asyncio.get_running_loop()
-        call: QueuedCall[Item, Result] = QueuedCall(key, item, loop.create_future(), loop.time() + timeout)
+        call: QueuedCall[Argument, Output] = QueuedCall(key, argument, loop.create_future(), loop.time() + timeout)
         self.append(call)
         return call
 
-    def append(self, call: QueuedCall[Item, Result]) -> None:
+    def append(self, call: QueuedCall[Argument, Output]) -> None:
         """Queue a call, even if the queue is full."""
         self._free -= 1
-        if (calls := self._calls.get(call.key)) is None:
-            calls = self._calls[call.key] = deque()
+        queue_key = call.key, call.alone
+        if (calls := self._queues.get(queue_key)) is None:
+            calls = self._queues[queue_key] = deque()
         calls.append(call)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(call.deadline, self._expire)
+        self._schedule_search(call.deadline)
 
-    def take(self, count: int) -> list[QueuedCall[Item, Result]]:
-        """Remove and return the next `count` calls that are still pending."""
-        taken: list[QueuedCall[Item, Result]] = []
-        while self._calls and len(taken) < count:
-            key, calls = next(iter(self._calls.items()))
+    def take(self, count: int) -> list[QueuedCall[Argument, Output]]:
+        """Remove and return the next `count` calls that are still pending, or the next call with `alone`."""
+        taken: list[QueuedCall[Argument, Output]] = []
+        while self._queues and len(taken) < count:
+            queue_key, calls = next(iter(self._queues.items()))
             if taken and calls[0].alone:
                 break
             call = calls.popleft()
             if calls:
-                self._calls.move_to_end(key)
+                self._queues.move_to_end(queue_key)
             else:
-                del self._calls[key]
+                del self._queues[queue_key]
             self._free += 1
             if not call.future.done():
                 taken.append(call)
@@ -93,21 +104,32 @@ class FairQueue(Generic[Item, Result]):
                     break
         return taken
 
+    def _schedule_search(self, deadline: float) -> None:
+        """Search for expired calls at a deadline or soon after it, unless an earlier search is scheduled."""
+        search_at = max(deadline, self._last_search + EXPIRY_INTERVAL)
+        if search_at < self._next_search:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._next_search = search_at
+            self._timer = asyncio.get_running_loop().call_at(search_at, self._expire)
+
     def _expire(self) -> None:
-        """Fail the calls whose deadline has passed, and set the timer to the next deadline."""
-        loop = asyncio.get_running_loop()
-        for key, calls in list(self._calls.items()):
-            # The calls of a key are in the order of their deadlines, but for repeated ones, whose deadline is later.
-            while calls and (calls[0].future.done() or calls[0].deadline <= loop.time()):
+        """Fail the calls whose deadline has passed, and schedule the search for the next deadline."""
+        now, next_deadline = asyncio.get_running_loop().time(), math.inf
+        for queue_key, calls in list(self._queues.items()):
+            while calls and (calls[0].future.done() or calls[0].deadline <= now):
                 fail_pending([calls.popleft()], QueueTimeout())
                 self._free += 1
-            if not calls:
-                del self._calls[key]
-        deadlines = [calls[0].deadline for calls in self._calls.values()]
-        self._timer = loop.call_at(min(deadlines), self._expire) if deadlines else None
+            if calls:
+                next_deadline = min(next_deadline, calls[0].deadline)
+            else:
+                del self._queues[queue_key]
+        self._timer, self._last_search, self._next_search = None, now, math.inf
+        if self._queues:
+            self._schedule_search(next_deadline)
 
 
-def fail_pending(calls: Iterable[QueuedCall[Item, Result]], error: BaseException) -> None:
+def fail_pending(calls: Iterable[QueuedCall[Argument, Output]], error: BaseException) -> None:
     """Raise an error in every call that is still pending."""
     for call in calls:
         if not call.future.done():

@@ -8,9 +8,9 @@ from alerts_service.db.fair_queue import MAX_QUEUE_SIZE, FairQueue
 
 
 class FairSemaphore:
-    """Semaphore with a fair queue, so that a key with many waiters cannot delay the others.
+    """Semaphore with a fair queue, so that a key with many waiters cannot delay the waiters of other keys.
 
-    At most `max_in_flight` slots are held at a time. Up to `max_queue_size` callers wait, each for at most
+    At most `max_in_flight` slots are held at a time. Up to `max_queue_size` waiters are queued, each for at most
     `queue_timeout` seconds; see `FairQueue`.
     """
 
@@ -27,7 +27,7 @@ class FairSemaphore:
             QueueFull: the queue has no room for another waiter of this key.
             QueueTimeout: no slot was released in time.
         """
-        if self._free_slots:  # then nothing is queued, since `_release` passes a slot on directly
+        if self._free_slots:  # the queue is then empty, as `_release` passes a slot directly to a queued waiter
             self._free_slots -= 1
         else:
             await self._wait(key)

@@ -1,7 +1,7 @@
 """Applies schema migrations: plain SQL files, forward only.
 
-Each file is applied once and its SHA-256 is stored; a file that was changed afterwards is an error. All pending files
-are applied in one transaction that holds an advisory lock, so several processes may start on one empty database.
+Each file is applied once, and its SHA-256 is stored. A file that was changed after this is an error. All pending files
+are applied in one transaction with an advisory lock, so several processes can start on an empty database.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ from msgspec import Struct
 
 from alerts_service.db.error_mapping import startup_error
 from alerts_service.db.pool import Connection
-from alerts_service.db.queries import sql_folder
+from alerts_service.db.queries import sql_directory
 from alerts_service.errors import StartupError
 
 logger = logging.getLogger(__name__)
 
-# Key of the advisory lock: "alerts" in ASCII, which no other user of the database is likely to choose.
+# Key of the advisory lock: "alerts" in ASCII. Other programs that use the database are unlikely to use this key.
 ADVISORY_LOCK_KEY = 0x616C65727473
 
 CREATE_MIGRATIONS_TABLE = """
@@ -48,18 +48,19 @@ def load_migrations() -> list[Migration]:
         Migration(
             int(path.stem[:4]), path.stem, sql := path.read_text("utf-8"), hashlib.sha256(sql.encode()).hexdigest()
         )
-        for path in sorted((sql_folder() / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql"))
+        for path in sorted((sql_directory() / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql"))
     ]
 
 
 async def migrate(connection: Connection) -> list[Migration]:
     """Apply the pending migrations and return them. If none is pending, the schema is only read.
 
-    The session of the connection must have the server's default time zone, in which the second migration interprets
-    times without one.
+    The session of the connection must have the server's default time zone: the second migration interprets times
+    without a zone in the zone of its session.
 
     Raises:
-        StartupError: a file was changed after it had been applied, or a migration failed and all were rolled back.
+        StartupError: a file was changed after it had been applied, or a migration failed. In the second case all
+            pending migrations are rolled back.
     """
     if not await pending(connection):
         return []
@@ -76,7 +77,7 @@ async def migrate(connection: Connection) -> list[Migration]:
 
 @asynccontextmanager
 async def advisory_lock(connection: Connection) -> AsyncIterator[None]:
-    """Run the block in a transaction that holds the advisory lock of the service, and wait for it without a limit."""
+    """Run the block in a transaction that holds the service's advisory lock. The wait for the lock is not limited."""
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK_KEY)
@@ -84,7 +85,7 @@ async def advisory_lock(connection: Connection) -> AsyncIterator[None]:
 
 
 async def pending(connection: Connection) -> list[Migration]:
-    """Return the migrations that are not applied yet.
+    """Return the migrations that have not been applied.
 
     Raises:
         StartupError: a file was changed after it had been applied.

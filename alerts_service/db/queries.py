@@ -8,12 +8,13 @@ from msgspec import Struct
 
 from alerts_service.errors import StartupError
 
-WRITE_KEYWORD = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b")
+COMMENT = re.compile("--.*")
+WRITE_KEYWORD = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b|\bpg_(try_)?advisory_", re.IGNORECASE)
 PARAMETER = re.compile(r"^-- \$(?P<number>\d+) (?P<name>\w+) (?P<type>[^?\n]+)(?P<nullable>\??)$", re.MULTILINE)
 
 
 class Parameter(Struct, frozen=True):
-    """A line `-- $1 name type` of the header of a file; `?` after the type means that null is allowed."""
+    """A line `-- $1 name type` of the header of a file. If null is allowed, `?` follows the type."""
 
     number: int
     name: str
@@ -30,36 +31,36 @@ class Query(Struct, frozen=True):
 
     @property
     def read_only(self) -> bool:
-        """Whether the statement changes nothing, so that equal calls can share a result."""
-        return WRITE_KEYWORD.search(self.sql) is None
+        """Whether the statement changes no data and takes no lock, so that equal calls can share a result."""
+        return WRITE_KEYWORD.search(COMMENT.sub("", self.sql)) is None
 
-    def values(self, parameters: Mapping[str, object]) -> tuple[object, ...]:
-        """Return the values of named parameters in the order of the file.
+    def arguments(self, parameters: Mapping[str, object]) -> tuple[object, ...]:
+        """Return the values of named parameters in the order of the header.
 
         Raises:
-            KeyError, TypeError: the names are not those of the file.
+            KeyError, TypeError: the names differ from those in the header.
         """
         if len(parameters) != len(self.parameters):
             raise TypeError(f"{self.path.stem} takes {[parameter.name for parameter in self.parameters]}")
         return tuple([parameters[parameter.name] for parameter in self.parameters])
 
 
-def sql_folder() -> Path:
-    """Return the folder `sql`: inside the installed package, or beside the package in a checkout.
+def sql_directory() -> Path:
+    """Return the directory `sql`: inside the installed package, or beside the package in a checkout.
 
     Raises:
-        StartupError: neither folder exists.
+        StartupError: neither directory exists.
     """
     package = Path(__file__).parent.parent
-    for folder in (package / "sql", package.parent / "sql"):
-        if folder.is_dir():
-            return folder
-    raise StartupError(f"SQL files not found: neither {package / 'sql'} nor {package.parent / 'sql'} is a folder")
+    for directory in (package / "sql", package.parent / "sql"):
+        if directory.is_dir():
+            return directory
+    raise StartupError(f"SQL files not found: neither {package / 'sql'} nor {package.parent / 'sql'} is a directory")
 
 
 def load_queries() -> dict[str, Query]:
-    """Read every file below sql/queries; the key is its path without `.sql`."""
-    root = sql_folder() / "queries"
+    """Read every file below sql/queries. The key of a file is its path without `.sql`."""
+    root = sql_directory() / "queries"
     return {path.relative_to(root).with_suffix("").as_posix(): _read(path) for path in sorted(root.rglob("*.sql"))}
 
 

@@ -1,7 +1,7 @@
-"""Compares every SQL file with the live schema, the rights of the role, and the Structs of its statement.
+"""Compares every SQL file with the live schema, the privileges of the role, and the Structs of its statement.
 
-The check makes `Alert(*record)` safe: a moved column, a changed type or a file without a statement is an error at
-startup instead of a wrong response.
+`Statement.decode` assigns columns to the fields of a Struct by position. The check makes this safe: a moved column, a
+changed type or a file without a statement is an error at startup instead of a wrong response.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -33,12 +33,13 @@ PYTHON_TYPES: dict[str, type[inspect.Type]] = {
 
 
 async def verify(connection: Connection, queries: Mapping[str, Query], unused: Collection[str] = ()) -> int:
-    """Prepare every query and compare it with its header and its statement; return the number of queries.
+    """Prepare every query, compare it with its header and its statement, and return the number of queries.
 
-    The role needs no rights for the queries in `unused`.
+    A statement is declared when the module of its feature is imported, so all features must be imported before the
+    check. The role needs no privileges for the queries in `unused`.
 
     Raises:
-        StartupError: with every difference.
+        StartupError: a query does not match. The message lists all differences.
     """
     problems = [problem async for problem in _problems(connection, queries, unused)]
     if problems:
@@ -55,11 +56,11 @@ async def _problems(
         yield f"{_file(name)}: no statement is declared for this file"
     for name in sorted(STATEMENTS.keys() & queries.keys()):
         try:
-            # Without a name, no prepared statement remains in the session of a pooler.
+            # With the empty name, no prepared statement remains in the session of a pooler.
             prepared = await connection.prepare(queries[name].sql, name="")
             if name not in unused:
-                await prepared.explain(*[None] * len(prepared.get_parameters()))  # checks the rights of the role
-        except CONNECTION_ERRORS:
+                await prepared.explain(*[None] * len(prepared.get_parameters()))  # checks the privileges of the role
+        except CONNECTION_ERRORS:  # before PostgresError, which includes some of them
             raise
         except asyncpg.PostgresError as error:
             yield f"{_file(name)}: {error}"
@@ -90,7 +91,7 @@ def _header_differences(prepared: "PreparedStatement[Any]", query: Query) -> Ite
         yield f"PostgreSQL has the parameters {_numbered(actual)}, the header of the file has {_numbered(header)}"
     for number, type_ in actual:
         if not type_.endswith("[]"):
-            yield f"parameter ${number} is {type_}, expected an array with an element for each item of the batch"
+            yield f"parameter ${number} is {type_}, expected an array with one element for each call of the batch"
 
 
 def _numbered(parameters: Sequence[tuple[int, str]]) -> str:
@@ -98,7 +99,7 @@ def _numbered(parameters: Sequence[tuple[int, str]]) -> str:
 
 
 def _parameter_differences(query: Query, declared: type) -> Iterator[str]:
-    """Compare the header of a file with the TypedDict or Struct of the parameters of one item."""
+    """Compare the header of a file with the TypedDict or Struct of the parameters of one call."""
     fields = {field.name: field for field in _fields(declared)}
     names = [parameter.name for parameter in query.parameters]
     if set(names) != fields.keys():
@@ -151,7 +152,7 @@ def _is_nullable(type_: inspect.Type) -> bool:
 
 
 def _plain(type_: inspect.Type) -> inspect.Type:
-    """Remove metadata and `None` from a type, and replace a Literal of texts by text."""
+    """Return a type without metadata and `None`. A Literal of texts becomes the type of text."""
     if isinstance(type_, inspect.Metadata):
         return _plain(type_.type)
     if isinstance(type_, inspect.UnionType):

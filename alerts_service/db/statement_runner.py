@@ -1,25 +1,29 @@
-"""What `Database`, `Transaction` and `UnavailableDatabase` have in common."""
+"""The interface of `Database`, `Transaction` and `UnavailableDatabase`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import asyncpg
 
 from alerts_service.db.statements import Row, Statement
 
-# Items of a bulk call that are sent in one statement, few enough that single requests do not wait long for its end.
+# The number of items of a bulk call in one statement. It is small so that single requests do not wait long for the end
+# of the statement.
 BULK_BATCH_SIZE = 250
 
 Arguments: TypeAlias = "tuple[object, ...]"
 Converted = TypeVar("Converted")
 
 
-class StatementRunner(Protocol):
+class StatementRunner(ABC):
     """Runs declared statements."""
 
+    @abstractmethod
     async def one_or_none(self, statement: Statement[Row], /, **parameters: object) -> Row | None:
-        """Run a statement for one item, and return its row, or None if it has none."""
+        """Run a statement, and return its row, or None if it returns no row."""
 
+    @abstractmethod
     async def many(
         self,
         statement: Statement[Row],
@@ -28,20 +32,20 @@ class StatementRunner(Protocol):
         *,
         batch_size: int = BULK_BATCH_SIZE,
     ) -> list[Converted | Exception | None]:
-        """Run a statement for many items, and return `convert` of each row.
+        """Run a statement for many items, and return `convert(row)` for each item.
 
-        The result of an item is None if the statement returns no row for it, and an exception if it failed.
+        If the statement returns no row for an item, its result is None. If an item failed, its result is an exception.
 
         Args:
             statement: the statement to run.
             items: the parameters of each item.
-            convert: applied to the rows of a batch before the next batch is sent. This bounds the memory for large
+            convert: called with the rows of a batch before the next batch is sent. This limits the memory for large
                 rows.
             batch_size: how many items are sent in one statement.
         """
 
     async def one(self, statement: Statement[Row], /, **parameters: object) -> Row:
-        """Run a statement that returns a row for every item, and return the row.
+        """Run a statement that always returns a row, and return the row.
 
         Raises:
             LookupError: the statement returned no row.
@@ -52,8 +56,11 @@ class StatementRunner(Protocol):
         return row
 
 
-def records_by_item(records: Sequence[asyncpg.Record], count: int) -> list[asyncpg.Record | None]:
-    """Return the record of each of `count` items, or None, by the column `batch_index`, which starts at 1."""
+def records_by_batch_index(records: Sequence[asyncpg.Record], count: int) -> list[asyncpg.Record | None]:
+    """Return a list of `count` records in the order of their column `batch_index`, which starts at 1.
+
+    The list contains None in place of each missing record.
+    """
     ordered: list[asyncpg.Record | None] = [None] * count
     for record in records:
         ordered[record["batch_index"] - 1] = record

@@ -1,4 +1,4 @@
-"""The database of a process that could not connect to PostgreSQL yet."""
+"""The database of a process that has no connection to PostgreSQL yet."""
 
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager

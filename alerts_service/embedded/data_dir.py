@@ -1,4 +1,4 @@
-"""The data directory of an embedded PostgreSQL and its lock files, as used by the service and by the supervisor."""
+"""The data directory of an embedded PostgreSQL, and its lock files. The service and the supervisor use this module."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if sys.platform != "win32":
     import fcntl
     import pwd
 
-PORT = 5432  # part of the name of the socket; the server opens no TCP port
+PORT = 5432  # part of the socket's file name; the server opens no TCP port
 USE_ANOTHER = "set AS_ALERTS_DATA_DIR to another directory, or set DATABASE_URL"
 
 
 class DataDir:
-    """The paths of everything that belongs to one embedded PostgreSQL."""
+    """The paths of an embedded PostgreSQL: cluster, sockets, logs and lock files."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -30,7 +30,7 @@ class DataDir:
         self.log, self.old_log = root / "postgres.log", root / "postgres.log.1"
 
     def last_log_error(self) -> str:
-        """Return the last error in PostgreSQL's log, or its last line if it holds no error."""
+        """Return the last error in PostgreSQL's log. If the log contains no error, return its last line."""
         with open(self.log, errors="replace", opener=open_without_links) as log:
             lines = [line for line in log.read().splitlines() if line.strip()]
         errors = [line for line in lines if re.search("FATAL:|PANIC:|ERROR:|[Ee]rror:", line)]
@@ -38,7 +38,10 @@ class DataDir:
 
 
 class FileLock:
-    """An open lock file. The kernel releases the lock when the file is closed or the process ends, however it ends."""
+    """An open lock file. The kernel releases the lock when the file is closed or the process ends, even by a signal.
+
+    Locks of two FileLocks conflict even within one process.
+    """
 
     def __init__(self, path: Path) -> None:
         self.descriptor = open_without_links(path, os.O_RDWR | os.O_CREAT)
@@ -76,13 +79,16 @@ class Account(NamedTuple):
 
 
 def open_without_links(path: str | Path, flags: int) -> int:
-    """Open a file, but never a symbolic link. A created file is private. Can be used as an `opener` of `open`."""
+    """Open a file, but never a symbolic link. Other accounts cannot read a created file.
+
+    The function can be passed to `open` as its `opener`.
+    """
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 @contextmanager
 def open_directory(path: Path) -> Iterator[int]:
-    """Open a directory, but never a symbolic link, and yield a descriptor through which its files can be accessed."""
+    """Open a directory, but never a symbolic link, and yield its file descriptor."""
     descriptor = open_without_links(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield descriptor
@@ -91,10 +97,11 @@ def open_directory(path: Path) -> Iterator[int]:
 
 
 def find_insecure_path(path: Path) -> str | None:
-    """Return why another account could replace the data directory or files in it, with a remedy; None if none could.
+    """Find a path through which another account could replace the data directory or files in it.
 
     Root and the account of this process may own the directory and its ancestors. The account that runs PostgreSQL for
-    root may own the directory. Missing directories are ignored.
+    root may own the directory. Missing directories are ignored. Return a description of the path with a remedy, or None
+    if all paths are secure.
     """
     data_dir = DataDir(path.resolve())
     owners = {0, os.geteuid()}
@@ -128,7 +135,7 @@ def _components(path: Path) -> Iterator[Path]:
     """Yield every directory and symbolic link through which the system resolves the path.
 
     Raises:
-        OSError: one of them is missing, or the links form a loop.
+        OSError: a directory or the target of a link is missing, or the links form a loop.
     """
     for component in (*reversed(path.parents), path):
         yield component

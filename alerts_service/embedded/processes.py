@@ -1,4 +1,4 @@
-"""Processes of an embedded PostgreSQL: how they are started and stopped, and the account that they run as."""
+"""Starts and stops the processes of an embedded PostgreSQL, and selects their account."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
 def account_for(cluster: Path) -> Account | None:
-    """Return the account that runs PostgreSQL for root: the owner of an existing cluster, else the default.
+    """Return the account that runs PostgreSQL for root: the owner of an existing cluster, else the default account.
 
-    Return None if this process does not run as root: PostgreSQL then runs as the same account.
+    If this process does not run as root, return None: PostgreSQL then runs as the account of this process.
     """
     if os.geteuid() != 0:
         return None
@@ -39,9 +39,10 @@ def account_for(cluster: Path) -> Account | None:
 
 
 def call_as(account: Account | None, function: Callable[[], bool]) -> bool:
-    """Call a function with the rights of an account, in a child process, and return its result.
+    """Call a function as an account, in a child process, and return its result.
 
-    An exception in the child counts as False.
+    If the function raises an exception in the child process, the result is False. Without an account, the function is
+    called in this process.
     """
     if account is None:
         return function()
@@ -61,15 +62,15 @@ def start_process(
 ) -> subprocess.Popen[bytes]:
     """Start a child process of the supervisor as an account.
 
-    On Linux the kernel sends `signal_on_exit` to the child when the supervisor ends. Elsewhere the next supervisor
-    stops what this one left running.
+    On Linux the kernel sends `signal_on_exit` to the child when the supervisor ends. On other systems the next
+    supervisor stops the remaining processes.
     """
     identity: dict[str, Any] = {"user": account.user, "group": account.group, "extra_groups": []} if account else {}
     libc, supervisor = ctypes.CDLL(None), os.getpid()
 
     def exit_with_supervisor() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal_on_exit)
-        if os.getppid() != supervisor:  # it has ended already
+        if os.getppid() != supervisor:  # the supervisor ended before the call of prctl
             os._exit(1)
 
     return subprocess.Popen(
@@ -82,7 +83,10 @@ def start_process(
 
 
 def read_status(cluster: Path) -> tuple[int, str]:
-    """Return the server's process ID and status, such as "ready", from `postmaster.pid`; (0, "") without the file."""
+    """Return the server's process ID and status, such as "ready", from `postmaster.pid`.
+
+    If the file is missing or incomplete, return (0, "").
+    """
     with suppress(OSError, ValueError, IndexError):
         with open(cluster / "postmaster.pid", opener=open_without_links) as file:
             pid, *_, status = file.read().splitlines()[:8]
@@ -91,14 +95,14 @@ def read_status(cluster: Path) -> tuple[int, str]:
 
 
 def stop_orphans(data_dir: DataDir, account: Account | None) -> None:
-    """Stop processes that a killed supervisor or server left, and remove `postmaster.pid` and the socket's files.
+    """Stop processes that a killed supervisor or server left, and remove `postmaster.pid` and the socket files.
 
-    The process ID in such a file may belong to another program by now. Therefore only processes whose working directory
-    is the cluster are signalled.
+    The process ID in `postmaster.pid` may now belong to another program. Signals are therefore sent only to processes
+    whose working directory is the cluster.
     """
     if (data_dir.cluster / "postmaster.pid").exists():
-        import_module("psutil")  # before the change of account, as the account may not be able to read it
-        if not call_as(account, lambda: _stop_server(data_dir.cluster)):
+        import_module("psutil")  # before the change of account, as the account may not be able to read the package
+        if not call_as(account, lambda: _stop_postgres_processes(data_dir.cluster)):
             sys.exit(f"error: another PostgreSQL runs on {data_dir.cluster} and cannot be stopped")
     with open_directory(data_dir.cluster) as cluster, open_directory(data_dir.sockets) as sockets:
         with suppress(FileNotFoundError):
@@ -108,8 +112,8 @@ def stop_orphans(data_dir: DataDir, account: Account | None) -> None:
                 os.unlink(name, dir_fd=sockets)
 
 
-def _stop_server(cluster: Path) -> bool:
-    """Stop the server in good order first, then its orphaned processes, and return whether none is left."""
+def _stop_postgres_processes(cluster: Path) -> bool:
+    """Shut the server down, then stop its orphaned processes, and return whether all processes have ended."""
     for number, seconds in ((signal.SIGINT, 10), (signal.SIGQUIT, 2), (signal.SIGKILL, 2)):
         server = read_status(cluster)[0]
         targets = [pid for pid in _processes_in(cluster) if pid == server or number != signal.SIGINT]
@@ -123,9 +127,9 @@ def _stop_server(cluster: Path) -> bool:
 
 
 def _processes_in(cluster: Path) -> Iterator[int]:
-    """Yield the IDs of PostgreSQL processes that work in a cluster.
+    """Yield the IDs of the PostgreSQL processes whose working directory is a cluster.
 
-    Directories are compared by identity: in a container another cluster may have the same path.
+    Directories are compared by identity, as a cluster in another container may have the same path.
     """
     psutil = import_module("psutil")
     for process in psutil.process_iter():

@@ -1,12 +1,13 @@
 """The supervisor process of an embedded PostgreSQL: `python -m alerts_service.embedded.supervisor DIRECTORY`.
 
-It runs the server as its child while any process uses it. Two lock files coordinate the processes. The kernel releases
-a lock however its holder ends, also after `kill -9`:
+The supervisor runs the server as its child while any process uses the server. Two lock files coordinate the processes.
+The kernel releases a lock when its holder ends, even after `kill -9`:
 
     users.lock    shared by all processes that use the server; when no process holds it, the supervisor shuts down
     keeper.lock   held by the supervisor; the file contains "ready" while the server accepts connections
 
-At start the process imports only the standard library and this package, so that it starts quickly.
+At startup the process imports only the standard library and this package, so that it starts quickly. psutil is imported
+later, and only to stop processes of an earlier supervisor.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from alerts_service.embedded.cluster import create_cluster, find_programs, prepare_sockets, rotate_log
+from alerts_service.embedded.cluster import create_cluster, prepare_programs, prepare_sockets, rotate_log
 from alerts_service.embedded.data_dir import PORT, DataDir, FileLock
 from alerts_service.embedded.processes import account_for, read_status, start_process, stop_orphans
 
@@ -28,21 +29,21 @@ RESTART_PAUSE_SECONDS = 0.5
 
 
 class Supervisor:
-    """Runs the server, restarts it when it dies, and stops it when its last user has ended.
+    """Runs the server, restarts it after a crash, and stops it when no process uses it.
 
-    Exceptions are not handled: the last line of the traceback goes to the log, and from there into the message of the
-    process that waits for the server.
+    Exceptions are not handled. The last line of the traceback is written to the log. The process that waits for the
+    server copies this line into its error message.
     """
 
     def __init__(self, data_dir: DataDir, lock: FileLock) -> None:
         self._data_dir, self._lock = data_dir, lock
         self._account = account_for(data_dir.cluster)
-        self._programs = find_programs(data_dir, self._account)
+        self._programs = prepare_programs(data_dir, self._account)
         self._server: subprocess.Popen[bytes] | None = None
         self._is_ready = self._was_ready = False
 
     def run(self) -> None:
-        """Run the server until no process holds `users.lock`, and return when the server has ended."""
+        """Run the server until no process holds `users.lock`, then stop the server."""
         create_cluster(self._data_dir, self._programs / "initdb", self._account)
         prepare_sockets(self._data_dir.sockets, self._account)
         with closing(FileLock(self._data_dir.users_lock)) as users_lock:
@@ -51,10 +52,10 @@ class Supervisor:
                     self._poll()
                     time.sleep(0.05 if self._is_ready else 0.01)
             finally:
-                self._stop_server()
+                self._shut_down_server()
 
     def _poll(self) -> None:
-        """Start the server, restart it if it has died, or update the status in the lock file."""
+        """Start the server, restart it if it has ended, rotate its log, or update the status in the lock file."""
         if self._server is None:
             self._start_server()
         elif self._server.poll() is not None:
@@ -73,7 +74,7 @@ class Supervisor:
         self._server = start_process([*command, *(f"--{option}" for option in options)], self._account, signal.SIGINT)
 
     def _restart_server(self) -> None:
-        """Start the server again, or exit with an error if it was never ready: then a restart would fail as well."""
+        """Restart the server. If it was never ready, exit with an error, as a restart would fail as well."""
         if not self._was_ready:
             sys.exit(f"error: {self._data_dir.last_log_error()}")
         if not self._is_ready:
@@ -82,7 +83,7 @@ class Supervisor:
         self._lock.write(b"")
         self._start_server()
 
-    def _stop_server(self) -> None:
+    def _shut_down_server(self) -> None:
         """Request a fast shutdown, then an immediate one, then kill the server."""
         self._lock.write(b"")
         for number, seconds in ((signal.SIGINT, 20), (signal.SIGQUIT, 5), (signal.SIGKILL, 5)):
@@ -93,16 +94,16 @@ class Supervisor:
 
 
 def main() -> None:
-    """Supervise the server of one data directory, unless another supervisor does."""
+    """Supervise the server of a data directory, unless another supervisor is running."""
     data_dir = DataDir(Path(sys.argv[1]))
     lock = FileLock(data_dir.supervisor_lock)
     if not lock.acquire():
         return
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        # Only `users.lock` ends the supervisor. SIG_IGN would be inherited by PostgreSQL, a handler is not.
+        # Only the release of `users.lock` ends the supervisor. PostgreSQL would inherit SIG_IGN, but not a handler.
         signal.signal(number, lambda *_: None)
     os.umask(0o077)
-    rotate_log(data_dir, 0)
+    rotate_log(data_dir, 0)  # so that the log contains only lines of this supervisor and its server
     Supervisor(data_dir, lock).run()
 
 

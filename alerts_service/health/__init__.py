@@ -1,1 +1,1 @@
-"""Health: whether the process is alive, whether the database responds, and details for operators."""
+"""Health: liveness of the process, readiness of the database, and details for operators."""

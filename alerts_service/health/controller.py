@@ -7,15 +7,15 @@ from importlib.metadata import version
 import asyncpg
 from litestar import Controller, get
 
-from alerts_service.db.database import Statement
 from alerts_service.db.statement_runner import StatementRunner
+from alerts_service.db.statements import Statement
 from alerts_service.errors import DatabaseBusy, DatabaseUnreachable, Unhealthy
-from alerts_service.health.structs import Details, Health, Pool, Schema
+from alerts_service.health.structs import Details, Health, PoolUsage, Schema
 from alerts_service.web.openapi import errors
 from alerts_service.web.requests import Request
 
 VERSION = version("as-alerts-service")
-STARTED = time.monotonic()
+LOADED_AT = time.monotonic()
 TIMEOUT_SECONDS = 1.0
 
 HEALTHY = Health("healthy", "as-alerts-service")
@@ -37,17 +37,17 @@ class HealthController(Controller):
     async def get_health(self, request: Request) -> Health:
         """Return 200 if the database responds within one second, otherwise 503.
 
-        The check has a dedicated database connection, so it does not wait for other requests. Load balancers should use
-        this route.
+        The check uses a dedicated database connection, so it does not wait for other requests. Use this route for load
+        balancers.
         """
-        await self._query_schema(request.database)
+        await self._shared_query(request.database)
         return HEALTHY
 
     @get("/live", summary="Check the process", response_description="The process is alive")
     async def get_live(self) -> Health:
         """Return 200 if the process responds, whatever the state of the database is.
 
-        Process managers that restart a dead process should use this route.
+        Use this route for process managers, which restart a process that does not respond.
         """
         return HEALTHY
 
@@ -60,21 +60,21 @@ class HealthController(Controller):
     async def get_details(self, request: Request) -> Details:
         """Return details for operators if the database responds within one second, otherwise 503.
 
-        Uptime and connection pool are those of the process that handles the request.
+        The uptime and the connection pool belong to the process that handles the request.
         """
-        schema = await self._query_schema(request.database)
+        schema = await self._shared_query(request.database)
         connections = request.app.state.database.connections
         return Details(
             status=HEALTHY.status,
             service=HEALTHY.service,
             version=VERSION,
-            uptime_seconds=round(time.monotonic() - STARTED, 3),
-            pool=Pool(open=connections.open, idle=connections.idle, limit=connections.limit),
+            uptime_seconds=round(time.monotonic() - LOADED_AT, 3),
+            pool=PoolUsage(open=connections.open, idle=connections.idle, limit=connections.limit),
             schema=schema,
         )
 
-    async def _query_schema(self, database: StatementRunner) -> Schema:
-        """Return the result of one query that all concurrent requests share."""
+    async def _shared_query(self, database: StatementRunner) -> Schema:
+        """Return the schema version. Concurrent requests share one query."""
         if self._schema_query is None or self._schema_query.done():
             self._schema_query = asyncio.create_task(_query_schema(database))
             self._schema_query.add_done_callback(_retrieve_exception)
@@ -85,7 +85,7 @@ async def _query_schema(database: StatementRunner) -> Schema:
     query = asyncio.create_task(database.one(GET_SCHEMA))
     await asyncio.wait({query}, timeout=TIMEOUT_SECONDS)
     if not query.done():
-        # Cancelling a statement on an unresponsive server may take longer than the timeout, so it is not awaited.
+        # Canceling a statement on an unresponsive server may take longer than the timeout, so the task is not awaited.
         query.add_done_callback(_retrieve_exception)
         query.cancel()
         raise Unhealthy("the database does not answer")
@@ -96,6 +96,6 @@ async def _query_schema(database: StatementRunner) -> Schema:
 
 
 def _retrieve_exception(task: "asyncio.Task[Schema]") -> None:
-    """Retrieve the exception of a task that may have no waiter, so that asyncio does not log it."""
+    """Retrieve the exception of a task. Otherwise asyncio logs the exception if no request awaits the task."""
     if not task.cancelled():
         task.exception()

@@ -12,44 +12,47 @@ EventType = Literal["created", "acknowledged", "resolved", "repeated", "escalate
 
 
 class Event(Struct, frozen=True):
-    """A change of an alert. The database rejects changes of events, and their deletion while the alert exists."""
+    """A change of an alert. The database rejects updates of events, and their deletion while the alert exists."""
 
     id: Annotated[UUID, Meta(description="The id of the event.")]
     alert_id: Annotated[UUID, Meta(description="The alert that changed.")]
     tenant_id: Annotated[UUID, Meta(description="The tenant that the alert belongs to.")]
     sequence: Annotated[
-        int, Meta(description="The number of the event among those of its alert, from 1 and without gaps.")
+        int, Meta(description="The number of the event within the history of its alert, from 1 and without gaps.")
     ]
     type: Annotated[
         EventType,
         Meta(
-            description="What happened: the alert was `created`, `acknowledged` or `resolved`, or a duplicate with its "
-            "`dedup_key` was received. A duplicate that raised the severity is `escalated`, any other is `repeated`."
+            description="The change. `created`, `acknowledged` and `resolved`: the alert was created or its status "
+            "changed. `escalated`: a duplicate raised the severity. `repeated`: a duplicate did not raise the "
+            "severity."
         ),
     ]
-    from_status: Annotated[
-        Status | None, Meta(description="The status before the event, or null when the alert was created.")
-    ]
+    from_status: Annotated[Status | None, Meta(description="The status before the event. Null for the type `created`.")]
     to_status: Annotated[Status, Meta(description="The status after the event.")]
     note: Annotated[
         str | None,
         Meta(
-            description="The note of an acknowledgment or a resolution, or null if there is none; the message of a "
-            "duplicate. Null when the alert was created."
+            description="For `acknowledged` and `resolved`: the note, or null without a note. For `repeated` and "
+            "`escalated`: the message of the duplicate. For `created`: null."
         ),
     ]
     actor: Annotated[
         str,
         Meta(
-            description="The client: `token:` and the subject of its token, or `token` if it has no subject; `service` "
-            "with the service key; `anonymous` if no token is required. Events older than the history have `unknown`."
+            description="The client. With a tenant token: `token:` and the subject of the token, or `token` without a "
+            "subject. With a service key: `service`. If no token is required: `anonymous`. In events that were added "
+            "for alerts older than the history: `unknown`."
         ),
     ]
     request_id: Annotated[
         str | None,
-        Meta(description="The `X-Request-ID` of the request. Null in events older than the history."),
+        Meta(
+            description="The request ID (`X-Request-ID`). Null in events that were added for alerts older than the "
+            "history."
+        ),
     ]
-    occurred_at: Annotated[Timestamp, Meta(description="When the alert changed.")]
+    occurred_at: Annotated[Timestamp, Meta(description="The time of the change.")]
 
 
 EVENT_EXAMPLE = Event(
@@ -68,7 +71,7 @@ EVENT_EXAMPLE = Event(
 
 
 class EventPage(Struct, frozen=True):
-    """A page of events: their JSON, and the position of the last one if there are more."""
+    """A page of events: the events as JSON, and the sort key of the last event if more events follow."""
 
     events: str
     last_occurred_at: datetime | None

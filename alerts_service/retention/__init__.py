@@ -1,1 +1,1 @@
-"""Retention: a background job that deletes old resolved alerts and expired idempotency keys."""
+"""Retention: background tasks that delete expired alerts and idempotency keys."""

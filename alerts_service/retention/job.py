@@ -1,4 +1,7 @@
-"""Deletes old resolved alerts and expired idempotency keys, in small batches with pauses between them."""
+"""Background tasks that delete expired alerts and idempotency keys, in small batches with pauses.
+
+An alert expires AS_ALERTS_RETENTION_DAYS days after it was resolved. An idempotency key expires after 24 hours.
+"""
 
 import asyncio
 import logging
@@ -10,21 +13,22 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, structs
 
-from alerts_service.db.database import Statement
 from alerts_service.db.statement_runner import StatementRunner
+from alerts_service.db.statements import Statement
 from alerts_service.errors import ApiError, DatabaseUnreachable
 
 logger = logging.getLogger(__name__)
 
 PRUNE_INTERVAL_SECONDS = 300
-# An alert with more events could not be deleted within the statement timeout. `alerts-service prune` deletes it.
+# Deleting an alert with more events would exceed the statement timeout. `alerts-service prune` deletes such alerts.
 MAX_EVENTS_PER_ALERT = 500_000
-# A pause of nine times the duration of the batch: the job uses one connection for a tenth of the time at most.
+# The pause is nine times the duration of the batch. Each of the two tasks (alerts, idempotency keys) therefore uses a
+# connection for at most a tenth of the time.
 PAUSE_FACTOR = 9
 
 
-class Expired(Struct, frozen=True):
-    """The number of alerts, of their events, and of idempotency keys that have expired."""
+class ExpiredCounts(Struct, frozen=True):
+    """The numbers of expired alerts, of their events, and of expired idempotency keys."""
 
     alerts: int
     events: int
@@ -32,7 +36,7 @@ class Expired(Struct, frozen=True):
 
 
 class AlertBatch(Struct, frozen=True):
-    """The number of alerts and events that one statement deleted, and when the last of the alerts was resolved."""
+    """The numbers of alerts and events that one statement deleted, and the latest `resolved_at` of these alerts."""
 
     alerts: int
     events: int
@@ -40,7 +44,7 @@ class AlertBatch(Struct, frozen=True):
 
 
 class KeyBatch(Struct, frozen=True):
-    """The number of idempotency keys that one statement deleted, and when the last of them was stored."""
+    """The number of idempotency keys that one statement deleted, and the latest `created_at` of these keys."""
 
     keys: int
     until: datetime | None
@@ -50,7 +54,7 @@ Batch: TypeAlias = AlertBatch | KeyBatch
 
 
 class Pruned(Struct):
-    """Totals of one prune run: deleted rows, batches, and the duration of the statements in seconds."""
+    """Totals of one run: deleted rows, batches, and the duration of the statements in seconds."""
 
     alerts: int = 0
     events: int = 0
@@ -59,7 +63,7 @@ class Pruned(Struct):
     seconds: float = 0.0
 
     def add(self, batch: Batch, seconds: float) -> None:
-        """Add a batch that took this number of seconds."""
+        """Add a batch and its duration in seconds."""
         if isinstance(batch, KeyBatch):
             self.keys += batch.keys
         else:
@@ -69,7 +73,7 @@ class Pruned(Struct):
         self.seconds = round(self.seconds + seconds, 3)
 
 
-COUNT = Statement("retention/count", Expired)
+COUNT = Statement("retention/count", ExpiredCounts)
 PRUNE = Statement("retention/prune", AlertBatch)
 PRUNE_KEYS = Statement("idempotency/prune", KeyBatch)
 
@@ -77,10 +81,10 @@ PRUNE_KEYS = Statement("idempotency/prune", KeyBatch)
 async def prune(
     run_batch: Callable[[datetime | None], Awaitable[Batch]], pruned: Pruned, *, pause_factor: int = 0
 ) -> None:
-    """Delete batch after batch until one is empty, and add each to the totals.
+    """Delete batches of expired rows until none is left, and add each batch to the totals.
 
-    Each batch starts at the time where the previous one ended, past the rows that are already deleted. A batch is
-    followed by a pause of `pause_factor` times its duration.
+    Each batch starts at the time at which the previous batch ended, after the dead rows. After each batch, pause for
+    `pause_factor` times the duration of the batch.
     """
     since = None
     while True:
@@ -98,11 +102,14 @@ async def prune(
 async def pruning(days: int | None, database: Callable[[], StatementRunner]) -> AsyncIterator[None]:
     """Prune every five minutes while the block runs.
 
-    Expired idempotency keys are always deleted, alerts that were resolved more than `days` days ago only with `days`.
+    Expired idempotency keys are always deleted. If `days` is set, alerts are deleted that many days after they were
+    resolved.
     """
-    tasks = [asyncio.create_task(_prune_periodically("Pruned expired idempotency keys", database, PRUNE_KEYS))]
+    tasks = [asyncio.create_task(_prune_periodically("pruned expired idempotency keys", database, PRUNE_KEYS))]
     if days is not None:
-        alerts = _prune_periodically("Pruned resolved alerts", database, PRUNE, days=days, most=MAX_EVENTS_PER_ALERT)
+        alerts = _prune_periodically(
+            "pruned resolved alerts", database, PRUNE, days=days, max_events=MAX_EVENTS_PER_ALERT
+        )
         tasks.append(asyncio.create_task(alerts))
     try:
         yield
@@ -123,16 +130,16 @@ async def _prune_periodically(
 async def _prune_once(
     log_message: str, database: StatementRunner, statement: Statement[Any], **parameters: int
 ) -> None:
-    """Prune, and log the totals. After an error, the rest is left to the next run."""
+    """Prune, and log the totals. After an error, the next run continues."""
     pruned = Pruned()
     try:
         await prune(lambda since: database.one(statement, since=since, **parameters), pruned, pause_factor=PAUSE_FACTOR)
     except DatabaseUnreachable:
-        pass  # The connection pool has logged it.
+        pass  # The connection pool has already logged the failure.
     except ApiError as error:
-        logger.warning("Pruning postponed", extra={"reason": error.detail})
+        logger.warning("pruning postponed", extra={"reason": error.detail})
     except Exception:
-        logger.exception("Pruning failed")
+        logger.exception("pruning failed")
     finally:
         if pruned.batches:
             logger.info(log_message, extra=structs.asdict(pruned))

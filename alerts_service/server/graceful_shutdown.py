@@ -1,9 +1,9 @@
-"""Graceful shutdown without losing a request that a client has already sent.
+"""Graceful shutdown that loses no request that a client has already sent.
 
-uvicorn closes its socket and every connection that has no request at that moment. A request that arrives just then is
-reset, and neither the client nor a load balancer knows whether it was processed. So this server accepts the connections
-in the backlog of its sockets, and leaves each connection without a request open for a moment, see
-`http_protocol.LAST_REQUEST_SECONDS`.
+At shutdown, uvicorn closes its socket and every connection without a request. If a request arrives at this moment, its
+connection is reset, and neither the client nor a load balancer knows whether the request was processed. GracefulServer
+therefore accepts the connections in the backlog of its sockets. HttpProtocol keeps each connection without a request
+open for LAST_REQUEST_SECONDS.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 
 
 class GracefulServer(Server):
-    """A server that serves the connections in its backlog before it stops, and can be stopped during start-up."""
+    """A server that serves the connections in its backlog before it stops, and can be stopped during startup."""
 
     _starting: "asyncio.Task[Any] | None" = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start up. A signal cancels it."""
+        """Start the server. A signal cancels the startup."""
         self._starting = asyncio.current_task()
         try:
             await super().startup(sockets)
@@ -33,13 +33,13 @@ class GracefulServer(Server):
             self._starting = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop, or cancel the start-up."""
+        """Stop the server, or cancel the startup."""
         super().handle_exit(sig, frame)
         if self._starting is not None:
             self._starting.get_loop().call_soon_threadsafe(self._starting.cancel)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept the connections in the backlog, then stop."""
+        """Accept the connections in the backlog, then stop the server."""
         listening_sockets = [listening for server in self.servers for listening in server.sockets]
         accepted = [connection for listening in listening_sockets for connection in _accept_backlog(listening)]
         for server in self.servers:
@@ -68,14 +68,19 @@ class GracefulWorker(multiprocess.Process):
         return self._server
 
 
-multiprocess.Process = GracefulWorker  # type: ignore[misc] # Multiprocess has no option for its worker class
+# Multiprocess has no option for its worker class. The class is replaced when this module is imported, so no supervisor
+# can start workers of uvicorn's class.
+multiprocess.Process = GracefulWorker  # type: ignore[misc] # mypy forbids the assignment to a class
 
 
 class GracefulSupervisor(Multiprocess):
     """A supervisor of workers. The last worker that stops accepts the rest of the backlog."""
 
     def terminate_all(self) -> None:
-        """Close the sockets of this process first: otherwise the backlog grows after the last worker has stopped."""
+        """Close the sockets of this process, then stop the workers.
+
+        If the sockets stayed open, the backlog would grow after the last worker has stopped.
+        """
         for listening in self.sockets:
             listening.close()
         super().terminate_all()
@@ -85,7 +90,7 @@ def _accept_backlog(listening: socket.socket) -> list[socket.socket]:
     accepted = []
     with suppress(OSError), socket.fromfd(listening.fileno(), listening.family, listening.type) as duplicate:
         duplicate.settimeout(0)
-        while True:  # until accept raises: the backlog is empty, or the process may not open more files
+        while True:  # until accept raises OSError: the backlog is empty, or the process may not open more files
             connection, _ = duplicate.accept()
             connection.settimeout(0)
             accepted.append(connection)

@@ -1,12 +1,13 @@
 """uvicorn's HTTP protocol with limits of time and size.
 
-uvicorn waits for ever for the rest of a request head and for the client to read a response. httptools accepts a head of
-any length, and skips the body of a request that offers to upgrade to another protocol, which this service never does.
-The application limits the body of a request, see `alerts_service.web.requests`.
+uvicorn waits without a limit for the rest of a request head, and for the client to read a response. httptools accepts a
+head of any length. If a request offers an upgrade to another protocol, httptools skips its body, although this service
+never upgrades a connection. The application limits the body of a request; see `alerts_service.web.requests`.
 """
 
 import asyncio
 import re
+from collections import deque
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -15,8 +16,8 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alerts_service.errors import ApiError, HeadTooLarge, MalformedRequest, RequestTimeout
+from alerts_service.server.read_timeout import ReadTimeout
 from alerts_service.server.response_cycle import MALFORMED, ResponseCycle, encode_error
-from alerts_service.server.write_timeout import WriteTimeout
 from alerts_service.web.access_log import access_log
 from alerts_service.web.middleware import new_request_context
 
@@ -24,32 +25,28 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED_REQUESTS = 100  # requests of a connection that wait for the response to an earlier one
 LAST_REQUEST_SECONDS = 0.5  # how long a connection without a request stays open during shutdown
 LINGER_SECONDS = 1.0  # how long a client that is still sending may take to read an error response
-MAX_DISCARDED_BYTES = 8 * 1024 * 1024  # of input behind a response; then the service stops reading
+MAX_DISCARDED_BYTES = 8 * 1024 * 1024  # input that is read and discarded after a response
 
 UPGRADE = re.compile(rb"\bupgrade\b", re.IGNORECASE)
 
 
 class RequestRejected(Exception):
-    """Stops the parser at a request that is rejected, so that it does not reach the application."""
+    """Stops the parser at a rejected request, so that the request does not reach the application."""
 
 
-class Trailers(list[tuple[bytes, bytes]]):
-    """Discards the headers behind a chunked body: the application handles the request already."""
+# Discards the headers after a chunked body: the application already handles the request.
+TRAILERS: Any = deque(maxlen=0)
 
-    def append(self, _: tuple[bytes, bytes]) -> None:
-        """Discard a header."""
-
-
-TRAILERS = Trailers()
-
-httptools_impl.RequestResponseCycle = ResponseCycle  # type: ignore[misc] # uvicorn has no option for it
+# uvicorn has no option for the class of its request cycles. The class is replaced when this module is imported, as a
+# worker process runs no startup code of the service: it imports this module to unpickle the protocol factory.
+httptools_impl.RequestResponseCycle = ResponseCycle  # type: ignore[misc] # mypy forbids the assignment to a class
 
 
 class HttpProtocol(HttpToolsProtocol):
     """An HTTP connection with limits.
 
-    A request head must be complete `request_timeout` seconds after its first byte. The rest of a body must be, after a
-    response that did not wait for it.
+    A request head must be complete within `request_timeout` seconds after its first byte. If a response is sent before
+    the request body is complete, the rest of the body must arrive within `request_timeout` seconds after the response.
     """
 
     cycle: ResponseCycle
@@ -57,13 +54,13 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, request_timeout: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._request_timeout = request_timeout
-        # What is incomplete: nothing, line breaks before a request, a head, or a body.
+        # The incomplete part of the input: none, line breaks before a request, a head, or a body.
         self._stage: Literal["idle", "blank", "head", "body"] = "idle"
-        self._started_at = 0.0  # loop time at which the time limit began
-        self._size = 0  # of the head; if it follows another request, without the first read
-        self._last_read = 0
-        self._largest_read = 0  # of those that may contain a part of the incomplete request
-        self._upgrade_head: bytes | None = None  # a head that offers an upgrade, without the offer
+        self._started_at = 0.0  # time of the event loop at which the time limit began
+        self._size = 0  # bytes of the incomplete part; for a head after another request, without the first read
+        self._last_read = 0  # bytes of the last read
+        self._largest_read = 0  # bytes of the largest read that may contain a part of the incomplete request
+        self._upgrade_head: bytes | None = None  # a head that offered an upgrade, without the offer
         self._shutting_down = False
         self._discarding = False  # whether all further input is discarded
         self._deadline_timer: asyncio.TimerHandle | None = None
@@ -71,7 +68,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows it to Transport as well
         """Start the time limit of the first request."""
         super().connection_made(transport)
-        self._write_timeout = WriteTimeout(self.loop, transport, self._request_timeout)
+        self._read_timeout = ReadTimeout(self.loop, transport, self._request_timeout)
         self._begin("blank")
         self._start_deadline_timer(self._request_timeout)
 
@@ -79,22 +76,22 @@ class HttpProtocol(HttpToolsProtocol):
         """Cancel the timers."""
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
-        self._write_timeout.cancel()
+        self._read_timeout.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Start the time limit in which the client must read."""
+        """Start the time limit for the client to read its response."""
         super().pause_writing()
-        self._write_timeout.start()
+        self._read_timeout.start()
 
     def resume_writing(self) -> None:
-        """End the time limit of the client, unless the connection is closing."""
+        """End the time limit for the client to read its response, unless the connection is closing."""
         if not self.transport.is_closing():
-            self._write_timeout.cancel()
+            self._read_timeout.cancel()
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse data, then check the limits of the request that is incomplete."""
+        """Parse data. If a request is still incomplete, check the limits."""
         if self._stage == "idle":
             self._begin("blank")
         self._last_read = len(data)
@@ -102,14 +99,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._size += self._last_read
         if not self._discarding:
             self._parse(data)
-        if self._discarding or self._is_unread_body():
-            if self._size > MAX_DISCARDED_BYTES:
-                self.flow.pause_reading()
-        elif self._stage in {"blank", "head"}:
-            if self._deadline_timer is None:
-                self._start_deadline_timer(self._request_timeout)
-            if self._size > MAX_HEAD_BYTES:
-                self._reject_large_head()
+        if self._stage != "idle":
+            self._check_incomplete()
 
     def on_message_begin(self) -> None:
         """Start the time limit of a request that arrived together with an earlier one."""
@@ -119,7 +110,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Start a request, unless its head is too large or too many requests wait.
+        """Start a request, unless its head is too large or the pipeline is full.
 
         Raises:
             RequestRejected: the request is not started.
@@ -151,7 +142,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the next request of the pipeline, or limit what the client may still send and must read."""
+        """Start the next request of the pipeline, and limit the rest of an unread body."""
         super().on_response_complete()
         if self._is_unread_body() and not self.transport.is_closing():
             self._begin("body")
@@ -167,13 +158,23 @@ class HttpProtocol(HttpToolsProtocol):
         self._limit_closing()
 
     def shutdown(self) -> None:
-        """Close the connection after its requests, or after a short wait for one. The last response says so."""
+        """Close the connection after its requests, or after LAST_REQUEST_SECONDS without a request."""
         if self._shutting_down or self._is_answering():
             super().shutdown()
             self._limit_closing()
         else:
             self.loop.call_later(LAST_REQUEST_SECONDS, self.shutdown)
         self._shutting_down = True
+
+    def _check_incomplete(self) -> None:
+        if self._discarding or self._is_unread_body():
+            if self._size > MAX_DISCARDED_BYTES:
+                self.flow.pause_reading()
+        elif self._stage != "body":
+            if self._deadline_timer is None:
+                self._start_deadline_timer(self._request_timeout)
+            if self._size > MAX_HEAD_BYTES:
+                self._reject_large_head()
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -187,7 +188,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self._reject_malformed()
 
     def _head_without_upgrade(self) -> bytes:
-        """Write the head of a request that offers an upgrade as the plain HTTP/1.1 request that it also is."""
+        """Return the head of a request that offers an upgrade, without the offer."""
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
             if name != b"upgrade":
@@ -195,7 +196,7 @@ class HttpProtocol(HttpToolsProtocol):
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _head_size(self) -> int:
-        """Return the size of a head in its usual form, with `name: value` on a line each."""
+        """Return the size of a head in its usual form, with one header per line as `name: value`."""
         request_line = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n\r\n")
         return request_line + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
 
@@ -206,16 +207,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline_timer = self.loop.call_later(seconds, self._check_deadline)
 
     def _check_deadline(self) -> None:
-        """Reject a head that is late, unless it waits for the response to an earlier request.
+        """Reject an incomplete head after its time limit, unless an earlier request has no response yet.
 
-        The connection has one timer. It is not restarted for each request: when it fires, the limit of the present
-        request is checked, and the timer is started for the rest of it.
+        The connection has a single timer, which is not restarted for each request. When the timer fires, the limit of
+        the current request is checked. If this limit has not expired, the timer is started for the remaining time.
         """
         self._deadline_timer = None
         if self._discarding or self.transport.is_closing() or self._stage == "idle":
             return
         if self._is_answering():
-            if self._stage == "body":  # which the application limits
+            if self._stage == "body":  # the application limits the body
                 return
             self._started_at = self.loop.time()
         remaining = self._started_at + self._request_timeout - self.loop.time()
@@ -231,13 +232,13 @@ class HttpProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _is_unread_body(self) -> bool:
-        """Return whether the client is still sending a body after the response to it."""
+        """Return whether the client is still sending the body of a request after the response to it."""
         return self._stage == "body" and self.cycle.response_complete
 
     def _limit_closing(self) -> None:
-        """If the connection is closing, start the time limit in which the client must read its last response."""
+        """If the connection is closing, start the time limit for the client to read its last response."""
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
-            self._write_timeout.start()
+            self._read_timeout.start()
 
     def _reject_large_head(self) -> None:
         self._reject(HeadTooLarge("the request line and headers must not exceed 64 KiB"))
@@ -255,7 +256,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _reject(self, error: ApiError) -> None:
         """Respond to an incomplete head with an error, and close the connection.
 
-        If an earlier request is being answered, only close the connection after its response.
+        If an earlier request has no response yet, only close the connection after that response.
         """
         if self._is_answering():
             self._close_after_response()
@@ -274,7 +275,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._linger()
 
     def _parsed_head(self) -> tuple[str, str, list[tuple[bytes, bytes]]]:
-        """Return the method, path and headers of an incomplete head as far as they are known."""
+        """Return the method, path and headers of an incomplete head. Parts that have not arrived are empty."""
         if self._stage == "blank":
             return "", "", []
         method = self.parser.get_method().decode() if self.url else ""
@@ -284,7 +285,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._discarding, self._size = True, 0
 
     def _linger(self) -> None:
-        """Close the connection after a moment in which the client can read the response (RFC 9112, section 9.6)."""
+        """Close the connection after the client has had time to read the response (RFC 9112, section 9.6)."""
         self._discard_input()
         self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self._close)
@@ -295,5 +296,5 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def protocol_factory(request_timeout: float) -> type[asyncio.Protocol]:
-    """Return what uvicorn calls for each connection. It can be pickled for a worker process."""
+    """Return the function that uvicorn calls for each connection. It can be pickled for a worker process."""
     return cast("type[asyncio.Protocol]", partial(HttpProtocol, request_timeout=request_timeout))

@@ -1,4 +1,4 @@
-"""One request and its response on a connection of uvicorn."""
+"""A request and its response on a connection of uvicorn."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ ERROR_HEAD = (
 class ResponseCycle(RequestResponseCycle):
     """Writes a whole response at once, and a response to HTTP/1.0 without chunks.
 
-    uvicorn writes head and body separately, and matches each name and value of a header with a regular expression: 6 µs
-    of the 70 that the process spends on a small response.
+    uvicorn writes head and body separately, and matches each name and value of a header with a regular expression. This
+    takes 6 of the 70 µs that the process spends on a small response.
     """
 
     lingering = False  # whether the connection is closed after this response, while the client may still be sending
     _malformed = False
-    _start: Any = None
+    _start_message: Any = None
 
     def reject_body(self) -> None:
         """Let the application respond that the body is malformed."""
@@ -45,14 +45,15 @@ class ResponseCycle(RequestResponseCycle):
         return message
 
     async def send(self, message: Any) -> None:
-        """Send a message of the application. A start that says `whole` is written together with the body after it.
+        """Send a message of the application.
 
-        The headers of such a start are not checked: their values contain no line break.
+        A start message with `whole` is written together with the body that follows. Its headers are not checked, as
+        their values contain no line break.
         """
         if message.get("whole"):
-            self._start = message
+            self._start_message = message
             return
-        start, self._start = self._start, None
+        start, self._start_message = self._start_message, None
         if start is not None:
             if self._can_write_at_once(message):
                 self._write(start, message["body"])
@@ -85,20 +86,21 @@ class ResponseCycle(RequestResponseCycle):
         self.on_response()
 
     async def _send(self, message: Any) -> None:
-        """Send as uvicorn does, with two exceptions.
+        """Send a message as uvicorn does, with two differences.
 
-        A response to HTTP/1.0 ends with the connection (RFC 9112, section 6.1): uvicorn closes the connection after
-        each such response, but chooses the encoding without the version. And the connection is not closed while the
-        client is still sending, which could discard the response (section 9.6).
+        A response to HTTP/1.0 is not chunked (RFC 9112, section 6.1). uvicorn closes the connection after such a
+        response, but ignores the version when it chooses the encoding. The second difference: the connection is not
+        closed while the client is still sending, as this could discard the response (section 9.6).
         """
         if self.scope["http_version"] == "1.0":
             if message["type"] == "http.response.start":
                 self.chunked_encoding = False
             else:
-                self.expected_content_length = len(message.get("body", b""))  # uvicorn compares the two
+                # uvicorn raises an error if the body has a different length.
+                self.expected_content_length = len(message.get("body", b""))
         is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if is_last and self.more_body and not self.keep_alive:
-            self.lingering = self.keep_alive = True  # uvicorn closes the connection where keep_alive is False
+            self.lingering = self.keep_alive = True  # uvicorn closes the connection if keep_alive is False
         await super().send(message)
 
 

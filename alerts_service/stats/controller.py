@@ -6,13 +6,13 @@ from uuid import UUID
 from litestar import Controller, get
 from litestar.params import PathParameter
 
-from alerts_service.db.database import Statement
+from alerts_service.db.statements import Statement
 from alerts_service.stats.structs import CorrectedTenants, Stats
 from alerts_service.web.openapi import errors
 from alerts_service.web.rate_limits import rate_limit
 from alerts_service.web.requests import Request
 
-GET = Statement("stats/get", Stats)
+GET_STATS = Statement("stats/get", Stats)
 RECOUNT = Statement("stats/recount", CorrectedTenants)
 
 TenantId = Annotated[
@@ -39,8 +39,8 @@ class StatsController(Controller):
     async def get_stats(self, request: Request, tenant_id: TenantId) -> Stats:
         """Return the number of alerts of a tenant, in total and by status.
 
-        All numbers are 0 for a tenant that has no alerts, and for an unknown one. Alerts that retention has deleted
-        are not counted.
+        All numbers are 0 for a tenant without alerts and for an unknown tenant. Alerts that retention has deleted are
+        not counted.
         """
         rate_limit(request, tenant_id)
-        return await request.database.one(GET, tenant_id=request.authorize_tenant(tenant_id))
+        return await request.database.one(GET_STATS, tenant_id=request.authorize_tenant(tenant_id))

@@ -6,25 +6,22 @@ import sys
 from contextvars import Context
 from http import HTTPStatus
 
-import msgspec
-
 from alerts_service.logging_config import RequestContext
+from alerts_service.web.responses import encode_lines
 
 logger = logging.getLogger("alerts_service.access")
 
 FLUSH_SECONDS = 0.05
-ENCODE_BATCH_SIZE = 32  # lines that are encoded together, while they are still in the processor's cache
+ENCODE_BATCH_SIZE = 32  # lines that are encoded in one call, while their data is in the cache of the processor
 PIPE_BUF = 4096
-MAX_PATH_CHARACTERS = 500  # of at most six bytes each, so that a line with a path of any length fits in PIPE_BUF
-
-encode_lines = msgspec.json.Encoder().encode_lines
+MAX_PATH_CHARACTERS = 500  # each takes at most six bytes in JSON, so every line fits in PIPE_BUF
 
 
 class AccessLog:
     """Writes a line for each request to stderr.
 
-    A thread writes many lines at a time, so that no response is delayed. While more than `limit` bytes wait to be
-    written, further lines are dropped and counted.
+    A thread writes many lines at a time, so that writing delays no response. While more than `limit` bytes are pending,
+    further lines are dropped and counted.
     """
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
@@ -35,7 +32,7 @@ class AccessLog:
         self._flush: asyncio.Future[None] | None = None
 
     def write(self, context: RequestContext, seconds: float) -> None:
-        """Log a request and the time that it took."""
+        """Log a request and its duration in seconds."""
         failed = context.status is None or context.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         if not logger.isEnabledFor(logging.ERROR if failed else logging.INFO):
             return
@@ -73,7 +70,7 @@ class AccessLog:
 
     def _schedule_flush(self) -> None:
         loop = asyncio.get_running_loop()
-        # An empty context: the lines belong to many requests.
+        # An empty context, because the lines belong to many requests.
         self._flush_timer = loop.call_later(FLUSH_SECONDS, self._start_flush, loop, context=Context())
 
     def _start_flush(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -101,7 +98,7 @@ access_log = AccessLog()
 
 
 def _write(lines: bytearray) -> None:
-    """Write whole lines in chunks of at most PIPE_BUF bytes, which a pipe shared by several processes keeps whole."""
+    """Write whole lines in chunks of at most PIPE_BUF bytes. Writes of this size to a shared pipe are atomic."""
     start = 0
     while start < len(lines):
         end = len(lines) if len(lines) - start <= PIPE_BUF else lines.rfind(b"\n", start, start + PIPE_BUF) + 1

@@ -1,19 +1,21 @@
-"""Protection against requests that a browser sends on behalf of another site, and against DNS rebinding.
+"""Protection against requests that a browser sends for a page of another origin, and against DNS rebinding.
 
-A browser sends a "simple request" (Fetch standard) of any page without a preflight request. Two headers describe the
-page: `Origin` (RFC 6454) its origin, `Sec-Fetch-Site` (W3C Fetch Metadata) its relation to the server. Other clients
-send neither header and are not affected.
+A browser sends a "simple request" (Fetch standard) of any page without a preflight request. The `Origin` header (RFC
+6454) contains the origin of the page. `Sec-Fetch-Site` (W3C Fetch Metadata) contains the relation of this origin to
+the server. Other clients send neither header and are not affected.
 """
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
-from alerts_service.errors import ApiError, Forbidden, InvalidHost
+from alerts_service.errors import ApiError, CrossSiteRequest, InvalidHost
+
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
-# DNS rebinding needs a host name, so IP addresses are safe. Health checks often use them.
+# DNS rebinding needs a host name, so IP addresses are safe. Health checks often use IP addresses.
 ALWAYS_ALLOWED_HOSTS = r"localhost|\d{1,3}(?:\.\d{1,3}){3}|\[[\da-f:.]+\]"
 
 
@@ -22,8 +24,8 @@ class CrossSiteProtection:
 
     def __init__(self, origins: str | None, hosts: str | None) -> None:
         """Take the settings `AS_ALERTS_CORS_ORIGINS` and `AS_ALERTS_ALLOWED_HOSTS`."""
-        self._allowed_origins = frozenset(_split(origins))
-        self._allowed_hosts = None if hosts is None else _host_pattern(_split(hosts))
+        self._allowed_origins = frozenset(split_setting(origins))
+        self._allowed_hosts = None if hosts is None else _host_pattern(split_setting(hosts))
 
     def rejection(self, scope: Any) -> ApiError | None:
         """Return the error for a request that must be rejected, or None."""
@@ -45,8 +47,8 @@ class CrossSiteProtection:
             return None
         return self._cross_site_error(origin, site, host or b"")
 
-    def _cross_site_error(self, origin: bytes | None, site: bytes | None, host: bytes) -> Forbidden | None:
-        """Return the error for a browser's state-changing request, unless its page is allowed to send it.
+    def _cross_site_error(self, origin: bytes | None, site: bytes | None, host: bytes) -> CrossSiteRequest | None:
+        """Return the error for a state-changing request of a browser, or None if the origin of the page is allowed.
 
         `Sec-Fetch-Site` takes precedence over comparing `Origin` with `Host`, which a reverse proxy may replace.
         """
@@ -55,18 +57,23 @@ class CrossSiteProtection:
         if site is not None:
             if site in {b"same-origin", b"none"}:
                 return None
-            return Forbidden(
+            return CrossSiteRequest(
                 f'Sec-Fetch-Site: "{_truncate(site)}" is not one of same-origin, none, and Origin is not one of '
                 "AS_ALERTS_CORS_ORIGINS"
             )
         if origin is None or _is_same_origin(origin, host):
             return None
-        return Forbidden(
+        return CrossSiteRequest(
             f'Origin: "{_truncate(origin)}" is neither the origin of this service nor one of AS_ALERTS_CORS_ORIGINS'
         )
 
 
-def sent_by_browser(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def split_setting(setting: str | None) -> list[str]:
+    """Split a comma-separated setting. Blanks are ignored."""
+    return setting.replace(" ", "").split(",") if setting else []
+
+
+def sent_by_browser(headers: Headers) -> bool:
     """Return whether a request has a header that only browsers add to requests."""
     return any(name == b"origin" or name.startswith(b"sec-fetch-") for name, _ in headers)
 
@@ -79,13 +86,9 @@ def _is_same_origin(origin: bytes, host: bytes) -> bool:
 
 
 def _host_pattern(names: Iterable[str]) -> re.Pattern[bytes]:
-    """Compile a pattern for Host headers with one of `names` and any port. `*.` stands for one or more labels."""
+    """Compile a pattern for Host headers with one of `names` and any port. `*.` matches one or more labels."""
     patterns = [re.escape(name).replace(r"\*\.", r"(?:[\w-]+\.)+") for name in names]
     return re.compile(rf"(?:{'|'.join((*patterns, ALWAYS_ALLOWED_HOSTS))})\.?(?::\d+)?".encode(), re.IGNORECASE)
-
-
-def _split(setting: str | None) -> list[str]:
-    return setting.replace(" ", "").split(",") if setting else []
 
 
 def _truncate(value: bytes) -> str:

@@ -10,12 +10,12 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from alerts_service.errors import (
-    BODY_TOO_LARGE,
     SEND_BUFFER_FULL,
     ApiError,
     ErrorResponse,
     OutcomeUnknown,
     ServiceOverloaded,
+    UnexpectedError,
     ValidationFailed,
     failure_reason,
 )
@@ -28,13 +28,12 @@ logger = logging.getLogger(__name__)
 
 AnyRequest = Request[Any, Any, Any]
 
-# Statuses that Litestar raises. The phrases of HTTPStatus differ between versions of Python.
-ERRORS_BY_STATUS = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
-DETAILS_BY_STATUS = {413: BODY_TOO_LARGE}
+# Errors that Litestar raises. The phrases of HTTPStatus have other capitals ("Not Found").
+ERRORS_BY_STATUS = {404: "Not found", 405: "Method not allowed"}
 
 
 def error_response(_: AnyRequest, error: ApiError) -> Response[ErrorResponse]:
-    """Build the response for an ApiError, and add the reason of a server error to the request's access log line."""
+    """Build the response for an ApiError, and add the reason of a server error to the line in the access log."""
     context = request_context.get()
     if context is not None and (reason := failure_reason(error)):
         context.reason = reason
@@ -42,29 +41,29 @@ def error_response(_: AnyRequest, error: ApiError) -> Response[ErrorResponse]:
 
 
 def _http_error_response(request: AnyRequest, error: HTTPException) -> Response[ErrorResponse]:
-    """Build the response for an exception of Litestar. Its 400 is a validation error, which is 422 in this API."""
+    """Build the response for an exception of Litestar. A validation error of status 400 becomes a 422."""
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.BAD_REQUEST:
-        handler = request.scope.get("route_handler")  # missing if a header is rejected before routing
+        handler = request.scope.get("route_handler")  # missing if Litestar rejects a header before routing
         detail = describe_parameter_errors(error, handler) if handler else error.detail
         return _response(ValidationFailed.status, ValidationFailed.error, detail)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _internal_error_response(request, error)
     headers = {"Allow": _allowed_methods(error)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
-    return _response(status, ERRORS_BY_STATUS.get(status, status.phrase), DETAILS_BY_STATUS.get(status), headers)
+    return _response(status, ERRORS_BY_STATUS.get(status, status.phrase), headers=headers)
 
 
 def _send_buffer_full_response(request: AnyRequest, _: SendBufferFull) -> Response[ErrorResponse]:
-    """Return 503 for a response that does not fit in the send buffer. Only a GET gets `Retry-After`."""
+    """Return 503 for a response that exceeds the send buffer. Only the 503 to a GET has `Retry-After`."""
     if request.method == "GET":
         return error_response(request, ServiceOverloaded(SEND_BUFFER_FULL))
     return error_response(request, OutcomeUnknown(f"the request was processed, but {SEND_BUFFER_FULL}"))
 
 
 def _internal_error_response(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
-    """Log an unhandled exception, and return 500 without its text: it may contain SQL or values of the database."""
+    """Log an unhandled exception, and return 500 without its text, which may contain SQL or stored values."""
     logger.error("unhandled exception", extra={"method": request.method, "path": request.url.path}, exc_info=error)
-    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
+    return _response(UnexpectedError.status, UnexpectedError.error)
 
 
 def _response(
@@ -74,7 +73,7 @@ def _response(
 
 
 def _allowed_methods(error: HTTPException) -> str:
-    """Return the value of `Allow`. The middleware answers HEAD on every GET route, which Litestar does not list."""
+    """Return the value of `Allow`. Litestar omits HEAD, which the middleware accepts on every GET route."""
     methods = set((error.headers or {})["allow"].split(", "))
     return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 

@@ -8,14 +8,14 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 from uuid import UUID
 
 from litestar import Response
 from msgspec import Raw, Struct, msgpack, structs
 
-from alerts_service.db.database import Statement
 from alerts_service.db.statement_runner import StatementRunner
+from alerts_service.db.statements import Statement
 from alerts_service.errors import AlertNotFound, Conflict, IdempotencyConflict, PreconditionFailed, ValidationFailed
 from alerts_service.web.error_handlers import error_response
 from alerts_service.web.requests import Request
@@ -32,13 +32,28 @@ ESCAPE_SEQUENCE = re.compile(rb"\\(.)")
 NO_TENANT = UUID(int=0)
 MAX_STORED_BYTES = 256 * 1024
 
-# The tenant, the route and the key, as parameters of the statements below.
-KeyParameters: TypeAlias = dict[str, Any]
 Handle: TypeAlias = Callable[[], Awaitable[Response[T]]]
 
 
+class KeyParameters(TypedDict):
+    """Parameters of idempotency/lock and idempotency/find. `route` is the method and the path of the request."""
+
+    tenant_id: UUID
+    route: str
+    key: str
+
+
+class StoreParameters(KeyParameters):
+    """Parameters of idempotency/keep."""
+
+    fingerprint: bytes
+    status: int
+    etag: str | None
+    body: bytes
+
+
 class KeyLock(Struct, frozen=True):
-    """Whether this transaction holds the lock on the key. The lock is released at its end."""
+    """Whether this transaction holds the lock on the key. The end of the transaction releases the lock."""
 
     held: bool
 
@@ -53,25 +68,25 @@ class StoredResponse(Struct, frozen=True):
 
 
 class StoredAt(Struct, frozen=True):
-    """When a response was stored."""
+    """The time at which a response was stored."""
 
     created_at: datetime
 
 
 @runtime_checkable
 class BulkContent(Protocol):
-    """The content of a bulk response, which can be shortened until it is small enough to be stored."""
+    """The content of a bulk response, which can be shortened to be stored."""
 
     def without_alerts(self) -> Struct:
         """Return the content with the id of each alert in place of the alert."""
 
     def without_details(self) -> Struct:
-        """Return the content with ids in place of alerts, and with errors that have no detail."""
+        """Return the content with ids in place of alerts, and with errors without details."""
 
 
-LOCK_KEY = Statement("idempotency/lock", KeyLock)
-FIND_RESPONSE = Statement("idempotency/find", StoredResponse)
-STORE_RESPONSE = Statement("idempotency/keep", StoredAt)
+LOCK_KEY = Statement("idempotency/lock", KeyLock, parameters=KeyParameters)
+FIND_RESPONSE = Statement("idempotency/find", StoredResponse, parameters=KeyParameters)
+STORE_RESPONSE = Statement("idempotency/keep", StoredAt, parameters=StoreParameters)
 
 
 async def idempotent(
@@ -84,8 +99,8 @@ async def idempotent(
 ) -> Response[T]:
     """Call `handle` and store its response, or replay the stored response. Without a key, only call `handle`.
 
-    A key is valid for one tenant, method and path. The tenant is that of the token, else `tenant_id`, which the request
-    names, else the result of `find_tenant`. The key of a dry run is validated, but nothing is stored.
+    A key is valid for one tenant, method and path. The tenant is the tenant of the token, else `tenant_id` (the tenant
+    that the request names), else the result of `find_tenant`. The key of a dry run is validated, but nothing is stored.
 
     Raises:
         ValidationFailed: The key is not valid, or was used for a different request.
@@ -120,7 +135,7 @@ def _parse_key(header_values: list[bytes]) -> str:
 async def _run_once(
     request: Request, key_parameters: KeyParameters, handle: Handle[T], *, tenant_was_found: bool
 ) -> Response[T]:
-    """Lock the key, and replay its stored response. If there is none, call `handle` in the same transaction."""
+    """Lock the key, and replay its stored response. Without a stored response, call `handle`."""
     fingerprint = await _fingerprint(request)
     async with request.transaction(key_parameters["tenant_id"]) as database:
         if not (await database.one(LOCK_KEY, **key_parameters)).held:
@@ -136,7 +151,7 @@ async def _run_once(
 
 
 async def _fingerprint(request: Request) -> bytes:
-    """Hash the parts of a request that, beside its method and path, determine its effect."""
+    """Hash the query, the If-Match header and the body: with the method and path they determine the effect."""
     parts = (request.scope["query_string"], request.header_values(IF_MATCH_HEADER), await request.body())
     return sha256(msgpack.encode(parts)).digest()
 
@@ -144,15 +159,15 @@ async def _fingerprint(request: Request) -> bytes:
 async def _find_without_tenant(
     database: StatementRunner, key_parameters: KeyParameters, fingerprint: bytes
 ) -> StoredResponse | None:
-    """Find a response that an earlier version stored: under no tenant, if the request did not name one."""
-    stored = await database.one_or_none(FIND_RESPONSE, **{**key_parameters, "tenant_id": NO_TENANT})
+    """Find a response that an earlier version stored without a tenant, because the request named none."""
+    stored = await database.one_or_none(FIND_RESPONSE, **(key_parameters | {"tenant_id": NO_TENANT}))
     return stored if stored is not None and stored.fingerprint == fingerprint else None
 
 
 async def _run_and_store(
     request: Request, database: StatementRunner, key_parameters: KeyParameters, fingerprint: bytes, handle: Handle[T]
 ) -> Response[T]:
-    """Call `handle`, and store its response or the error that it raises because of the alert's state."""
+    """Call `handle`, and store its response. An error that depends on the state of the alert is stored too."""
     try:
         response: Response[Any] = await handle()
     except (AlertNotFound, Conflict, PreconditionFailed) as error:
@@ -167,7 +182,8 @@ async def _run_and_store(
 def _shorten(body: bytes, content: Any) -> bytes:
     """Shorten the body of a bulk response to MAX_STORED_BYTES.
 
-    A single alert exceeds that size only if it is older than the limits of its texts. It is stored as it is.
+    A response with a single alert is stored unchanged. Only alerts that are older than the limits of their texts exceed
+    this size.
     """
     if len(body) > MAX_STORED_BYTES and isinstance(content, BulkContent):
         body = encode(content.without_alerts())

@@ -1,11 +1,10 @@
-"""The middleware around the whole application: request id, access log, common headers, HEAD and OPTIONS.
+"""The application class, which handles request IDs, the access log, common headers, HEAD and OPTIONS.
 
-Litestar's own middleware does not see unknown paths, and its handlers for GET do not answer HEAD.
+Litestar does not call its own middleware for unknown paths, and rejects HEAD on the routes of GET.
 """
 
 import asyncio
 import re
-from collections.abc import Iterable
 from datetime import datetime, timezone
 from http import HTTPStatus
 from time import perf_counter
@@ -16,37 +15,37 @@ from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp, HTTPScope, Message, Send
 from uuid_utils import uuid4
 
-from alerts_service.errors import SHUTTING_DOWN, ApiError, ErrorResponse, OutcomeUnknown, StartupError
+from alerts_service.errors import SHUTTING_DOWN, ApiError, ErrorResponse, OutcomeUnknown, ShuttingDown, StartupError
 from alerts_service.logging_config import RequestContext, request_context
 from alerts_service.web.access_log import access_log
-from alerts_service.web.cross_site import CrossSiteProtection
+from alerts_service.web.cross_site import SAFE_METHODS, CrossSiteProtection, Headers
 from alerts_service.web.responses import JSONResponse
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 REQUEST_ID_HEADER = b"x-request-id"
 NO_SNIFF = (b"x-content-type-options", b"nosniff")
-NO_STORE = (b"cache-control", b"no-store")  # unless the response has a Cache-Control of its own
+NO_STORE = (b"cache-control", b"no-store")  # for responses without their own Cache-Control
 VARY = (b"vary", b"Origin")
 PREFLIGHT_HEADERS = (b"origin", b"access-control-request-method")
 REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 
-# The method under which Litestar handles a request. HEAD is GET without the body. No route has the method ALLOW, so
-# its 405 lists all methods of the path, which is the response to OPTIONS.
+# The methods that Litestar routes in place of HEAD and OPTIONS. HEAD is GET without the body. No route has the method
+# ALLOW, so Litestar responds with 405. Its `Allow` header becomes the response to OPTIONS.
 ROUTED_METHOD = {"HEAD": "GET", "OPTIONS": "ALLOW"}
 
 
 class AlertsApp(Litestar):
-    """The ASGI application that a server runs."""
+    """The ASGI application: Litestar, with the features of this module around each request."""
 
     def __init__(self, *, protection: CrossSiteProtection, **options: Any) -> None:
         super().__init__(**options)
         self._protection = protection
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # each caller has ASGI types of its own
-        """Respond to a request, or start up and shut down."""
+    async def __call__(
+        self, scope: Any, receive: Any, send: Any
+    ) -> None:  # servers and Litestar have different ASGI types
+        """Respond to a request, or process the startup and shutdown of the server."""
         if scope["type"] != "http":
-            await super().__call__(scope, receive, _flush_access_log_first(send))
+            await super().__call__(scope, receive, _with_lifespan_reports(send))
             return
         started = perf_counter()
         context = new_request_context(scope["method"], scope["path"], scope["headers"])
@@ -72,7 +71,7 @@ class AlertsApp(Litestar):
         except asyncio.CancelledError:
             if context.status is not None:
                 raise
-            await _error_response(OutcomeUnknown(SHUTTING_DOWN))(scope, receive, respond)
+            await _shutdown_response(context.method)(scope, receive, _without_body(context.method, respond))
         finally:
             access_log.write(context, perf_counter() - started)
 
@@ -96,15 +95,22 @@ def _error_response(error: ApiError) -> ASGIApp:
     return app
 
 
+def _shutdown_response(method: str) -> ASGIApp:
+    """Return the response to a request that the shutdown cancels."""
+    if method in SAFE_METHODS:
+        return _error_response(ShuttingDown(ShuttingDown.example_detail))
+    return _error_response(OutcomeUnknown(SHUTTING_DOWN))
+
+
 def new_request_context(method: str, path: str, headers: Headers) -> RequestContext:
-    """Return the context of a request that begins now."""
+    """Return the context of a request that starts at this time."""
     return RequestContext(datetime.now(timezone.utc), method, path, _request_id(headers))
 
 
 def _is_accepted_preflight(scope: HTTPScope, cors: CORSConfig) -> bool:
     """Return whether a request is a CORS preflight that Litestar accepts.
 
-    Any other OPTIONS request lists the methods of the path and gives no permission to the browser.
+    The response to other OPTIONS requests lists the methods of the path and has no CORS headers.
     """
     headers = dict(scope["headers"])
     origin, method = (headers.get(name, b"").decode("latin-1") for name in PREFLIGHT_HEADERS)
@@ -112,7 +118,7 @@ def _is_accepted_preflight(scope: HTTPScope, cors: CORSConfig) -> bool:
 
 
 def _request_id(headers: Headers) -> str:
-    """Return the client's request id if it is safe in a header and a log, else a new one."""
+    """Return the request ID of the client if the ID is safe in headers and logs, else a new request ID."""
     for name, value in headers:
         if name == REQUEST_ID_HEADER and REQUEST_ID.fullmatch(value):
             return value.decode()
@@ -120,7 +126,7 @@ def _request_id(headers: Headers) -> str:
 
 
 def _without_body(method: str, send: Any) -> Send:
-    """Convert the response to the routed method into one to HEAD or OPTIONS. An unknown path remains 404."""
+    """Convert a response of the routed method for HEAD or OPTIONS. The 404 of an unknown path is unchanged."""
     empty = method == "HEAD"
 
     def respond(message: Any) -> Any:
@@ -137,10 +143,11 @@ def _without_body(method: str, send: Any) -> Send:
     return respond
 
 
-def _flush_access_log_first(send: Any) -> Send:
-    """Write the pending lines of the access log before the server learns that the shutdown is complete.
+def _with_lifespan_reports(send: Any) -> Send:
+    """Wrap `send` for the messages of startup and shutdown.
 
-    The message of a StartupError replaces its traceback, also if it is raised during shutdown.
+    The pending lines of the access log are written before the message that the shutdown is complete. The traceback of a
+    StartupError is replaced with its text, also if the error is raised during shutdown.
     """
 
     async def report(message: Any) -> None:

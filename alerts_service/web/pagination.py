@@ -1,10 +1,9 @@
 """Cursors of paginated lists.
 
 A cursor is the sort key of the last row of a page, packed and encoded as URL-safe base64. The next page begins after
-that row. Clients must treat it as opaque.
+this row. Clients must treat a cursor as opaque.
 """
 
-import re
 from base64 import b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta, timezone
 from struct import Struct, error
@@ -16,10 +15,9 @@ import litestar
 
 from alerts_service.errors import ValidationFailed
 
-CURSOR_PARAMETER = re.compile(r"(?:^|&)cursor=[^&]*")
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
-# Both sizes are multiples of 3 bytes, so that base64 needs no padding, which a URL would have to escape.
+# Both sizes are multiples of 3 bytes. The base64 therefore has no padding, which a URL would have to escape.
 ALERT_FORMAT = Struct(">q16s")
 EVENT_FORMAT = Struct(">q16s2xi")
 
@@ -63,12 +61,13 @@ def _decode(format_: Struct, cursor: str) -> tuple[Any, ...]:
         microseconds, id_, *sequence = format_.unpack(b64decode(cursor, altchars=b"-_", validate=True))
         return EPOCH + microseconds * MICROSECOND, UUID(bytes=id_), *sequence
     except (ValueError, OverflowError, error):
-        raise ValidationFailed("cursor: not valid; use the one in the Link header of the previous page") from None
+        raise ValidationFailed("cursor: not valid; use the cursor in the Link header of the previous page") from None
 
 
 def next_page_link(request: litestar.Request[Any, Any, Any], cursor: str) -> dict[str, str]:
-    """Return the `Link` header (RFC 8288) of the page after the one that the request asks for."""
+    """Return the `Link` header (RFC 8288) of the next page: the URL of the request with another cursor."""
     scope = request.scope
-    query = CURSOR_PARAMETER.sub("", scope["query_string"].decode("latin-1"))
-    path = f"{scope['root_path']}{scope['path']}"
-    return {"Link": f'<{path}?{quote(query, safe="%&=+,:")}&cursor={cursor}>; rel="next"'}
+    parameters = scope["query_string"].decode("latin-1").split("&")
+    filters = [parameter for parameter in parameters if parameter and not parameter.startswith("cursor=")]
+    query = quote("&".join((*filters, f"cursor={cursor}")), safe="%&=+,:")
+    return {"Link": f'<{scope["root_path"]}{scope["path"]}?{query}>; rel="next"'}

@@ -1,5 +1,6 @@
-"""Validation of query parameters beyond their types: names, repetition, time zones and lists of choices."""
+"""Validation of query parameters beyond their types: names, repetition, null, time zones and lists of choices."""
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, get_args
@@ -13,24 +14,24 @@ from alerts_service.web.validation_messages import MISSING_OFFSET, describe_inva
 
 
 async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
-    """Reject unknown and repeated query parameters, and the value `null`.
+    """Reject unknown and repeated query parameters, and the value `null` of a parameter that is not text.
 
-    Litestar ignores an unknown parameter, uses one value of a repeated parameter and treats `null` as missing. A
-    request would silently lose its tenant or a filter.
+    Litestar ignores an unknown parameter and uses one value of a repeated parameter. msgspec decodes `null` as None
+    unless the parameter is text. Without this check a request would silently lose its tenant or a filter.
 
     Raises:
         ValidationFailed: A parameter is unknown, repeated or null.
     """
     if not request.scope["query_string"]:
         return
-    accepted = query_parameter_names(request.scope["route_handler"])
+    is_text = _query_parameters(request.scope["route_handler"])
     seen: set[str] = set()
     for name, value in request.query_params.multi_items():
-        if name not in accepted:
+        if name not in is_text:
             raise ValidationFailed(describe_unknown_parameter(name))
         if name in seen:
             raise ValidationFailed(f"{name}: must be given only once")
-        if value.lower() == "null":
+        if value.lower() == "null" and not is_text[name]:
             raise ValidationFailed(f"{name}: must not be null")
         seen.add(name)
 
@@ -56,10 +57,10 @@ def parse_choices(name: str, value: str | None, literal: Any) -> str | None:
     """Parse a comma-separated list of values of a Literal type.
 
     Returns:
-        The distinct values, sorted and comma-separated. None if the parameter is missing or lists all values.
+        The distinct values, sorted and comma-separated, or None if the parameter is missing or lists all values.
 
     Raises:
-        ValidationFailed: A value is not one of the Literal's.
+        ValidationFailed: A value is not a value of the Literal type.
     """
     if value is None:
         return None
@@ -70,11 +71,10 @@ def parse_choices(name: str, value: str | None, literal: Any) -> str | None:
 
 
 @lru_cache
-def query_parameter_names(handler: BaseRouteHandler) -> frozenset[str]:
-    """Return the names of the query parameters that a handler declares."""
-    definitions = [
-        (name, parameter.kwarg_definition) for name, parameter in handler.parsed_fn_signature.parameters.items()
-    ]
-    return frozenset(
-        definition.name or name for name, definition in definitions if isinstance(definition, QueryParameter)
-    )
+def _query_parameters(handler: BaseRouteHandler) -> Mapping[str, bool]:
+    """Return the names of the query parameters of a handler, and whether each parameter is text."""
+    return {
+        parameter.kwarg_definition.name or name: str in (parameter.annotation, *get_args(parameter.annotation))
+        for name, parameter in handler.parsed_fn_signature.parameters.items()
+        if isinstance(parameter.kwarg_definition, QueryParameter)
+    }

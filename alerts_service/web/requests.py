@@ -1,9 +1,9 @@
-"""The request that handlers receive. Its JSON body is decoded by msgspec, strictly, into the type of the handler."""
+"""The request class of the handlers. msgspec decodes a JSON body strictly into the type that the handler declares."""
 
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -11,12 +11,13 @@ from uuid import UUID
 
 import litestar
 import msgspec
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import UNSET, Raw
 from uuid_utils.compat import uuid4
 
 from alerts_service.db.statement_runner import StatementRunner
 from alerts_service.errors import (
+    BODY_TOO_LARGE,
+    BodyTooLarge,
     IncompleteBody,
     InvalidToken,
     RequestTimeout,
@@ -28,18 +29,20 @@ from alerts_service.logging_config import request_context
 from alerts_service.web.cross_site import sent_by_browser
 from alerts_service.web.request_body import (
     MAX_BODY_BYTES,
+    MEDIA_TYPES,
+    MEDIA_TYPES_WITH_NDJSON,
     NDJSON_TYPE,
     BodyBuffer,
     check_headers,
     check_not_compressed,
-    poll,
     read_lines,
+    receive_at_once,
 )
 from alerts_service.web.validation_messages import describe_body_error
 
 T = TypeVar("T")
-# The tenant that a request names. On some routes it is optional.
-TenantId = TypeVar("TenantId", UUID, UUID | None)
+# The tenant that a request names, which is optional on some routes.
+NamedTenant = TypeVar("NamedTenant", UUID, UUID | None)
 
 decoder_for = lru_cache(msgspec.json.Decoder)
 
@@ -52,13 +55,16 @@ class Request(litestar.Request[Any, Any, Any]):
 
     @property
     def database(self) -> StatementRunner:
-        """The transaction of this request, or else the database of the application."""
+        """The transaction of this request, else the database of the application."""
         database: StatementRunner = self._transaction or self.app.state.database
         return database
 
     @asynccontextmanager
     async def transaction(self, tenant_id: UUID) -> AsyncIterator[StatementRunner]:
-        """Commit all changes of the block together, or none if it raises."""
+        """Run the statements of the block in a transaction, which is rolled back if the block raises.
+
+        Transactions are queued round-robin by `tenant_id`. Their statements are not limited to this tenant.
+        """
         async with self.app.state.database.transaction(tenant_id) as transaction:
             self._transaction = transaction
             try:
@@ -68,37 +74,37 @@ class Request(litestar.Request[Any, Any, Any]):
 
     @property
     def tenant(self) -> UUID | None:
-        """The tenant of the token. None if the service does not require tokens."""
+        """The tenant of the token, or None if the service does not require tokens."""
         tenant: UUID | None = self.scope.get("auth")
         return tenant
 
     @property
     def actor(self) -> str:
-        """The client, as events name it."""
+        """The actor of events: `token:` and a subject, `token`, `service`, or `anonymous`."""
         actor: str = self.scope.get("user", "anonymous")
         return actor
 
     def check_token(self) -> None:
-        """Check that the token, if there is one, is still valid: a stream may outlast it.
+        """Check that the token of the request has not expired. A stream may last longer than its token is valid.
 
         Raises:
-            InvalidToken: the token has expired since the request began.
+            InvalidToken: The token has expired since the start of the request.
         """
         scope: Any = self.scope
         if scope.get("token_expires_at", math.inf) <= time.time():
-            raise InvalidToken("the token has expired")
+            raise InvalidToken("Authorization: the token has expired")
 
     @property
     def id(self) -> str | None:
-        """The request id, which all log records of the request carry."""
+        """The request ID, which is a field of all log records of the request."""
         context = request_context.get()
         return None if context is None else context.request_id
 
-    def authorize_tenant(self, tenant_id: TenantId) -> TenantId:
-        """Return the tenant to which the statements of this request are limited.
+    def authorize_tenant(self, tenant_id: NamedTenant) -> NamedTenant:
+        """Return the ID of the tenant to which the statements of this request must be limited.
 
-        With a token that is the token's tenant, whether the request names it or not. If the request names another
-        tenant, it is a random one: the response is the same as for an unknown tenant, and takes as long.
+        Without a token, the ID is `tenant_id`. With a token, the ID is the tenant of the token. If the request names
+        another tenant, the ID is random: the response and its duration are the same as for an unknown tenant.
         """
         token_tenant = self.tenant
         if token_tenant is None or tenant_id == token_tenant:
@@ -111,23 +117,23 @@ class Request(litestar.Request[Any, Any, Any]):
 
     @property
     def is_ndjson(self) -> bool:
-        """Whether the body is NDJSON, on a route that accepts it. Such a body may have any length."""
-        if not self.route_handler.opt.get("takes_lines"):
+        """Whether the body is NDJSON and the route accepts NDJSON. The length of such a body is not limited."""
+        if not self._accepts_ndjson:
             return False
         return any(name == b"content-type" and NDJSON_TYPE.match(value) for name, value in self.scope["headers"])
 
     def lines(self) -> AsyncIterator[list[bytes]]:
-        """Read the body as lines, see `read_lines`."""
+        """Read the body as lines (see `read_lines`)."""
         return read_lines(self.receive)
 
     async def wait_for_client(self, receiving: Awaitable[T], part: str) -> T:
         """Wait for a part of the request, at most AS_ALERTS_REQUEST_TIMEOUT seconds.
 
-        `asyncio.timeout` needs Python 3.11, and `asyncio.wait_for` no dependency. Only requests that are not complete
-        at once come here, so its cost (a task on Python before 3.12) does not matter.
+        The method is called for a body that is not complete at once, and for every chunk of a stream.
+        `asyncio.wait_for` creates a task on Python before 3.12; `asyncio.timeout` requires Python 3.11.
 
         Raises:
-            RequestTimeout: the client did not send the part in time.
+            RequestTimeout: The client did not send the part in time.
         """
         timeout: float = self.app.state.request_timeout
         try:
@@ -136,22 +142,22 @@ class Request(litestar.Request[Any, Any, Any]):
             raise RequestTimeout(f"{part} must arrive within {timeout:g} s") from None
 
     async def body(self) -> bytes:
-        """Read the body, at a fraction of the cost of Litestar's stream. The body of an NDJSON request is not read.
+        """Read the body at a fraction of the cost of Litestar's stream. An NDJSON body is not read.
 
         Raises:
-            RequestEntityTooLarge: the body, or its declared length, exceeds 1 MiB.
-            UnsupportedMediaType: the body is not declared as JSON, or is compressed.
-            IncompleteBody: the client disconnected.
-            RequestTimeout: the body did not arrive in time.
-            ServiceOverloaded: the buffer for request bodies is full.
+            BodyTooLarge: The body, or its declared length, exceeds 1 MiB.
+            UnsupportedMediaType: The body is not declared as JSON, or is compressed.
+            IncompleteBody: The client disconnected.
+            RequestTimeout: The body did not arrive in time.
+            ServiceOverloaded: The limit for request bodies is reached.
         """
         if self.is_ndjson:
-            check_not_compressed(self.scope["headers"])
+            check_not_compressed(self.scope["headers"], self._media_types)
             return b""
         if self._complete_body is not None:
             return self._complete_body
-        declared = check_headers(self.scope["headers"])
-        message = poll(self.receive())
+        declared = check_headers(self.scope["headers"], self._media_types)
+        message = receive_at_once(self.receive)
         if message is None or message.get("more_body"):
             body = await self.wait_for_client(self._body_buffer.read(self.receive, message), "the request body")
         elif message["type"] == "http.disconnect":
@@ -159,21 +165,31 @@ class Request(litestar.Request[Any, Any, Any]):
         else:
             body = message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
-            raise RequestEntityTooLarge
+            raise BodyTooLarge(BODY_TOO_LARGE)
         if body and not declared and sent_by_browser(self.scope["headers"]):
-            raise UnsupportedMediaType("Content-Type: missing; a browser must send application/json")
+            media_types = self._media_types
+            detail = f"Content-Type: missing; a browser must send {' or '.join(media_types)}"
+            raise UnsupportedMediaType(detail, media_types)
         self._complete_body = body
         return body
 
     @asynccontextmanager
     async def holding_body(self) -> AsyncIterator[None]:
-        """Count the body in the buffer for request bodies while the block uses it.
+        """Count the body against the limit for request bodies until the end of the block.
 
         Raises:
-            ServiceOverloaded: the buffer is full.
+            ServiceOverloaded: The limit is reached.
         """
         with self._body_buffer.holding(len(await self.body())):
             yield
+
+    @property
+    def _accepts_ndjson(self) -> bool:
+        return "accepts_ndjson" in self.route_handler.opt
+
+    @property
+    def _media_types(self) -> Sequence[str]:
+        return MEDIA_TYPES_WITH_NDJSON if self._accepts_ndjson else MEDIA_TYPES
 
     @property
     def _body_buffer(self) -> BodyBuffer:
@@ -181,16 +197,16 @@ class Request(litestar.Request[Any, Any, Any]):
         return buffer
 
     async def json(self) -> Any:
-        """Decode the body into the type of the handler's `data`.
+        """Decode the body into the type of the `data` parameter of the handler.
 
         Raises:
-            ValidationFailed: the body is not JSON, not UTF-8, or not of that type.
+            ValidationFailed: The body is not JSON, not UTF-8, or not of this type.
         """
         type_ = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         return decode(type_, await self.body())
 
     def log_failure_reason(self, outcomes: Iterable[object]) -> None:
-        """Log the first failure of the service among the outcomes of a request whose own status is a success."""
+        """Log the first server error among the outcomes of a bulk request, whose own status is 200."""
         for outcome in outcomes:
             if isinstance(outcome, Exception) and (reason := failure_reason(outcome)):
                 context = request_context.get()
@@ -200,10 +216,10 @@ class Request(litestar.Request[Any, Any, Any]):
 
 
 def decode(type_: Any, body: bytes | Raw) -> Any:
-    """Decode a body.
+    """Decode a body into a type.
 
     Raises:
-        ValidationFailed: the body is not JSON, not UTF-8, or not of that type.
+        ValidationFailed: The body is not JSON, not UTF-8, or not of this type.
     """
     decoded = decode_item(type_, body)
     if isinstance(decoded, ValidationFailed):
@@ -214,9 +230,9 @@ def decode(type_: Any, body: bytes | Raw) -> Any:
 def decode_item(type_: Any, body: bytes | Raw) -> Any:
     """Decode an item of a body, or return ValidationFailed.
 
-    The exception is not raised: a traceback refers to the frame of the caller, and so to the list in which the caller
-    keeps the exception. Only the garbage collector frees such a cycle: bulk lists of invalid items left 400,000
-    objects, which took it 300 ms.
+    The exception is not raised, because its traceback would form a reference cycle. The traceback refers to the frame
+    of the caller, and the frame to the list that contains the exception. Only the garbage collector frees such cycles.
+    Bulk lists of invalid items left 400,000 objects, which took the garbage collector 300 ms.
     """
     try:
         return decoder_for(type_).decode(body)

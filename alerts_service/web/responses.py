@@ -1,7 +1,7 @@
-"""Responses whose bytes are ready before they are sent.
+"""JSON responses that are encoded as a whole, and responses of NDJSON lines.
 
-Litestar's own response merges headers, cookies, encoders and background tasks that no response of this service has. It
-takes about half of the time that Litestar spends on a request.
+Litestar's own response class also merges cookies, encoders and background tasks, which no response of this service has.
+The class takes about half of the time that Litestar spends on a request.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ T = TypeVar("T")
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 NDJSON_CONTENT_TYPE = (b"content-type", b"application/x-ndjson")
 
-# A larger body is sent in pieces, so that the server sends the next one when the client has read the last.
+# A larger body is sent in pieces. The server sends a piece only after the client has read the previous piece.
 PIECE_BYTES = 64 * 1024
 
 encode = msgspec.json.Encoder().encode
@@ -36,7 +36,7 @@ class JSONResponse(litestar.Response[T]):
         self.headers = dict(headers or {})
 
     def to_asgi_response(self, *_: object, status_code: int | None = None, **__: object) -> Any:
-        """Encode the content. Without a status code of its own, the response has that of the handler."""
+        """Encode the content. `status_code` is the status of the handler: the default for this response."""
         body = encode(self.content)
         headers = [JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(body))]
         for name, value in self.headers.items():
@@ -62,13 +62,13 @@ def _send_in_pieces(status: int, headers: list[tuple[bytes, bytes]], body: bytes
             for start in range(0, len(body), PIECE_BYTES):
                 end = start + PIECE_BYTES
                 await send({"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)})
-                await asyncio.sleep(0)  # serves other requests, even if the client reads as fast as this writes
+                await asyncio.sleep(0)  # lets other requests run, even if the client reads without delay
 
     return respond
 
 
 class NdjsonResponse(litestar.Response[T]):
-    """A response of JSON lines that are sent as they are produced. It starts with the first line."""
+    """A response of JSON lines, which are sent as they are produced. The first line starts the response."""
 
     def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
         self.lines = lines

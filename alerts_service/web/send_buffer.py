@@ -1,4 +1,4 @@
-"""A limit for the response bodies that a process holds until its clients have read them."""
+"""A limit for the total size of the response bodies that a process is sending."""
 
 import asyncio
 import logging
@@ -10,16 +10,16 @@ from msgspec import Struct
 
 logger = logging.getLogger(__name__)
 
-# A client that has not read a whole body by then is slow: bodies have up to about 5 MiB.
+# A client that needs longer for a body is slow: bodies have up to about 5 MiB.
 SLOW_CLIENT_SECONDS = 2.0
 
 
 class SendBufferFull(Exception):
-    """The response bodies that this process holds for its clients leave no room for another."""
+    """The response bodies that this process is sending reach the limit."""
 
 
 class PendingBody(Struct, eq=False):
-    """A response body that is being sent: its size, the loop time of the start, and the task that sends it."""
+    """A response body that is being sent: the size, the loop time of the start, and the sending task."""
 
     size: int
     started_at: float
@@ -27,17 +27,18 @@ class PendingBody(Struct, eq=False):
 
 
 class SendBuffer:
-    """Counts the bytes of the response bodies above 64 KiB that this process holds until they are sent.
+    """Counts the bytes of the response bodies above 64 KiB that are being sent, and limits their total size.
 
-    When the buffer is full, the oldest responses to slow clients are cut off.
+    The bodies themselves are not stored here. When the limit is reached, the oldest responses to slow clients are
+    canceled.
     """
 
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._pending: dict[PendingBody, None] = {}  # oldest first
 
-    def has_room(self) -> bool:
-        """Return whether there is room for another body, after cutting off slow clients if there is none."""
+    def make_room(self) -> bool:
+        """Cancel the oldest responses to slow clients until there is room. Return whether there is room for a body."""
         while self._free <= 0 and self._pending:
             oldest = next(iter(self._pending))
             if asyncio.get_running_loop().time() - oldest.started_at < SLOW_CLIENT_SECONDS:
@@ -48,14 +49,17 @@ class SendBuffer:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Count a body while the block sends it. The last body may exceed the limit.
+        """Count a body of `size` bytes until the end of the block, which sends the body.
+
+        The last body may exceed the limit.
 
         Raises:
-            SendBufferFull: there is no room.
+            SendBufferFull: There is no room.
         """
-        task = asyncio.current_task()
-        if not self.has_room() or task is None:
+        if not self.make_room():
             raise SendBufferFull
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - every response is sent in a task
         body = PendingBody(size, asyncio.get_running_loop().time(), task)
         self._pending[body] = None
         self._free -= size

@@ -18,7 +18,7 @@ from alerts_service.web.responses import PIECE_BYTES
 
 STATIC = "/docs/static"
 INLINE_SCRIPT = re.compile(rb"<script[^>]*>(?P<source>.+?)</script>", re.DOTALL)
-# Swagger UI sets styles by script, which the policy allows. Its icons are `data:` URLs in its style sheet.
+# Scripts of Swagger UI set its styles, which the policy allows. Its icons are `data:` URLs in its style sheet.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self' {scripts}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -35,7 +35,7 @@ PLUGIN = SwaggerRenderPlugin(
 
 
 def files() -> Router:
-    """Return the router of the static files of Swagger UI. Nothing is imported from the package that has them."""
+    """Return the router of the static files of Swagger UI. The package with the files is not imported."""
     folder = distribution("swagger-ui-py").locate_file("swagger_ui/static")
     return create_static_files_router(
         STATIC,
@@ -58,14 +58,14 @@ def pages() -> Router:
 
 
 async def _read_in_chunks(response: Any) -> Any:
-    """Read a file in small chunks, which bounds the memory for a slow client. Litestar reads chunks of 1 MiB."""
+    """Read a file in chunks of 64 KiB to limit the memory for a slow client. Litestar reads chunks of 1 MiB."""
     response.chunk_size = PIECE_BYTES
     response.iterator = async_file_iterator(response.file_path, PIECE_BYTES, response.adapter)
     return response
 
 
 async def _add_security_headers(response: Response[bytes]) -> Response[bytes]:
-    """Allow the page to run its own scripts only, and no other page to embed it."""
+    """Restrict the page to its own scripts, and prevent other pages from embedding it."""
     sources = INLINE_SCRIPT.findall(response.content)
     hashes = " ".join(f"'sha256-{b64encode(sha256(source).digest()).decode()}'" for source in sources)
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY.format(scripts=hashes)
@@ -74,6 +74,6 @@ async def _add_security_headers(response: Response[bytes]) -> Response[bytes]:
 
 
 async def _reject_unknown_pages(request: Request[Any, Any, Any]) -> None:
-    """Return 404 as JSON for an unknown path below `/docs`, for which Litestar renders a page of HTML."""
+    """Raise 404 for an unknown path below `/docs`. Without this check, Litestar would render an HTML page."""
     if request.path_params:
         raise NotFoundException

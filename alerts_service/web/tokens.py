@@ -1,10 +1,9 @@
 """Verification of tenant tokens: JSON Web Tokens (RFC 7519) that another service signs.
 
-`app.py` imports this module only if tokens are required: cryptography is slow to import.
+The application imports this module only if tokens are required, because cryptography is slow to import.
 """
 
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated
 from uuid import UUID
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from msgspec import Meta, Struct
 
 from alerts_service.errors import InvalidToken, StartupError
+from alerts_service.web.guards import VerifyToken
 
 SECRET_SETTING, PUBLIC_KEY_SETTING = "TENANT_JWT_SECRET", "TENANT_JWT_PUBLIC_KEY"
 MIN_SECRET_BYTES, MIN_RSA_BITS = 32, 2048
@@ -26,8 +26,6 @@ MAX_TOKEN_CHARACTERS = 8192
 CACHED_TOKENS = 1024
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
-# Returns the tenant, the subject and the expiry (seconds since 1970) of a token, or raises InvalidToken.
-TokenVerifier = Callable[[str], tuple[UUID, str, float]]
 
 
 class Claims(Struct, frozen=True):
@@ -38,14 +36,14 @@ class Claims(Struct, frozen=True):
     sub: Annotated[str, Meta(max_length=255, pattern="^[^\\x00\\ud800-\\udfff]*$")] = ""
 
 
-def verifier(secret: str | None, public_key: str | None) -> TokenVerifier | None:
+def verifier(secret: str | None, public_key: str | None) -> VerifyToken | None:
     """Create a verifier for tokens signed with a secret or a key pair, or return None if neither is set.
 
-    The key determines the algorithm, never the token. The claims of a valid token are cached; its expiry is checked on
+    The key determines the algorithm, never the token. The claims of a valid token are cached. The expiry is checked for
     each request.
 
     Raises:
-        StartupError: The secret or the key is not valid. The message never contains it.
+        StartupError: The secret or the key is not valid. The message never contains the secret or the key.
     """
     if secret is not None and public_key is not None:
         raise StartupError(f"{SECRET_SETTING}, {PUBLIC_KEY_SETTING}: only one of them may be set")
@@ -54,11 +52,11 @@ def verifier(secret: str | None, public_key: str | None) -> TokenVerifier | None
     return _create_verifier(*_parse_public_key(public_key)) if public_key is not None else None
 
 
-def _create_verifier(key: PublicKey | bytes, algorithm: str) -> TokenVerifier:
+def _create_verifier(key: PublicKey | bytes, algorithm: str) -> VerifyToken:
     @lru_cache(CACHED_TOKENS)
     def decode_claims(token: str) -> Claims:
         claims = jwt.decode(token, key, algorithms=[algorithm])
-        if "aud" in claims:  # PyJWT accepts a token with an empty one
+        if "aud" in claims:  # PyJWT accepts an empty `aud`
             raise jwt.InvalidAudienceError
         return msgspec.convert(claims, Claims)
 
@@ -69,8 +67,8 @@ def _create_verifier(key: PublicKey | bytes, algorithm: str) -> TokenVerifier:
             claims = None
         if claims is None or claims.exp <= time.time():
             raise InvalidToken(
-                "Authorization: the token is not signed with the right key, has expired, has no tenant_id claim, "
-                "or has an aud claim"
+                "Authorization: not a valid tenant token (check its signature, exp, tenant_id, and that it has no aud "
+                "claim)"
             )
         return claims.tenant_id, claims.sub, claims.exp
 
@@ -90,7 +88,7 @@ def _parse_secret(secret: str) -> bytes:
 
 
 def _parse_public_key(pem: str) -> tuple[PublicKey, str]:
-    r"""Parse a PEM public key, and return it with its algorithm. Line breaks may be written as `\n`, as in `.env`."""
+    r"""Parse a PEM public key and return the key with its algorithm. `\n` stands for a line break, as in `.env`."""
     try:
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
     except (ValueError, UnsupportedAlgorithm):

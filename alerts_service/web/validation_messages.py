@@ -1,6 +1,6 @@
-"""Texts of validation errors: `field: reason`, with `; ` between several.
+"""Texts of validation errors: `field: reason`. Several texts are separated by `; `.
 
-msgspec and Litestar describe errors with Python types and regular expressions. Clients get plain sentences instead.
+msgspec and Litestar describe errors with Python types and regular expressions, which are translated here.
 """
 
 import re
@@ -62,7 +62,7 @@ def describe_body_error(error: Exception, type_: Any) -> str:
 
 
 def describe_parameter_errors(error: HTTPException, handler: BaseRouteHandler) -> str:
-    """Describe each query and path parameter that Litestar rejects. Litestar keeps them in `error.extra`."""
+    """Describe each query and path parameter that Litestar rejects and lists in `error.extra`."""
     if missing := MISSING_PARAMETER.match(error.detail):
         return f"{missing['name']}: required"
     if not isinstance(error.extra, list) or not error.extra:
@@ -76,7 +76,7 @@ def describe_invalid_choice(value: str, choices: Sequence[str]) -> str:
 
 
 def describe_unknown_parameter(name: str) -> str:
-    """Describe a query parameter that the route does not have."""
+    """Describe a query parameter that the route does not declare."""
     return f"query: unknown parameter {_quoted(name)}"
 
 
@@ -90,7 +90,9 @@ def _parameter_messages(problems: list[dict[str, Any]], handler: BaseRouteHandle
             alias = definition.name if isinstance(definition, QueryParameter) else None
             text = _describe(problem["message"], parameter.annotation if parameter else None)
             yield f"{alias or name}: {text}{PLUS_IN_QUERY if text == INVALID_TIME else ''}"
-        elif parameter and not parameter.has_default:  # Litestar also reports an optional body if a parameter is wrong
+        elif (
+            parameter and not parameter.has_default
+        ):  # Litestar also reports an optional body if a parameter is not valid
             yield "body: must not be empty"
 
 
@@ -103,7 +105,7 @@ def _split_path(message: str) -> tuple[str, str]:
 
 def _describe(reason: str, annotation: Any) -> str:
     """Translate a message of msgspec about a value that should have the annotated type."""
-    if text := TEXTS.get(reason.rstrip()):  # msgspec ends one of them with a blank
+    if text := TEXTS.get(reason.rstrip()):  # one message of msgspec ends with a blank
         return text
     for pattern, describe in PATTERNS:
         if match := pattern.fullmatch(reason):
@@ -147,7 +149,7 @@ PATTERNS: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]]] 
 
 
 def _annotation_at(type_: Any, path: str) -> Any:
-    """Return the annotation of a field by its path from the body, such as `filter.severity`, or None."""
+    """Return the annotation of the field at a path in the body, such as `filter.severity`, or None."""
     annotation = type_
     for name in filter(None, path.split(".")):
         annotation = _field_annotations(annotation).get(name)
@@ -156,7 +158,7 @@ def _annotation_at(type_: Any, path: str) -> Any:
 
 @lru_cache
 def _field_annotations(annotation: Any) -> Mapping[str, Any]:
-    """Return the annotations of the fields of the Struct in an annotation, by their names in JSON."""
+    """Return the annotations of the fields of the Structs in an annotation, by the JSON names of the fields."""
     return {
         field.encode_name: field.type
         for each in _flatten(annotation)
@@ -170,7 +172,7 @@ def _choices(annotation: Any) -> Sequence[str]:
 
 
 def _flatten(annotation: Any) -> Iterator[Any]:
-    """Yield an annotation, and those inside its Annotated and unions."""
+    """Yield an annotation, and the annotations inside its Annotated types and unions."""
     yield annotation
     for inner in get_args(annotation):
         yield from _flatten(inner)

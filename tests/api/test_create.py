@@ -1,4 +1,4 @@
-"""Recording alerts."""
+"""Creating a single alert, and the service key of the internal route."""
 
 from datetime import datetime, timedelta, timezone
 from uuid import UUID
@@ -10,14 +10,13 @@ import pytest
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import ALERT_KEYS, SERVICE_KEY, assert_error, client_for, create_alert
+from tests.support.api import ALERT_KEYS, SERVICE_KEY, alert_body, assert_error, client_for, create_alert
 from tests.support.factories import CreateAlertFactory
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_new_alert_has_the_twelve_keys_in_order(client: httpx.AsyncClient, tenant: UUID) -> None:
-    """A new alert is answered with 201 and exactly the specification's twelve keys, nulls among them."""
+async def test_a_new_alert_has_the_twelve_specified_keys_in_order(client: httpx.AsyncClient, tenant: UUID) -> None:
     alert = await create_alert(client, tenant)
     assert list(alert) == ALERT_KEYS
     assert alert["tenant_id"] == str(tenant)
@@ -26,50 +25,50 @@ async def test_a_new_alert_has_the_twelve_keys_in_order(client: httpx.AsyncClien
     UUID(alert["id"])
 
 
-async def test_times_are_utc_with_an_offset(client: httpx.AsyncClient, tenant: UUID) -> None:
-    """Times are RFC 3339 in UTC, and those of a new alert are now."""
+async def test_times_of_a_new_alert_are_the_current_time_in_utc(client: httpx.AsyncClient, tenant: UUID) -> None:
     alert = await create_alert(client, tenant)
-    created = msgspec.convert(alert["created_at"], datetime)
+    created_at = msgspec.convert(alert["created_at"], datetime)
     assert alert["created_at"].endswith("+00:00")
     assert alert["updated_at"] == alert["created_at"]
-    assert abs(datetime.now(timezone.utc) - created) < timedelta(minutes=1)
+    assert abs(datetime.now(timezone.utc) - created_at) < timedelta(minutes=1)
 
 
-async def test_severity_is_medium_by_default(client: httpx.AsyncClient, tenant: UUID) -> None:
-    """An alert without a severity is of medium severity."""
+async def test_severity_defaults_to_medium(client: httpx.AsyncClient, tenant: UUID) -> None:
     assert (await create_alert(client, tenant))["severity"] == "medium"
 
 
 @pytest.mark.parametrize("severity", ["low", "medium", "high", "critical"])
-async def test_every_severity_is_kept(client: httpx.AsyncClient, tenant: UUID, severity: str) -> None:
-    """Each of the four severities comes back as it was sent."""
+async def test_the_severity_of_the_request_is_stored(client: httpx.AsyncClient, tenant: UUID, severity: str) -> None:
     assert (await create_alert(client, tenant, severity=severity))["severity"] == severity
 
 
-async def test_any_allowed_text_comes_back_as_it_was_sent(client: httpx.AsyncClient) -> None:
-    """Texts of any length and any characters within the limits survive the way in and out."""
+async def test_any_valid_text_is_returned_unchanged(client: httpx.AsyncClient) -> None:
+    """The texts are random, and some have the maximum length."""
     CreateAlertFactory.seed_random(3101)
     for body in CreateAlertFactory.batch(100):
         response = await client.post("/alerts", content=msgspec.json.encode(body))
         assert response.status_code == 201, response.text
-        found = (await client.get(f"/alerts/{response.json()['id']}")).json()
-        assert found == response.json()
+        stored = (await client.get(f"/alerts/{response.json()['id']}")).json()
+        assert stored == response.json()
         sent = msgspec.to_builtins(body)
-        assert {key: found.get(key) for key in sent} == sent
+        assert {key: stored.get(key) for key in sent} == sent
 
 
-@pytest.mark.parametrize("type_", [None, "application/json", "Application/JSON; charset=utf-8", "application/ld+json"])
-async def test_a_body_that_may_be_json(client: httpx.AsyncClient, tenant: UUID, type_: str | None) -> None:
-    """A body is read as JSON if it is declared so, or not declared at all."""
-    body = msgspec.json.encode({"tenant_id": tenant, "rule_name": "r", "message": "m"})
-    headers = {"Content-Type": type_} if type_ else {}
-    assert (await client.post("/alerts", content=body, headers=headers)).status_code == 201
+@pytest.mark.parametrize(
+    "content_type", [None, "application/json", "Application/JSON; charset=utf-8", "application/ld+json"]
+)
+async def test_a_body_is_json_by_its_content_type_or_without_one(
+    client: httpx.AsyncClient, tenant: UUID, content_type: str | None
+) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    response = await client.post("/alerts", content=msgspec.json.encode(alert_body(tenant)), headers=headers)
+    assert response.status_code == 201
 
 
-async def test_an_internal_alert_is_as_a_public_one(client: httpx.AsyncClient, tenant: UUID) -> None:
-    """The internal route records the same alert as the public one, and everybody finds it."""
-    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
-    response = await client.post("/internal/alerts", json=body, headers={"x-service-key": SERVICE_KEY})
+async def test_the_internal_route_creates_the_same_alert_as_the_public_route(
+    client: httpx.AsyncClient, tenant: UUID
+) -> None:
+    response = await client.post("/internal/alerts", json=alert_body(tenant), headers={"x-service-key": SERVICE_KEY})
     assert response.status_code == 201
     assert list(response.json()) == ALERT_KEYS
     assert (await client.get("/alerts", params={"tenant_id": tenant.hex})).json() == [response.json()]
@@ -78,27 +77,26 @@ async def test_an_internal_alert_is_as_a_public_one(client: httpx.AsyncClient, t
 @pytest.mark.parametrize(
     "key", [None, "", "wrong", SERVICE_KEY + " ", SERVICE_KEY[:-1], "ключ", "nmc-internal-services-auth-key-phase1"]
 )
-async def test_an_internal_route_needs_the_key(client: httpx.AsyncClient, key: str | None) -> None:
-    """Without the right key an internal route answers 401, a key that is not ASCII included."""
+async def test_the_internal_route_rejects_a_wrong_service_key(client: httpx.AsyncClient, key: str | None) -> None:
     headers = {} if key is None else {b"x-service-key": key.encode()}
     assert_error(await client.post("/internal/alerts", headers=headers), 401, "Unauthorized", "x-service-key")
 
 
-async def test_either_key_is_good_while_they_change(app: AlertsApp, tenant: UUID) -> None:
-    """Of several keys each is good, be it ASCII or not, and neither a part of them nor all together."""
+async def test_each_of_several_service_keys_is_accepted(app: AlertsApp, tenant: UUID) -> None:
+    """Part of a key and the whole list are rejected. Keys need not be ASCII."""
     keys = ("old-key", "neuer-schlüssel", "newest-key")
-    several = create_app(Settings(internal_service_key=",".join(keys)), app.state.database)
-    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
-    async with client_for(several) as client:
+    app_with_keys = create_app(Settings(internal_service_key=",".join(keys)), app.state.database)
+    async with client_for(app_with_keys) as client:
         for key in keys:
             headers = {b"x-service-key": key.encode()}
-            assert (await client.post("/internal/alerts", json=body, headers=headers)).status_code == 201
+            assert (await client.post("/internal/alerts", json=alert_body(tenant), headers=headers)).status_code == 201
         for key in ("", ",", "old", ",".join(keys), "old-key,", "neuer-schlussel"):
-            response = await client.post("/internal/alerts", json=body, headers={b"x-service-key": key.encode()})
+            headers = {b"x-service-key": key.encode()}
+            response = await client.post("/internal/alerts", json=alert_body(tenant), headers=headers)
             assert_error(response, 401, "Unauthorized", "x-service-key")
             assert not any(key in response.text for key in keys)
 
 
-async def test_the_key_is_checked_before_the_body_is_read(client: httpx.AsyncClient) -> None:
-    """A caller without the key learns nothing about its body, not even that it is too large."""
+async def test_the_service_key_is_checked_before_the_body_is_read(client: httpx.AsyncClient) -> None:
+    """A body over 1 MiB would be 413."""
     assert_error(await client.post("/internal/alerts", content=b"x" * (2 << 20)), 401, "Unauthorized")

@@ -1,5 +1,6 @@
-"""Requests that a browser sends on behalf of another site, and host names that the service does not have."""
+"""Protection against requests that a browser sends for another site, and against unknown host names."""
 
+import json
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -10,20 +11,20 @@ from msgspec.structs import replace
 from alerts_service.app import create_app
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import SERVICE_KEY, assert_error, client_for, create_alert
+from tests.support.api import SERVICE_KEY, alert_body, assert_error, client_for, create_alert
 
 pytestmark = pytest.mark.anyio
 
 ALLOWED = "https://app.example.com"
 FOREIGN = "https://evil.example"
-NO_CHANGE = {"rejected": "before it is read"}
+UNREAD_BODY = {"rejected": "before it is read"}
 
 
 @pytest.fixture(scope="module")
-async def guarded(app: AlertsApp, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def restricted(app: AlertsApp, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that allows one origin and two patterns of host names."""
-    changed = replace(settings, cors_origins=ALLOWED, allowed_hosts="alerts.test, *.example.com")
-    async with client_for(create_app(changed, app.state.database)) as client:
+    restrictions = replace(settings, cors_origins=ALLOWED, allowed_hosts="alerts.test, *.example.com")
+    async with client_for(create_app(restrictions, app.state.database)) as client:
         yield client
 
 
@@ -47,41 +48,40 @@ ORIGINS = [
     ("", None),
     ("chrome-extension://alerts.test", "alerts.test"),
 ]
-OWN = ORIGINS[2:8]
+SAME_ORIGIN = ORIGINS[2:8]
 
 
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize(("origin", "host"), ORIGINS)
-async def test_only_the_own_and_allowed_origins_change_alerts(
-    guarded: httpx.AsyncClient, tenant: UUID, origin: str | None, host: str | None, site: str | None
+async def test_only_the_same_origin_and_allowed_origins_may_change_alerts(
+    restricted: httpx.AsyncClient, tenant: UUID, origin: str | None, host: str | None, site: str | None
 ) -> None:
-    given = {"Origin": origin, "Sec-Fetch-Site": site, "Host": host}
-    headers = {name: value for name, value in given.items() if value is not None}
-    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
-    response = await guarded.post("/alerts", json=body, headers=headers)
+    candidates = {"Origin": origin, "Sec-Fetch-Site": site, "Host": host}
+    headers = {name: value for name, value in candidates.items() if value is not None}
+    response = await restricted.post("/alerts", json=alert_body(tenant), headers=headers)
     if origin == ALLOWED or site in {"same-origin", "none"}:
         accepted = True
     else:
-        accepted = site is None and (origin is None or (origin, host) in OWN)
+        accepted = site is None and (origin is None or (origin, host) in SAME_ORIGIN)
     if accepted:
         assert response.status_code == 201, response.text
     else:
         detail = f'Origin: "{origin}" is neither' if site is None else f'Sec-Fetch-Site: "{site}" is not one of'
         assert_error(response, 403, "Forbidden", detail)
-    listed = await guarded.get("/alerts", params={"tenant_id": str(tenant)})
-    assert len(listed.json()) == accepted
+    alerts = await restricted.get("/alerts", params={"tenant_id": str(tenant)})
+    assert len(alerts.json()) == accepted
 
 
 async def test_every_state_changing_operation_rejects_other_sites(client: httpx.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
     operations = [(method, path, operation) for path, item in paths.items() for method, operation in item.items()]
-    changing = [each for each in operations if each[0] != "get"]
-    assert len(changing) >= 9
-    for method, path, operation in changing:
+    state_changing = [operation for operation in operations if operation[0] != "get"]
+    assert len(state_changing) >= 9
+    for method, path, operation in state_changing:
         url = path.format(alert_id=UUID(int=0))
         for headers in ({"Origin": FOREIGN}, {"Sec-Fetch-Site": "same-site"}):
             response = await client.request(
-                method, url, json=NO_CHANGE, headers={**headers, "X-Service-Key": SERVICE_KEY}
+                method, url, json=UNREAD_BODY, headers={**headers, "X-Service-Key": SERVICE_KEY}
             )
             assert_error(response, 403, "Forbidden")
         assert operation["responses"]["403"]["content"]["application/json"]["example"]["error"] == "Forbidden"
@@ -89,7 +89,7 @@ async def test_every_state_changing_operation_rejects_other_sites(client: httpx.
 
 @pytest.mark.parametrize("path", ["/nope", "/alerts"])
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", "TRACE"])
-async def test_other_methods_are_rejected_before_the_path_is_looked_up(
+async def test_unknown_methods_are_rejected_before_the_path_is_looked_up(
     client: httpx.AsyncClient, method: str, path: str
 ) -> None:
     assert_error(await client.request(method, path, headers={"Origin": FOREIGN}), 403, "Forbidden")
@@ -101,27 +101,27 @@ async def test_safe_methods_are_accepted_from_any_site(client: httpx.AsyncClient
     assert (await client.request(method, "/health/live", headers=headers)).is_success
 
 
-BROWSER = [{"Origin": ALLOWED}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Mode": "no-cors"}]
+BROWSER_HEADERS = [{"Origin": ALLOWED}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Mode": "no-cors"}]
 
 
-@pytest.mark.parametrize("headers", BROWSER)
-async def test_a_browser_declares_the_type_of_a_body(
-    guarded: httpx.AsyncClient, tenant: UUID, headers: dict[str, str]
+@pytest.mark.parametrize("headers", BROWSER_HEADERS)
+async def test_a_browser_must_declare_the_type_of_a_body(
+    restricted: httpx.AsyncClient, tenant: UUID, headers: dict[str, str]
 ) -> None:
-    body = f'{{"tenant_id":"{tenant}","rule_name":"r","message":"m"}}'.encode()
-    undeclared = await guarded.post("/alerts", content=body, headers=headers)
+    body = json.dumps(alert_body(tenant))
+    undeclared = await restricted.post("/alerts", content=body, headers=headers)
     assert_error(
         undeclared, 415, "Unsupported media type", "Content-Type: missing; a browser must send application/json"
     )
     assert undeclared.headers.get("access-control-allow-origin") == headers.get("Origin")
-    declared = await guarded.post("/alerts", content=body, headers={**headers, "Content-Type": "application/json"})
+    declared = await restricted.post("/alerts", content=body, headers={**headers, "Content-Type": "application/json"})
     assert declared.status_code == 201
-    line = {**headers, "Content-Type": "application/x-ndjson"}
-    assert (await guarded.post("/alerts/bulk", content=body, headers=line)).json()["status"] == 201
-    assert (await guarded.post("/alerts", content=body)).status_code == 201
+    ndjson = {**headers, "Content-Type": "application/x-ndjson"}
+    assert (await restricted.post("/alerts/bulk", content=body, headers=ndjson)).json()["status"] == 201
+    assert (await restricted.post("/alerts", content=body)).status_code == 201
 
 
-async def test_a_browser_may_leave_out_an_optional_body(client: httpx.AsyncClient, tenant: UUID) -> None:
+async def test_a_browser_may_omit_an_optional_body(client: httpx.AsyncClient, tenant: UUID) -> None:
     alert = await create_alert(client, tenant)
     response = await client.put(f"/alerts/{alert['id']}/resolve", headers={"Sec-Fetch-Site": "same-origin"})
     assert response.json()["status"] == "resolved"
@@ -132,8 +132,10 @@ PATHS = ["/health/live", "/alerts", "/docs", "/openapi.json", "/docs/static/inde
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
-async def test_another_host_is_rejected_on_every_route(guarded: httpx.AsyncClient, method: str, path: str) -> None:
-    response = await guarded.request(method, path, headers={"Host": "rebound.evil.example"})
+async def test_an_unknown_host_is_rejected_on_every_route(
+    restricted: httpx.AsyncClient, method: str, path: str
+) -> None:
+    response = await restricted.request(method, path, headers={"Host": "rebound.evil.example"})
     assert response.status_code == 400
     if method == "HEAD":
         assert response.content == b""
@@ -166,8 +168,12 @@ async def test_another_host_is_rejected_on_every_route(guarded: httpx.AsyncClien
         ("alerts.test, evil.example", False),
     ],
 )
-async def test_allowed_hosts(guarded: httpx.AsyncClient, host: str, accepted: bool) -> None:  # noqa: FBT001
-    response = await guarded.get("/health/live", headers={"Host": host})
+async def test_hosts_match_the_setting_or_are_ip_addresses_or_localhost(
+    restricted: httpx.AsyncClient,
+    host: str,
+    accepted: bool,  # noqa: FBT001 - a column of the table above
+) -> None:
+    response = await restricted.get("/health/live", headers={"Host": host})
     assert response.status_code == (200 if accepted else 400)
 
 

@@ -1,7 +1,7 @@
-"""Requests that nobody would think of, each answered as the document says, and never with a 500.
+"""Random requests: each response conforms to the OpenAPI document, and none is a 500.
 
-`FUZZ_EXAMPLES=100000 pytest tests/test_fuzz.py` looks further than the few examples of an ordinary run, and elsewhere
-each time.
+An ordinary run always sends the same few requests. `FUZZ_EXAMPLES=100000 pytest tests/api/test_fuzz.py` sends more, and
+others each time.
 """
 
 import json
@@ -28,20 +28,21 @@ from alerts_service.web.middleware import AlertsApp
 from tests.support.api import SERVICE_KEY
 from tests.support.asgi import Input, answer
 
-# Inputs near the limits are long, and Hypothesis warns of writing them down.
+# Requests near the limits are long, and Hypothesis warns that it cannot print them.
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:Generating overly large repr")]
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
-DAMAGES = 30 if EXAMPLES else 5  # of each request that was thought up
+MUTATIONS = 30 if EXAMPLES else 5  # of each generated request
 TENANTS = [UUID(int=number + (7 << 64)) for number in range(3)]
 METHODS = ("GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH")
-SUCCESSES: dict[tuple[str, str], Any] = {
+RESPONSE_TYPES: dict[tuple[str, str], Any] = {
     ("POST", "/alerts"): Alert,
     ("POST", "/internal/alerts"): Alert,
     ("POST", "/alerts/bulk"): BulkResults,
     ("POST", "/alerts/bulk/acknowledge"): BulkTransitionResults,
     ("POST", "/alerts/bulk/resolve"): BulkTransitionResults,
     ("POST", "/internal/alerts/bulk"): BulkResults,
+    ("POST", "/internal/alerts/bulk/acknowledge"): BulkTransitionResults,
     ("POST", "/internal/alerts/bulk/resolve"): BulkTransitionResults,
     ("GET", "/alerts"): list[Alert],
     ("GET", "/alerts/{alert_id}"): Alert,
@@ -60,9 +61,9 @@ values = st.recursive(
 )
 tenants = st.sampled_from(TENANTS).map(str)
 severities = st.sampled_from(["low", "medium", "high", "critical"])
-several = st.lists(severities, max_size=3).map(",".join)
+severity_lists = st.lists(severities, max_size=3).map(",".join)
 searches = st.text("ab \"-!or_'&|\\é💥", max_size=9)
-keys = st.sampled_from(["k", "K", "é"]) | st.text(max_size=300)
+dedup_keys = st.sampled_from(["k", "K", "é"]) | st.text(max_size=300)
 long_texts = st.integers(1, 12_000).map("x".__mul__)
 alert_bodies = st.fixed_dictionaries(
     {},
@@ -71,59 +72,66 @@ alert_bodies = st.fixed_dictionaries(
         "rule_name": st.text(max_size=300) | values,
         "message": st.text() | long_texts | values,
         "severity": severities | values,
-        "dedup_key": keys | values,
+        "dedup_key": dedup_keys | values,
         "status": values,
     },
 )
-good_bodies = st.fixed_dictionaries(
+valid_alert_bodies = st.fixed_dictionaries(
     {"tenant_id": tenants, "rule_name": st.text(min_size=1), "message": long_texts},
-    optional={"severity": severities, "dedup_key": keys},
+    optional={"severity": severities, "dedup_key": dedup_keys},
 )
 note_bodies = st.fixed_dictionaries({}, optional={"note": st.text() | long_texts | values, "x": values})
 
 
-moments = st.datetimes(timezones=st.timezones())
-bulk_bodies = st.fixed_dictionaries({"alerts": st.lists(good_bodies | alert_bodies | values, min_size=1, max_size=5)})
+datetimes = st.datetimes(timezones=st.timezones())
+bulk_bodies = st.fixed_dictionaries(
+    {"alerts": st.lists(valid_alert_bodies | alert_bodies | values, min_size=1, max_size=5)}
+)
 filters = st.fixed_dictionaries(
     {"tenant_id": tenants},
     optional={
         "status": st.sampled_from(["triggered", "acknowledged", "resolved"]) | values,
         "severity": severities,
         "rule_name": st.text() | values,
-        "created_after": moments.map(datetime.isoformat) | values,
-        "created_before": moments.map(datetime.isoformat) | st.datetimes().map(datetime.isoformat),
+        "created_after": datetimes.map(datetime.isoformat) | values,
+        "created_before": datetimes.map(datetime.isoformat) | st.datetimes().map(datetime.isoformat),
     },
 )
-move_bodies = st.fixed_dictionaries({"dry_run": st.booleans()}, optional={"note": st.text() | values}).flatmap(
-    lambda said: (
-        st.lists(st.uuids().map(str) | values, min_size=1, max_size=5).map(lambda ids: {**said, "ids": ids})
-        | filters.map(lambda it: {**said, "filter": it})
+transition_bodies = st.fixed_dictionaries({"dry_run": st.booleans()}, optional={"note": st.text() | values}).flatmap(
+    lambda body: (
+        st.lists(st.uuids().map(str) | values, min_size=1, max_size=5).map(lambda ids: {**body, "ids": ids})
+        | filters.map(lambda filter_: {**body, "filter": filter_})
     )
 )
-lines = st.lists(good_bodies | alert_bodies | values, max_size=5).map(
-    lambda it: b"\n".join(json.dumps(value).encode() for value in it)
+ndjson_bodies = st.lists(valid_alert_bodies | alert_bodies | values, max_size=5).map(
+    lambda items: b"\n".join(json.dumps(item).encode() for item in items)
 )
-bodies = (alert_bodies | good_bodies | note_bodies | bulk_bodies | move_bodies | values).map(
+bodies = (alert_bodies | valid_alert_bodies | note_bodies | bulk_bodies | transition_bodies | values).map(
     lambda value: json.dumps(value).encode()
-) | lines
+) | ndjson_bodies
 cursors = (
-    st.builds(cursor.encode_alert_cursor, moments, st.uuids())
-    | st.builds(cursor.encode_event_cursor, moments, st.uuids(), st.integers(-(2**31), 2**31 - 1))
+    st.builds(cursor.encode_alert_cursor, datetimes, st.uuids())
+    | st.builds(cursor.encode_event_cursor, datetimes, st.uuids(), st.integers(-(2**31), 2**31 - 1))
     | st.text(max_size=40)
 )
-times = moments.map(datetime.isoformat) | st.datetimes().map(datetime.isoformat)
-NAMES = [
+times = datetimes.map(datetime.isoformat) | st.datetimes().map(datetime.isoformat)
+PARAMETER_NAMES = [
     *("tenant_id", "status", "severity", "rule_name", "created_after", "created_before", "q"),
     *("type", "since", "until", "cursor", "limit"),
 ]
-names = st.sampled_from(NAMES) | st.text(max_size=5)
-statuses = st.sampled_from(["triggered", "acknowledged,resolved", "resolved,", "null", ""])
-parameters = st.tuples(names, tenants | statuses | several | cursors | times | searches | st.text(max_size=9))
-good_queries = st.tuples(
+parameter_names = st.sampled_from(PARAMETER_NAMES) | st.text(max_size=5)
+status_lists = st.sampled_from(["triggered", "acknowledged,resolved", "resolved,", "null", ""])
+parameters = st.tuples(
+    parameter_names, tenants | status_lists | severity_lists | cursors | times | searches | st.text(max_size=9)
+)
+valid_queries = st.tuples(
     tenants,
-    st.lists(st.tuples(st.sampled_from(NAMES[1:]), statuses | several | cursors | times | searches), max_size=3),
-).map(lambda it: [("tenant_id", it[0]), *it[1]])
-queries = (good_queries | st.lists(parameters, max_size=4)).map(
+    st.lists(
+        st.tuples(st.sampled_from(PARAMETER_NAMES[1:]), status_lists | severity_lists | cursors | times | searches),
+        max_size=3,
+    ),
+).map(lambda query: [("tenant_id", query[0]), *query[1]])
+queries = (valid_queries | st.lists(parameters, max_size=4)).map(
     lambda pairs: (
         "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs).encode()
         if all(part.isprintable() for pair in pairs for part in pair)
@@ -136,7 +144,7 @@ segments = (
     | st.just("{}")
     | tenants
     | st.uuids().map(str)
-    | st.text(max_size=12).map(lambda it: quote(it, errors="replace"))
+    | st.text(max_size=12).map(lambda text: quote(text, errors="replace"))
 )
 headers = st.lists(
     st.tuples(
@@ -157,21 +165,21 @@ headers = st.lists(
     ),
     max_size=3,
 )
-KEYED = (b"x-service-key", SERVICE_KEY.encode())
-STREAMED = (b"content-type", b"application/x-ndjson")
+SERVICE_KEY_HEADER = (b"x-service-key", SERVICE_KEY.encode())
+NDJSON_HEADER = (b"content-type", b"application/x-ndjson")
 templates = st.sampled_from(
     [
-        *(template for _, template in SUCCESSES),
+        *(template for _, template in RESPONSE_TYPES),
         "/health",
         "/health/live",
         "/health/details",
         "/openapi.json",
-        "/nowhere",
+        "/unknown",
     ]
 )
 
 
-GOOD = Input(
+VALID_CREATE = Input(
     "POST", b"/alerts", b"", [], b'{"tenant_id":"%s","rule_name":"r","message":"m"}' % str(TENANTS[0]).encode()
 )
 
@@ -179,36 +187,38 @@ GOOD = Input(
 @st.composite
 def inputs(draw: st.DrawFn) -> Input:
     template = draw(templates)
-    methods = [method for method, path in SUCCESSES if path == template] or ["GET"]
+    methods = [method for method, path in RESPONSE_TYPES if path == template] or ["GET"]
     return Input(
         draw(st.sampled_from(methods) | st.sampled_from(METHODS)),
         template.replace("{alert_id}", draw(segments)).replace("{tenant_id}", draw(segments)).encode(),
         draw(st.just(b"") | queries),
-        draw(st.just([KEYED]) | st.just([KEYED, STREAMED]) | headers),
+        draw(st.just([SERVICE_KEY_HEADER]) | st.just([SERVICE_KEY_HEADER, NDJSON_HEADER]) | headers),
         draw(bodies | st.just(b"")),
     )
 
 
-def damaged(request: Input, chance: Random) -> Input:
-    """The request with bytes missing, doubled or foreign in one of its parts."""
-    part, safe = chance.choice([("path", "/%{}"), ("query", "=&%"), ("body", None)])
+def mutate(request: Input, random: Random) -> Input:
+    """Remove, double or replace bytes in the path, the query or the body of a request."""
+    part, safe = random.choice([("path", "/%{}"), ("query", "=&%"), ("body", None)])
     text: bytes = getattr(request, part)
-    start, end = sorted((chance.randint(0, len(text)), chance.randint(0, len(text))))
-    between = chance.choice([b"", chance.randbytes(chance.randint(1, 4)), text[start:end] * 2])
-    text = text[:start] + between + text[end:]
-    change: dict[str, Any] = {part: text if safe is None else quote_from_bytes(text, safe).encode()}
-    return request._replace(**change)
+    start, end = sorted((random.randint(0, len(text)), random.randint(0, len(text))))
+    replacement = random.choice([b"", random.randbytes(random.randint(1, 4)), text[start:end] * 2])
+    text = text[:start] + replacement + text[end:]
+    mutated: dict[str, Any] = {part: text if safe is None else quote_from_bytes(text, safe).encode()}
+    return request._replace(**mutated)
 
 
 def template_of(path: bytes) -> str:
-    """The route that a path leads to, with empty parts and the blanks of percent-encoding taken out."""
+    """Return the path template of the route that serves a path, without empty segments and percent-encoding."""
     parts = [part for part in unquote(path.decode("ascii")).split("/") if part]
     if len(parts) in {2, 3} and parts[0] in {"alerts", "stats"} and parts[:2] != ["alerts", "bulk"]:
         parts[1] = {"alerts": "{alert_id}", "stats": "{tenant_id}"}[parts[0]]
     return "/" + "/".join(parts)
 
 
-def check(document: dict[str, Any], request: Input, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
+def assert_documented(
+    document: dict[str, Any], request: Input, status: int, headers: dict[bytes, bytes], body: bytes
+) -> None:
     template = template_of(request.path)
     assert status != 500, body
     assert b"x-request-id" in headers
@@ -220,8 +230,8 @@ def check(document: dict[str, Any], request: Input, status: int, headers: dict[b
     elif headers.get(b"content-type") == b"application/x-ndjson":
         results = msgspec.json.Decoder(LineResult).decode_lines(body)
         assert len(results) == len(request.body.removesuffix(b"\n").split(b"\n")) if request.body else not results
-    elif kind := SUCCESSES.get((request.method, template)):
-        msgspec.json.decode(body, type=kind, strict=True)
+    elif response_type := RESPONSE_TYPES.get((request.method, template)):
+        msgspec.json.decode(body, type=response_type, strict=True)
     operation = document["paths"].get(template, {}).get(request.method.lower())
     if operation and status not in {404, 405}:
         assert str(int(status)) in operation["responses"]
@@ -236,10 +246,10 @@ async def document(app: AlertsApp) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def statuses_seen() -> Iterator[set[int]]:
-    """The inputs are such that are answered, and such that are refused for most of the reasons there are."""
-    seen: set[int] = set()
-    yield seen
-    assert seen >= {200, 201, 204, 401, 404, 405, 422}
+    """The statuses of all responses: requests are accepted, and rejected for most reasons."""
+    statuses: set[int] = set()
+    yield statuses
+    assert statuses >= {200, 201, 204, 401, 404, 405, 422}
 
 
 @settings(
@@ -250,16 +260,15 @@ def statuses_seen() -> Iterator[set[int]]:
     suppress_health_check=list(HealthCheck),
 )
 @given(requests=st.lists(inputs(), min_size=5, max_size=20), seed=st.integers(0))
-async def test_any_input_is_answered_as_the_document_says(
+async def test_the_response_to_any_request_conforms_to_the_openapi_document(
     app: AlertsApp, document: dict[str, Any], statuses_seen: set[int], requests: list[Input], seed: int
 ) -> None:
-    """Whatever is sent, the answer has the documented shape and status, and is no 500."""
-    chance, last = Random(seed), b"none"
-    for drawn in (GOOD, *requests):
-        for variant in (drawn, *(damaged(drawn, chance) for _ in range(DAMAGES))):
-            request = variant._replace(path=variant.path.replace(b"{}", last))
+    random, last_id = Random(seed), b"none"
+    for generated in (VALID_CREATE, *requests):
+        for variant in (generated, *(mutate(generated, random) for _ in range(MUTATIONS))):
+            request = variant._replace(path=variant.path.replace(b"{}", last_id))
             status, headers, body = await answer(app, request)
-            check(document, request, status, headers, body)
+            assert_documented(document, request, status, headers, body)
             statuses_seen.add(status)
             if status == 201:
-                last = msgspec.json.decode(body)["id"].encode()
+                last_id = msgspec.json.decode(body)["id"].encode()

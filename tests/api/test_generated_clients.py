@@ -26,7 +26,8 @@ from uuid import uuid4
 from alerts_client import Client
 from alerts_client.api.alerts import acknowledge_alert, create_alert, get_alert, list_alerts
 from alerts_client.api.bulk import create_alerts, resolve_alerts
-from alerts_client.models import Alert, AlertStatus, BulkCreate, BulkTransition, CreateAlert, ErrorResponse, NoteRequest
+from alerts_client.models import Alert, AlertStatus, BulkCreate, BulkTransition, CreateAlert, ErrorResponse
+from alerts_client.models import TransitionRequest
 
 client = Client(base_url=sys.argv[1], raise_on_unexpected_status=True)
 tenant = uuid4()
@@ -35,7 +36,7 @@ alert = create_alert.sync(client=client, body=CreateAlert(tenant_id=tenant, rule
 assert isinstance(alert, Alert), alert
 assert list_alerts.sync(client=client, tenant_id=tenant) == [alert]
 
-acknowledged = acknowledge_alert.sync(alert.id, client=client, body=NoteRequest(note="On it"))
+acknowledged = acknowledge_alert.sync(alert.id, client=client, body=TransitionRequest(note="On it"))
 assert isinstance(acknowledged, Alert), acknowledged
 assert (acknowledged.status, acknowledged.acknowledgment_note) == (AlertStatus.ACKNOWLEDGED, "On it")
 assert acknowledge_alert.sync(alert.id, client=client) == acknowledged

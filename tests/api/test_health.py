@@ -17,14 +17,12 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live"])
-async def test_healthy(client: httpx.AsyncClient, path: str) -> None:
-    """A healthy service answers the specification's body to the letter."""
+async def test_a_healthy_service_returns_the_specified_body(client: httpx.AsyncClient, path: str) -> None:
     response = await client.get(path)
     assert (response.status_code, response.text) == (200, '{"status":"healthy","service":"as-alerts-service"}')
 
 
-async def test_details(client: httpx.AsyncClient) -> None:
-    """The details name version, uptime, pool and schema."""
+async def test_details_contain_version_uptime_pool_and_schema(client: httpx.AsyncClient) -> None:
     details = (await client.get("/health/details")).json()
     assert details.pop("uptime_seconds") > 0
     pool = details.pop("pool")
@@ -37,11 +35,10 @@ async def test_details(client: httpx.AsyncClient) -> None:
     }
 
 
-async def test_health_gives_up_after_a_second(client: httpx.AsyncClient, settings: Settings) -> None:
-    """When the database does not get round to the query, health is 503 after a second; the process still lives.
-
-    A pooler tells its sessions to wait for a lock as short as all others do.
-    """
+async def test_health_is_503_after_a_second_without_a_response_of_the_database(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    """The process is still live. With a pooler, the lock timeout of 250 ms applies to the health check as well."""
     locker = await asyncpg.connect(settings.database_url)
     async with locker.transaction():
         await locker.execute("LOCK TABLE alerts_service_migrations")
@@ -53,8 +50,8 @@ async def test_health_gives_up_after_a_second(client: httpx.AsyncClient, setting
     assert (await client.get("/health")).status_code == 200
 
 
-async def test_a_ledger_that_cannot_be_read(empty_database: str) -> None:
-    """Where the service may not read, or does not find, how far the schema is, health is 503; the process lives."""
+async def test_health_is_503_if_the_schema_version_cannot_be_read(empty_database: str) -> None:
+    """The process is still live."""
     app = create_app(settings_for(database_url=empty_database, pool_size=1))
     async with app.lifespan(), client_for(app) as client:
         connection = await asyncpg.connect(empty_database)

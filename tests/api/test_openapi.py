@@ -1,4 +1,4 @@
-"""The OpenAPI document is complete, its examples are valid, and the errors that it shows are those of the service."""
+"""The OpenAPI document is complete, its examples are valid, and the service returns the documented errors."""
 
 import json
 import re
@@ -38,7 +38,7 @@ SECTIONS = [
     "Rate limits",
     "Limits",
     "Browsers",
-    "Request ids",
+    "Request IDs",
 ]
 OPEN = Settings(internal_service_key=SERVICE_KEY)
 TOKENS = replace(OPEN, tenant_jwt_secret=JWT_SECRET)
@@ -168,7 +168,7 @@ def test_the_guide_lists_every_error(document: dict[str, Any]) -> None:
 
 
 def test_no_paragraph_is_broken_into_lines(document: dict[str, Any], operations: dict[str, dict[str, Any]]) -> None:
-    """Swagger UI shows a line break within a paragraph as one."""
+    """Swagger UI shows every line break of a paragraph."""
     texts = [document["info"]["description"], *(operation["description"] for operation in operations.values())]
     for text in texts:
         prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)

@@ -125,8 +125,8 @@ def test_schemas_state_optional_bodies_unknown_fields_and_required_fields(
     assert len(required) == 10
     schemas = document["components"]["schemas"]
     request_schemas = {name for name, schema in schemas.items() if schema.get("additionalProperties") is False}
-    assert request_schemas == {"CreateAlert", "BulkCreate", "Filter", "BulkTransition", "NoteRequest"}
-    response_schemas = schemas.keys() - request_schemas - {"Result"}  # a Result has an alert or an error
+    assert request_schemas == {"CreateAlert", "BulkCreate", "AlertFilter", "BulkTransition", "TransitionRequest"}
+    response_schemas = schemas.keys() - request_schemas - {"BulkResult"}  # a BulkResult has an alert or an error
     optional = {name: schemas[name]["properties"].keys() - schemas[name]["required"] for name in response_schemas}
     assert optional.pop("Alert") == {"dedup_key", "occurrences", "first_seen_at", "last_seen_at"}
     assert set().union(*optional.values()) == set()

@@ -1,4 +1,4 @@
-"""Counting a tenant's alerts."""
+"""Statistics: the number of a tenant's alerts by status, and the command that corrects the counters."""
 
 import asyncio
 from pathlib import Path
@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
+from alerts_service.db.pool import Connection
 from alerts_service.db.queries import load_queries
 from alerts_service.settings import Settings
 from tests.support.api import create_alert, transition
@@ -25,16 +26,15 @@ async def execute(url: str, *statements: str) -> None:
     await connection.close()
 
 
-async def test_nothing_counts_zero(client: httpx.AsyncClient, tenant: UUID) -> None:
-    """A tenant without alerts counts zero, in exactly the specification's four keys."""
+async def test_the_counts_of_a_tenant_without_alerts_are_zero(client: httpx.AsyncClient, tenant: UUID) -> None:
     response = await client.get(f"/stats/{tenant}")
     assert response.status_code == 200
     assert response.json() == {"total": 0, "triggered": 0, "acknowledged": 0, "resolved": 0}
     assert list(response.json()) == ["total", "triggered", "acknowledged", "resolved"]
 
 
-async def test_counts_by_status(client: httpx.AsyncClient, tenant: UUID) -> None:
-    """Every alert counts once, in its present status, for its own tenant."""
+async def test_each_alert_counts_once_in_its_present_status(client: httpx.AsyncClient, tenant: UUID) -> None:
+    """Alerts of other tenants do not count."""
     alerts = [await create_alert(client, tenant) for _ in range(6)]
     await create_alert(client, uuid4())
     for alert in alerts[:3]:
@@ -44,8 +44,8 @@ async def test_counts_by_status(client: httpx.AsyncClient, tenant: UUID) -> None
     assert counts == {"total": 6, "triggered": 3, "acknowledged": 2, "resolved": 1}
 
 
-async def test_counts_are_exact_whoever_races(client: httpx.AsyncClient) -> None:
-    """However many callers record, acknowledge and resolve at once, each move counts once."""
+async def test_counts_are_exact_after_concurrent_creates_and_transitions(client: httpx.AsyncClient) -> None:
+    """Each transition is requested three times."""
     tenants = [uuid4() for _ in range(5)]
     alerts = await asyncio.gather(*(create_alert(client, tenant) for tenant in tenants for _ in range(20)))
     await asyncio.gather(
@@ -61,38 +61,38 @@ async def test_counts_are_exact_whoever_races(client: httpx.AsyncClient) -> None
         assert statuses.count("resolved") == 4
 
 
-async def test_a_refused_move_does_not_count(client: httpx.AsyncClient, tenant: UUID) -> None:
-    """A move that was made before, or that the workflow or the owner forbids, changes no count."""
+async def test_repeated_and_rejected_transitions_do_not_change_the_counts(
+    client: httpx.AsyncClient, tenant: UUID
+) -> None:
     alert = await create_alert(client, tenant)
     await transition(client, alert, "resolve", "done")
-    for verb, note in (("resolve", "done"), ("resolve", "again"), ("acknowledge", None)):
-        await transition(client, alert, verb, note)
-    await client.put(
-        f"/alerts/{(await create_alert(client, tenant))['id']}/resolve", params={"tenant_id": str(uuid4())}
-    )
+    for verb, note, status in (("resolve", "done", 200), ("resolve", "other note", 409), ("acknowledge", None, 409)):
+        assert (await transition(client, alert, verb, note)).status_code == status
+    triggered = await create_alert(client, tenant)
+    foreign = await client.put(f"/alerts/{triggered['id']}/resolve", params={"tenant_id": str(uuid4())})
+    assert foreign.status_code == 404
     counts = (await client.get(f"/stats/{tenant}")).json()
     assert counts == {"total": 2, "triggered": 1, "acknowledged": 0, "resolved": 1}
 
 
-def test_wrong_counts_are_corrected(tmp_path: Path, settings: Settings, tenant: UUID) -> None:
-    """`recount` makes counts agree with the alerts again, also those of tenants that have none left."""
+def test_the_recount_command_corrects_wrong_counts(tmp_path: Path, settings: Settings, tenant: UUID) -> None:
+    """Counts of a tenant that has no alert left are corrected too."""
     url = str(settings.database_url)
     run(tmp_path, "recount", DATABASE_URL=url)
-    alert = f"INSERT INTO alerts (tenant_id, rule_name, message) VALUES ('{tenant}', 'r', 'm')"
-    nobody = f"INSERT INTO alert_counts (tenant_id, lane, resolved) VALUES ('{uuid4()}', 3, 7)"
-    asyncio.run(execute(url, alert, nobody))
-    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "corrected the counts of 2 tenants\n"
-    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "corrected the counts of 0 tenants\n"
+    uncounted_alert = f"INSERT INTO alerts (tenant_id, rule_name, message) VALUES ('{tenant}', 'r', 'm')"
+    count_without_alerts = f"INSERT INTO alert_counts (tenant_id, lane, resolved) VALUES ('{uuid4()}', 3, 7)"
+    asyncio.run(execute(url, uncounted_alert, count_without_alerts))
+    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "tenants with corrected counts: 2\n"
+    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "tenants with corrected counts: 0\n"
     asyncio.run(execute(url, f"DELETE FROM alerts WHERE tenant_id = '{tenant}'"))
-    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "corrected the counts of 1 tenants\n"
+    assert run(tmp_path, "recount", DATABASE_URL=url).stdout == "tenants with corrected counts: 1\n"
 
 
-async def test_counting_again_while_others_write(client: httpx.AsyncClient, settings: Settings, tenant: UUID) -> None:
-    """Counting again disturbs no writer and counts nothing twice."""
-    connection = await asyncpg.connect(settings.database_url)
+async def test_recounting_during_concurrent_creates_keeps_the_counts_exact(
+    client: httpx.AsyncClient, connection: Connection, tenant: UUID
+) -> None:
     recount = load_queries()["stats/recount"].sql
-    writers = asyncio.gather(*(create_alert(client, tenant) for _ in range(200)))
-    while not writers.done():
+    creates = asyncio.gather(*(create_alert(client, tenant) for _ in range(200)))
+    while not creates.done():
         await connection.fetch(recount)
-    await connection.close()
-    assert (await client.get(f"/stats/{tenant}")).json()["total"] == len(await writers) == 200
+    assert (await client.get(f"/stats/{tenant}")).json()["total"] == len(await creates) == 200

@@ -1,6 +1,8 @@
-"""Tenants' tokens: who has none, or no good one, is told nothing."""
+"""Tenant tokens: verification, the settings of their keys, and the routes that require them."""
 
+import asyncio
 import base64
+import hmac
 import json
 import time
 from collections.abc import AsyncIterator
@@ -19,7 +21,7 @@ from alerts_service.app import create_app
 from alerts_service.errors import StartupError
 from alerts_service.settings import Settings
 from alerts_service.web.middleware import AlertsApp
-from tests.support.api import assert_error, client_for
+from tests.support.api import alert_body, assert_error, client_for
 from tests.support.processes import run
 from tests.support.tokens import JWT_SECRET, PRIVATE_KEYS, bearer_header, sign_token
 
@@ -28,26 +30,27 @@ pytestmark = pytest.mark.anyio
 ALGORITHMS = ("HS256", *PRIVATE_KEYS)
 
 
-def pem(private: Any) -> str:
-    text: bytes = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return text.decode()
+def public_pem(private_key: Any) -> str:
+    pem: bytes = private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem.decode()
 
 
-def told(algorithm: str) -> dict[str, str]:
-    """The setting that makes the service ask for tokens of this algorithm."""
+def key_setting(algorithm: str) -> dict[str, str]:
+    """Return the setting with which the service requires tokens of this algorithm."""
     if algorithm == "HS256":
         return {"tenant_jwt_secret": JWT_SECRET}
-    return {"tenant_jwt_public_key": pem(PRIVATE_KEYS[algorithm])}
+    return {"tenant_jwt_public_key": public_pem(PRIVATE_KEYS[algorithm])}
 
 
-def part(value: object) -> str:
+def encode_part(value: object) -> str:
+    """Encode the header or the claims of a token."""
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
-def tampered(token: str) -> str:
-    """The token of one tenant with the claims of another, under the old signature."""
-    head, _, signature = token.split(".")
-    return f"{head}.{part({'tenant_id': str(uuid4()), 'exp': int(time.time()) + 600})}.{signature}"
+def with_other_tenant(token: str) -> str:
+    """Replace the claims of a token by those of another tenant, and keep the signature."""
+    header, _, signature = token.split(".")
+    return f"{header}.{encode_part({'tenant_id': str(uuid4()), 'exp': int(time.time()) + 600})}.{signature}"
 
 
 @pytest.fixture(params=ALGORITHMS)
@@ -56,29 +59,32 @@ def algorithm(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def guarded(app: AlertsApp, settings: Settings, algorithm: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_for(create_app(replace(settings, **told(algorithm)), app.state.database)) as client:
+async def token_client(app: AlertsApp, settings: Settings, algorithm: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application that requires tokens of this algorithm."""
+    async with client_for(create_app(replace(settings, **key_setting(algorithm)), app.state.database)) as client:
         yield client
 
 
-async def test_a_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
-    """With its token a tenant is served, as often as it asks, the scheme's letters large or small."""
+async def test_a_valid_token_is_accepted(token_client: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
+    """The scheme `Bearer` is not case-sensitive (RFC 9110, section 11.1)."""
     for scheme in ("Bearer", "bearer"):
         headers = {"Authorization": f"{scheme} {sign_token(algorithm, tenant)}"}
-        assert (await guarded.get(f"/stats/{tenant}", headers=headers)).status_code == 200
+        assert (await token_client.get(f"/stats/{tenant}", headers=headers)).status_code == 200
 
 
-async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
-    """A token that is missing, late, early, forged, unsigned, confused or incomplete is 401; the body is not read."""
-    good, now = sign_token(algorithm, tenant), int(time.time())
-    other = next(name for name in ALGORITHMS if name not in {algorithm, "HS256"})
-    foreign = jwt.encode({"tenant_id": str(tenant), "exp": now + 600}, "x" * 40, algorithm="HS256")
+async def test_a_missing_or_invalid_token_is_401_before_the_body_is_read(
+    token_client: httpx.AsyncClient, algorithm: str, tenant: UUID
+) -> None:
+    """The body exceeds the limit, so a service that read it would respond with 413."""
+    valid, now = sign_token(algorithm, tenant), int(time.time())
+    other_algorithm = next(name for name in ALGORITHMS if name not in {algorithm, "HS256"})
     claims = {"tenant_id": str(tenant), "exp": now + 600}
+    other_secret = jwt.encode(claims, "x" * 40, algorithm="HS256")
     unsigned = jwt.PyJWS().encode(json.dumps(claims).encode(), "", algorithm="none")
-    bad = [
+    invalid_headers = [
         {},
-        {"Authorization": good},
-        {"Authorization": f"Basic {good}"},
+        {"Authorization": valid},
+        {"Authorization": f"Basic {valid}"},
         {"Authorization": "Bearer"},
         {b"Authorization": b"Bearer \xff\xfe"},
         *map(
@@ -87,14 +93,14 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
                 "",
                 "x",
                 "a.b.c",
-                good[:-4],
-                good + "." + good,
-                tampered(good),
-                sign_token(other, tenant),
-                foreign,
+                valid[:-4],
+                valid + "." + valid,
+                with_other_tenant(valid),
+                sign_token(other_algorithm, tenant),
+                other_secret,
                 unsigned,
-                f"{part({'alg': 'none'})}.{part(claims)}.",
-                f"{part({'alg': algorithm})}.{part(claims)}.",
+                f"{encode_part({'alg': 'none'})}.{encode_part(claims)}.",
+                f"{encode_part({'alg': algorithm})}.{encode_part(claims)}.",
                 "W1tb" * 10_000 + ".e30.x",
                 sign_token(algorithm, tenant, exp=now - 1),
                 sign_token(algorithm, tenant, exp=None),
@@ -112,8 +118,8 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
             ),
         ),
     ]
-    for headers in bad:
-        response = await guarded.post("/alerts", content=b"x" * (2 << 20), headers=headers)  # type: ignore[arg-type] # bytes are headers too
+    for headers in invalid_headers:
+        response = await token_client.post("/alerts", content=b"x" * (2 << 20), headers=headers)  # type: ignore[arg-type] # one header is of type bytes
         assert_error(response, 401, "Unauthorized")
         assert response.headers["www-authenticate"] == "Bearer"
 
@@ -121,57 +127,57 @@ async def test_no_good_token(guarded: httpx.AsyncClient, algorithm: str, tenant:
 @pytest.mark.parametrize(
     "claim", [{"aud": None}, {"aud": []}, {"aud": ""}, {"aud": "another service"}, {"sub": "\ud800"}], ids=str
 )
-async def test_a_token_with_an_audience_or_a_broken_subject_is_refused(
-    guarded: httpx.AsyncClient, algorithm: str, tenant: UUID, claim: dict[str, Any]
+async def test_a_token_with_an_audience_or_a_malformed_subject_is_401(
+    token_client: httpx.AsyncClient, algorithm: str, tenant: UUID, claim: dict[str, Any]
 ) -> None:
     claims = {"tenant_id": str(tenant), "exp": int(time.time()) + 600, **claim}
     signed = jwt.encode(claims, PRIVATE_KEYS.get(algorithm, JWT_SECRET), algorithm=algorithm)
-    assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer_header(signed)), 401, "Unauthorized")
+    assert_error(await token_client.get(f"/stats/{tenant}", headers=bearer_header(signed)), 401, "Unauthorized")
 
 
 @pytest.mark.parametrize(("algorithm", "other"), [("HS256", "HS512"), ("RS256", "RS512"), ("RS256", "PS256")])
-async def test_another_algorithm_of_the_same_key(
-    guarded: httpx.AsyncClient, algorithm: str, other: str, tenant: UUID
+async def test_the_right_key_with_another_algorithm_is_401(
+    token_client: httpx.AsyncClient, algorithm: str, other: str, tenant: UUID
 ) -> None:
-    """A token signed with the right key, but by another algorithm that it is good for, is 401."""
     claims = {"tenant_id": str(tenant), "exp": int(time.time()) + 600}
     signed = jwt.encode(claims, PRIVATE_KEYS.get(algorithm, JWT_SECRET), algorithm=other)
-    assert_error(await guarded.get(f"/stats/{tenant}", headers=bearer_header(signed)), 401, "Unauthorized")
+    assert_error(await token_client.get(f"/stats/{tenant}", headers=bearer_header(signed)), 401, "Unauthorized")
 
 
-async def test_the_public_key_is_no_secret(app: AlertsApp, settings: Settings, tenant: UUID) -> None:
-    """A token signed by HS256 with the public key, which everybody knows, is 401."""
-    import hmac  # noqa: PLC0415 - PyJWT refuses to sign so, and an attacker does not
-
-    async with client_for(create_app(replace(settings, **told("RS256")), app.state.database)) as client:
-        signed = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part({'tenant_id': str(tenant), 'exp': 9999999999})}"
-        for key in (pem(PRIVATE_KEYS["RS256"]), pem(PRIVATE_KEYS["RS256"]).strip()):
+async def test_a_token_signed_with_the_public_key_as_the_secret_is_401(
+    app: AlertsApp, settings: Settings, tenant: UUID
+) -> None:
+    """The algorithm confusion attack (RFC 8725, section 2.1). PyJWT refuses to sign such a token, so hmac does."""
+    async with client_for(create_app(replace(settings, **key_setting("RS256")), app.state.database)) as client:
+        header, claims = {"alg": "HS256", "typ": "JWT"}, {"tenant_id": str(tenant), "exp": 9999999999}
+        signed = f"{encode_part(header)}.{encode_part(claims)}"
+        for key in (public_pem(PRIVATE_KEYS["RS256"]), public_pem(PRIVATE_KEYS["RS256"]).strip()):
             mac = hmac.digest(key.encode(), signed.encode(), "sha256")
             forged = signed + "." + base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
             assert_error(await client.get(f"/stats/{tenant}", headers=bearer_header(forged)), 401, "Unauthorized")
 
 
-@pytest.mark.parametrize("algorithm", ["HS256"])  # what is remembered has none
-async def test_a_remembered_token_expires(guarded: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
-    """A token that was good a moment ago is 401 from its very expiry on."""
-    expires = int(time.time() + 0.4) + 1  # whole seconds, as a token's are
+@pytest.mark.parametrize("algorithm", ["HS256"])  # the cache does not depend on the algorithm
+async def test_a_cached_token_expires(token_client: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
+    expires = int(time.time() + 0.4) + 1  # `exp` has whole seconds
     headers = bearer_header(sign_token(algorithm, tenant, exp=expires))
-    assert (await guarded.get(f"/stats/{tenant}", headers=headers)).status_code == 200
-    while time.time() < expires:
-        time.sleep(0.05)  # noqa: ASYNC251 - nothing else is to happen
-    assert_error(await guarded.get(f"/stats/{tenant}", headers=headers), 401, "Unauthorized")
+    assert (await token_client.get(f"/stats/{tenant}", headers=headers)).status_code == 200
+    await asyncio.sleep(expires - time.time() + 0.01)
+    assert_error(await token_client.get(f"/stats/{tenant}", headers=headers), 401, "Unauthorized")
 
 
-async def test_recording_for_another_tenant(guarded: httpx.AsyncClient, algorithm: str, tenant: UUID) -> None:
-    """A tenant records its own alerts; for another it is 403, whoever that is, and says why."""
-    body = {"tenant_id": str(tenant), "rule_name": "r", "message": "m"}
+async def test_creating_an_alert_for_another_tenant_is_403(
+    token_client: httpx.AsyncClient, algorithm: str, tenant: UUID
+) -> None:
+    body = alert_body(tenant)
     own, other = bearer_header(sign_token(algorithm, tenant)), bearer_header(sign_token(algorithm, uuid4()))
-    assert (await guarded.post("/alerts", json=body, headers=own)).status_code == 201
-    assert_error(await guarded.post("/alerts", json=body, headers=other), 403, "Forbidden", "the token's own tenant")
+    assert (await token_client.post("/alerts", json=body, headers=own)).status_code == 201
+    response = await token_client.post("/alerts", json=body, headers=other)
+    assert_error(response, 403, "Forbidden", "the token's own tenant")
 
 
-def test_the_log_tells_whether_tokens_are_asked_for(caplog: pytest.LogCaptureFixture) -> None:
-    """A start without tokens says so: a misspelled setting is noticed."""
+def test_a_start_without_tokens_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A misspelled setting is noticed in the log."""
     caplog.set_level("INFO")
     create_app(Settings(tenant_jwt_secret=JWT_SECRET))
     assert "tenant tokens are disabled" not in caplog.text
@@ -179,75 +185,73 @@ def test_the_log_tells_whether_tokens_are_asked_for(caplog: pytest.LogCaptureFix
     assert "tenant tokens are disabled" in caplog.text
 
 
-def test_the_document_asks_for_tokens_where_the_service_does() -> None:
-    """The document has the bearer token, and its 401, exactly when and where the service asks for it."""
-    asking = create_app(Settings(tenant_jwt_secret=JWT_SECRET)).openapi_schema.to_schema()
-    silent = create_app(Settings()).openapi_schema.to_schema()
-    assert "bearer" not in json.dumps(silent, default=str).lower()
-    assert asking["components"]["securitySchemes"]["bearerAuth"]["scheme"] == "bearer"
-    for path, item in asking["paths"].items():
+def test_the_openapi_document_requires_tokens_where_the_service_does() -> None:
+    with_tokens = create_app(Settings(tenant_jwt_secret=JWT_SECRET)).openapi_schema.to_schema()
+    without_tokens = create_app(Settings()).openapi_schema.to_schema()
+    assert "bearer" not in json.dumps(without_tokens, default=str).lower()
+    assert with_tokens["components"]["securitySchemes"]["bearerAuth"]["scheme"] == "bearer"
+    for path, item in with_tokens["paths"].items():
         for operation in item.values():
-            tenants = path.startswith(("/alerts", "/history", "/stats"))
-            assert (operation.get("security") == [{"bearerAuth": []}]) == tenants
-            if tenants:
+            requires_token = path.startswith(("/alerts", "/history", "/stats"))
+            assert (operation.get("security") == [{"bearerAuth": []}]) == requires_token
+            if requires_token:
                 assert operation["responses"]["401"]["headers"].keys() == {"WWW-Authenticate"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [
         ({"tenant_jwt_secret": "geheim"}, "TENANT_JWT_SECRET: must have at least 32 bytes"),
         ({"tenant_jwt_secret": "geheim" * 5 + "x"}, "TENANT_JWT_SECRET: must have at least 32 bytes"),
-        ({"tenant_jwt_secret": pem(PRIVATE_KEYS["RS256"])}, "TENANT_JWT_SECRET: must be a secret"),
+        ({"tenant_jwt_secret": public_pem(PRIVATE_KEYS["RS256"])}, "TENANT_JWT_SECRET: must be a secret"),
         ({"tenant_jwt_public_key": "geheim"}, "TENANT_JWT_PUBLIC_KEY: must be a public key"),
         (
-            {"tenant_jwt_secret": "geheim" * 6, "tenant_jwt_public_key": pem(PRIVATE_KEYS["RS256"])},
+            {"tenant_jwt_secret": "geheim" * 6, "tenant_jwt_public_key": public_pem(PRIVATE_KEYS["RS256"])},
             "TENANT_JWT_SECRET, TENANT_JWT_PUBLIC_KEY: only one",
         ),
     ],
 )
-def test_settings_that_cannot_be(settings: dict[str, str], complaint: str) -> None:
-    """A secret or key that will not do is refused in one line that names the setting and not its value."""
-    with pytest.raises(StartupError, match=f"^{complaint}") as refused:
+def test_an_invalid_key_setting_is_named_without_its_value(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(StartupError, match=f"^{message}") as raised:
         create_app(replace(Settings(), **settings))
-    assert len(str(refused.value).splitlines()) == 1
-    assert not any(value[:20] in str(refused.value) for value in settings.values())
+    assert len(str(raised.value).splitlines()) == 1
+    assert not any(value[:20] in str(raised.value) for value in settings.values())
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2"), ("check",)])
-def test_a_weak_secret_stops_the_start(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """A secret that will not do stops the start, and is what `check` finds, before the database is looked for."""
-    ended = run(
+def test_a_short_secret_prevents_the_start_before_the_database_is_contacted(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    result = run(
         tmp_path,
         *arguments,
         DATABASE_URL="postgresql://127.0.0.1:1/d",
         INTERNAL_SERVICE_KEY="k",
         TENANT_JWT_SECRET="geheim",
     )
-    assert ended.returncode == 1
-    (line,) = ended.stderr.splitlines()
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
     assert line == "alerts-service: TENANT_JWT_SECRET: must have at least 32 bytes"
 
 
 @pytest.mark.parametrize("command", ["migrate", "recount"])
-def test_a_weak_secret_is_nothing_to_a_command_that_serves_nobody(
-    tmp_path: Path, empty_database: str, command: str
-) -> None:
-    """The schema can be brought up to date, and the counts corrected, without the tokens of those who are served."""
+def test_commands_that_do_not_serve_accept_a_short_secret(tmp_path: Path, empty_database: str, command: str) -> None:
+    """`migrate` and `recount` do not need tokens."""
     for name in ("migrate", command):
-        ended = run(tmp_path, name, DATABASE_URL=empty_database, TENANT_JWT_SECRET="geheim")
-    assert ended.returncode == 0, ended.stderr
+        result = run(tmp_path, name, DATABASE_URL=empty_database, TENANT_JWT_SECRET="geheim")
+        assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(
-    "private", [rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP384R1())], ids=["rsa", "ec"]
+    "private_key",
+    [rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP384R1())],
+    ids=["RSA, 1024 bits", "EC, P-384"],
 )
-def test_a_key_that_is_too_weak_or_of_another_kind(private: Any) -> None:
-    """An RSA key below 2048 bits, or a key of a kind that no algorithm here has, stops the start."""
+def test_a_public_key_of_an_unsupported_kind_prevents_the_start(private_key: Any) -> None:
     with pytest.raises(StartupError, match=r"^TENANT_JWT_PUBLIC_KEY: must be "):
-        create_app(Settings(tenant_jwt_public_key=pem(private)))
+        create_app(Settings(tenant_jwt_public_key=public_pem(private_key)))
 
 
-def test_a_key_on_one_line() -> None:
-    """A public key may be written on one line, a backslash and an n between its own."""
-    create_app(Settings(tenant_jwt_public_key=pem(PRIVATE_KEYS["ES256"]).replace("\n", "\\n")))
+def test_a_public_key_may_be_written_on_one_line() -> None:
+    r"""Each line break is written as `\n`, as in environment files."""
+    create_app(Settings(tenant_jwt_public_key=public_pem(PRIVATE_KEYS["ES256"]).replace("\n", "\\n")))

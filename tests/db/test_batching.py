@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 import pytest
 
 from alerts_service.db.batching import Batcher
-from alerts_service.db.fair_queue import QueueFull, QueueTimeout
+from alerts_service.db.fair_queue import FairQueue, QueuedCall, QueueFull, QueueTimeout
 from alerts_service.logging_config import RequestContext, RequestIdFilter, request_context
 
 pytestmark = pytest.mark.anyio
@@ -207,3 +207,28 @@ async def test_a_call_that_times_out_in_the_queue_is_not_sent() -> None:
     sender.released.set()
     assert await in_flight == 10
     assert sender.batches == [[1]]
+
+
+async def test_a_call_with_an_earlier_deadline_expires_in_time() -> None:
+    loop = asyncio.get_running_loop()
+    queue: FairQueue[int, int] = FairQueue()
+    started = loop.time()
+    queue.append(QueuedCall("retried", 1, loop.create_future(), started + 60, alone=True))
+    queue.append(QueuedCall("a", 2, loop.create_future(), started + 60, alone=True))
+    calls = [queue.add("a", 3, 0.2), queue.add("b", 4, 0.1)]
+    for call in calls:
+        with pytest.raises(QueueTimeout):
+            await asyncio.wait_for(call.future, 10)
+    assert loop.time() - started < 2
+    assert [call.argument for call in queue.take(5)] == [1]
+    assert [call.argument for call in queue.take(5)] == [2]
+
+
+async def test_retried_calls_count_for_the_share_of_their_key() -> None:
+    loop = asyncio.get_running_loop()
+    queue: FairQueue[int, int] = FairQueue(max_size=3)
+    queue.append(QueuedCall("a", 1, loop.create_future(), loop.time() + 60, alone=True))
+    queue.add("a", 2, 60)
+    with pytest.raises(QueueFull):
+        queue.add("a", 3, 60)
+    queue.add("b", 4, 60)

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from alerts_service.alerts.statements import CREATE
-from alerts_service.alerts.structs import Created
+from alerts_service.alerts.structs import CreatedRow
 from alerts_service.db.migrations import migrate
-from alerts_service.errors import OutOfResources
+from alerts_service.errors import DatabaseBusy, OutOfResources
 from tests.support.database import open_database
 
 pytestmark = pytest.mark.anyio
@@ -56,6 +56,24 @@ async def test_an_item_that_the_server_rejects_fails_alone(
     stored = await connection.fetch("SELECT message FROM alerts")
     await connection.close()
     assert [type(outcome) for outcome in outcomes] == [
-        error if message == "invalid" else Created for message in messages
+        error if message == "invalid" else CreatedRow for message in messages
     ]
     assert sorted(row["message"] for row in stored) == sorted(set(messages) - {"invalid"})
+
+
+async def test_a_bulk_call_that_waited_too_long_skips_its_other_batches(empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
+    await migrate(connection)
+    await connection.close()
+    items = [create_parameters(str(number)) for number in range(1000)]
+    loop = asyncio.get_running_loop()
+    async with (
+        open_database(empty_database, pool_size=2, pool_timeout=0.3, statement_timeout=5) as database,
+        database._bulk_slots.slot("a"),  # noqa: SLF001 - occupies a slot
+        database._bulk_slots.slot("b"),  # noqa: SLF001 - occupies the other slot
+    ):
+        started_at = loop.time()
+        results = await database.many(CREATE, items, lambda row: row)
+        seconds = loop.time() - started_at
+    assert [type(result) for result in results] == [DatabaseBusy] * 1000
+    assert seconds < 0.9, "waited for several batches"

@@ -86,7 +86,7 @@ async def test_a_waiter_that_is_cancelled_after_it_received_the_slot_passes_it_o
 
 
 async def test_a_waiter_that_is_cancelled_as_it_times_out_passes_no_slot_on() -> None:
-    semaphore = FairSemaphore(max_in_flight=1, queue_timeout=0.01)
+    semaphore = FairSemaphore(max_in_flight=1, queue_timeout=5)
     blocks = Blocks(semaphore)
     (holder,) = await blocks.start("a")
     waiters = await blocks.start("b")

@@ -154,7 +154,7 @@ async def test_concurrent_starts_apply_each_migration_once(empty_database: str) 
 @pytest.fixture
 def migrations_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder of migrations that a test may change."""
-    monkeypatch.setattr("alerts_service.db.migrations.sql_folder", lambda: tmp_path)
+    monkeypatch.setattr("alerts_service.db.migrations.sql_directory", lambda: tmp_path)
     (tmp_path / "migrations").mkdir()
     (tmp_path / "migrations" / "0001_first.sql").write_text("CREATE TABLE first (id integer)")
     return tmp_path / "migrations"

@@ -58,8 +58,11 @@ async def test_the_shipped_sql_files_match_the_schema(connection: Connection) ->
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ("ALTER COLUMN message TYPE bytea USING 'm'", "alerts/get: the column message is bytea, not what Alert holds"),
-        ("DROP COLUMN resolution_note", 'alerts/list: column "resolution_note" not found in data type alerts'),
+        (
+            "ALTER COLUMN message TYPE bytea USING 'm'",
+            "alerts/get.sql: column message: PostgreSQL returns bytea, Alert",
+        ),
+        ("DROP COLUMN resolution_note", 'alerts/list.sql: column "resolution_note" not found in data type alerts'),
     ],
 )
 async def test_a_schema_that_was_changed_by_hand_stops_the_start(
@@ -141,6 +144,27 @@ async def test_a_missing_file_and_an_unused_file_are_both_reported(connection: C
     assert "sql/queries/unused.sql: no statement is declared for this file" in str(error.value)
 
 
+@pytest.mark.usefixtures("declared")
+def test_a_second_declaration_of_a_statement_is_rejected() -> None:
+    with pytest.raises(ValueError, match="the statement pair is already declared"):
+        Statement("pair", Pair)
+
+
+@pytest.mark.parametrize(
+    ("sql", "read_only"),
+    [
+        ("-- An UPDATE would be a write.\nSELECT 1", True),
+        ("SELECT updated_at FROM alerts", True),
+        ("SELECT 1 FROM alerts FOR UPDATE", False),
+        ("WITH deleted AS (delete FROM alerts) SELECT 1", False),
+        ("SELECT pg_try_advisory_xact_lock(1)", False),
+        ("SELECT pg_advisory_lock(1)", False),
+    ],
+)
+def test_statements_that_change_data_or_lock_are_not_read_only(sql: str, read_only: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    assert Query(Path("pair.sql"), sql, ()).read_only is read_only
+
+
 class Matching(TypedDict):
     note: str | None
     id: UUID
@@ -180,6 +204,7 @@ class NoneForId(TypedDict):
 async def test_declared_parameters_are_compared_with_the_header(
     connection: Connection, parameters: type, problem: str | None
 ) -> None:
+    del STATEMENTS["pair"]
     Statement("pair", Pair, parameters=parameters)
     header = (Parameter(1, "id", "uuid[]"), Parameter(2, "note", "text[]", nullable=True))
     sql = "SELECT 1 AS batch_index, id, status FROM alerts WHERE id = ANY ($1) AND message = ANY ($2)"
@@ -209,5 +234,6 @@ def test_every_sql_file_starts_with_a_sentence_and_uses_the_tenant_or_states_why
         header = [line for line in file.sql.splitlines() if line.startswith("-- ")]
         assert header, name
         assert header[0].rstrip(".").count(" ") > 2, name
-        assert uses_tenant(file.sql) != ("No tenant: " in " ".join(header)), name
+        by_tenant = uses_tenant(file.sql) and any(parameter.name == "tenant_id" for parameter in file.parameters)
+        assert by_tenant != ("No tenant: " in " ".join(header)), name
         assert "*" not in re.sub(r"count\(\*\)|~\*", "", file.sql), name

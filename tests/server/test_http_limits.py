@@ -62,14 +62,16 @@ async def test_the_timeout_of_a_body_starts_after_the_response_to_the_previous_r
     connection: RawConnection, settings: Settings, tenant: UUID
 ) -> None:
     locker = await asyncpg.connect(settings.database_url)
+    last = create_request(tenant, "last")
     async with locker.transaction():
         await locker.execute("LOCK TABLE alerts IN ACCESS EXCLUSIVE MODE")
-        second = create_request(tenant, "second")
-        connection.send(create_request(tenant, "first") + second[:-10])
-        await asyncio.sleep(1)  # twice the request timeout
+        started = time.monotonic()
+        connection.send(create_request(tenant, "waits for the lock") * 4 + last[:-10])
+        statuses = [(await asyncio.to_thread(connection.answer))[0] for _ in range(4)]
+        assert time.monotonic() - started > 0.8  # the request timeout is 0.5 s
+    connection.send(last[-10:])
     await locker.close()
-    assert connection.answer()[0] in {201, 503}  # 503 if the lock was held for too long
-    connection.send(second[-10:])
+    assert statuses == [503] * 4
     assert connection.answer()[0] == 201
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from polyfactory import Use
 from polyfactory.factories.msgspec_factory import MsgspecFactory
 
-from alerts_service.alerts.structs import CreateAlert, NoteRequest
+from alerts_service.alerts.structs import CreateAlert, TransitionRequest
 
 SURROGATES = range(0xD800, 0xE000)
 
@@ -28,5 +28,5 @@ class CreateAlertFactory(MsgspecFactory[CreateAlert]):
     dedup_key = Use(lambda: CreateAlertFactory.__random__.choice((None, any_text(9, 255)())))
 
 
-class NoteRequestFactory(MsgspecFactory[NoteRequest]):
+class NoteRequestFactory(MsgspecFactory[TransitionRequest]):
     note = Use(any_text(0, 10_000))

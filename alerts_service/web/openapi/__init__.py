@@ -1,7 +1,8 @@
 """The OpenAPI document.
 
-- `document`: what Litestar generates from the routes, completed
-- `guide`: the texts of the document, which explain what holds for all operations
+- `document`: completes the document that Litestar generates from the routes
+- `guide`: the description of the document: the rules that apply to all operations
+- `tags`: the descriptions of the tags
 - `components`: headers, parameters, security schemes and media types that operations refer to
 - `error_responses`: the error responses of an operation, from the exceptions in `errors`
 - `examples`: an example of each body, from the examples of its schema
@@ -12,30 +13,25 @@ from alerts_service.web.openapi.components import (
     IF_MATCH,
     IF_NONE_MATCH,
     NEXT_PAGE,
+    NOT_MODIFIED,
     SERVICE_KEY,
     TENANT_TOKEN,
-    UNCHANGED,
     comma_separated,
 )
-from alerts_service.web.openapi.document import complete, config, openapi_json
+from alerts_service.web.openapi.document import complete_document, config, openapi_json
 from alerts_service.web.openapi.error_responses import errors
-
-correct = complete
-several = comma_separated
 
 __all__ = [
     "ETAG",
     "IF_MATCH",
     "IF_NONE_MATCH",
     "NEXT_PAGE",
+    "NOT_MODIFIED",
     "SERVICE_KEY",
     "TENANT_TOKEN",
-    "UNCHANGED",
     "comma_separated",
-    "complete",
+    "complete_document",
     "config",
-    "correct",
     "errors",
     "openapi_json",
-    "several",
 ]

@@ -1,7 +1,7 @@
-"""The OpenAPI document that Litestar generates from the routes, completed.
+"""Completion of the OpenAPI document that Litestar generates from the routes.
 
-Litestar does not know that a validation error is 422, that the body of a transition may be left out, that unknown
-fields are rejected, or which headers the service reads and sends.
+The generated document lacks the status 422 of validation errors, optional bodies and the rejection of unknown fields.
+It also lacks the headers that the service reads and sends.
 """
 
 import re
@@ -47,16 +47,17 @@ from alerts_service.web.openapi.components import (
 )
 from alerts_service.web.openapi.error_responses import JSON, describe_errors
 from alerts_service.web.openapi.examples import REF_TEMPLATE, Schemas, example_of, verbatim
+from alerts_service.web.openapi.tags import TAGS
 from alerts_service.web.responses import JSONResponse, encode
 
 # Lines of Markdown that begin a block: headings, items of lists, rows of tables, and fences.
-BLOCK = re.compile(r"#|[-*] |\d{1,2}\. |\||```")
-UNJOINABLE = re.compile(r"#|\||```")
+BLOCK_START = re.compile(r"#|[-*] |\d{1,2}\. |\||```")
+ONE_LINE_BLOCK = re.compile(r"#|\||```")  # the next line never belongs to such a block
 CODE_INDENT = "    "
 
 
 def config(*, tokens: bool) -> OpenAPIConfig:
-    """Describe the API. With `tokens`, its tenant routes require the token of a tenant."""
+    """Describe the API. `tokens` is whether the tenant routes require a tenant token."""
     return OpenAPIConfig(
         title="as-alerts-service",
         summary="Alerts of NeverMissCall: create, list, acknowledge and resolve them.",
@@ -64,7 +65,7 @@ def config(*, tokens: bool) -> OpenAPIConfig:
         description=_join_lines(guide.text(tokens=tokens)),
         license=License(name="MIT", identifier="MIT"),
         servers=[Server(url="/", description="The service that serves this document")],
-        tags=[Tag(name=name, description=_join_lines(text)) for name, text in guide.TAGS.items()],
+        tags=[Tag(name=name, description=_join_lines(text)) for name, text in TAGS.items()],
         components=Components(
             security_schemes={
                 "serviceKey": SERVICE_KEY_SCHEME,
@@ -78,19 +79,19 @@ def config(*, tokens: bool) -> OpenAPIConfig:
     )
 
 
-def complete(app: Litestar, *examples: Struct) -> None:
+def complete_document(app: Litestar, *examples: Struct) -> None:
     """Complete the document of an application.
 
-    msgspec describes every Struct: it knows its limits, and that unknown fields are rejected. `examples` are examples
-    of their classes.
+    The schemas come from msgspec, which includes the limits of fields and the rejection of unknown fields. Each of
+    `examples` becomes the example of its class.
     """
     document = app.openapi_schema
     schemas = _schemas(app, examples)
     for handler, operation in _operations(app):
         state_changing = bool(handler.http_methods & {"POST", "PUT"})
         operation.description = _join_lines(operation.description or "")
-        describe_errors(operation, _fields(handler, operation), state_changing=state_changing)
         _complete_bodies(handler, operation, schemas)
+        describe_errors(operation, _input_names(handler, operation), state_changing=state_changing)
         operation.parameters = [*(operation.parameters or ()), *handler.opt.get("headers", ())]
         if state_changing:
             _add_idempotency_key(operation)
@@ -117,7 +118,7 @@ def _schemas(app: Litestar, examples: tuple[Struct, ...]) -> Any:
 
 
 def _add_schema_extra(schema: dict[str, Any], struct: type[Struct]) -> None:
-    """Add what msgspec cannot know of a Struct and of its fields."""
+    """Add the keywords of a Struct and of its fields that msgspec cannot derive from the types."""
     schema.update(getattr(struct, "schema_extra", {}))
     for field, extra in getattr(struct, "field_schema_extra", {}).items():
         schema["properties"][field].update(extra)
@@ -127,10 +128,10 @@ def _complete_bodies(handler: HTTPRouteHandler, operation: Operation, schemas: S
     responses: dict[str, Any] = operation.responses or {}
     body, body_type = operation.request_body, _body_type(handler)
     if body_type is not None and isinstance(body, RequestBody):
-        takes_lines = "takes_lines" in handler.opt
-        body.required = takes_lines or not handler.parsed_fn_signature.parameters["data"].has_default
+        accepts_ndjson = "accepts_ndjson" in handler.opt
+        body.required = accepts_ndjson or not handler.parsed_fn_signature.parameters["data"].has_default
         _add_examples(body.content[JSON], body_type.annotation, schemas)
-        if takes_lines:
+        if accepts_ndjson:
             body.content[NDJSON] = NDJSON_ALERTS
             responses["200"].content[NDJSON] = NDJSON_RESULTS
     if (example := handler.opt.get("example")) is not None:
@@ -138,16 +139,19 @@ def _complete_bodies(handler: HTTPRouteHandler, operation: Operation, schemas: S
     for status in responses.keys() & {"200", "201"}:
         _add_examples(responses[status].content[JSON], _response_type(handler).annotation, schemas)
     if "200" in responses and "201" in responses:
-        responses["200"].headers = responses["201"].headers
+        duplicate = responses["200"]
+        duplicate.headers = responses["201"].headers
+        (example,) = duplicate.content[JSON].examples.values()
+        duplicate.content[JSON].examples = {"duplicate": example}
 
 
 def _add_examples(media_type: OpenAPIMediaType, type_: Any, schemas: Schemas) -> None:
-    """Add examples of a type, unless there are some. Several examples are named by their fields."""
+    """Add the examples of a type to a media type without examples, each named after its first field (`by-ids`)."""
     if media_type.example is not None or media_type.examples:
         return
     examples = schemas.get(type_.__name__, {}).get("examples", ())
     if len(examples) > 1:
-        media_type.examples = {", ".join(example): Example(value=verbatim(example)) for example in examples}
+        media_type.examples = {f"by-{next(iter(example))}": Example(value=verbatim(example)) for example in examples}
     elif (example := example_of(type_, schemas)) is not UNSET:
         media_type.example = verbatim(example)
 
@@ -175,13 +179,13 @@ def _body_type(handler: HTTPRouteHandler) -> FieldDefinition | None:
 
 
 def _response_type(handler: HTTPRouteHandler) -> FieldDefinition:
-    """Return what a handler returns, without the `Response` around it."""
+    """Return the type that a handler returns, without the `Response` around the type."""
     type_ = handler.parsed_fn_signature.return_type
     return type_.inner_types[0] if type_.is_subclass_of(litestar.Response) else type_
 
 
-def _fields(handler: HTTPRouteHandler, operation: Operation) -> list[str]:
-    """Name the parameters of an operation and the fields of its body."""
+def _input_names(handler: HTTPRouteHandler, operation: Operation) -> list[str]:
+    """Return the names of the parameters of an operation and of the fields of its body."""
     names = [parameter.name for parameter in operation.parameters or () if isinstance(parameter, Parameter)]
     body = _body_type(handler)
     return names if body is None else [*names, *body.annotation.__struct_fields__]
@@ -195,7 +199,7 @@ def _structs(field: FieldDefinition) -> Iterator[type[Struct]]:
 
 
 def _without_null(schema: Any) -> Any:
-    """Describe an optional parameter by the type that it has if it is present: a query cannot hold null."""
+    """Remove null from the types of an optional parameter: a query has no null."""
     if schema.one_of:
         (type_,) = (option for option in schema.one_of if option.type != OpenAPIType.NULL)
         overrides = {name: value for name, value in vars(schema).items() if value is not None and name != "one_of"}
@@ -207,13 +211,14 @@ def _without_null(schema: Any) -> Any:
 
 
 def _join_lines(markdown: str) -> str:
-    """Join the lines of each paragraph, as Swagger UI shows a line break in a paragraph as one."""
+    """Join the lines of each paragraph. Swagger UI shows every line break of a paragraph."""
     lines: list[str] = []
     fenced = False
     for line in markdown.splitlines():
         before = lines[-1] if lines else ""
         indented_code = line.startswith(CODE_INDENT) and (not before or before.startswith(CODE_INDENT))
-        if fenced or indented_code or not line or not before or BLOCK.match(line.lstrip()) or UNJOINABLE.match(before):
+        starts_block = BLOCK_START.match(line.lstrip()) or ONE_LINE_BLOCK.match(before)
+        if fenced or indented_code or not line or not before or starts_block:
             lines.append(line)
         else:
             lines[-1] += " " + line.lstrip()
@@ -224,11 +229,11 @@ def _join_lines(markdown: str) -> str:
 
 @get("/openapi.json", include_in_schema=False, sync_to_thread=False, response_class=JSONResponse)
 def openapi_json(request: litestar.Request[Any, Any, Any]) -> msgspec.Raw:
-    """Return the document."""
+    """Return the OpenAPI document."""
     return _encoded_document(request.app)
 
 
 @lru_cache(maxsize=1)
 def _encoded_document(app: Litestar) -> msgspec.Raw:
-    """Encode the document once: it takes 7 ms."""
+    """Encode the document once, because encoding takes 7 ms."""
     return msgspec.Raw(encode(app.openapi_schema.to_schema()))

@@ -1,13 +1,13 @@
 """The error responses of an operation: descriptions, examples and headers, from the exceptions in `errors`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from inspect import getdoc
 from typing import Any
 
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example, OpenAPIHeader, OpenAPIResponse, Operation
+from litestar.openapi.spec import Example, OpenAPIHeader, OpenAPIResponse, Operation, RequestBody
 
 from alerts_service.errors import (
     AlertNotFound,
@@ -23,7 +23,9 @@ from alerts_service.errors import (
     InvalidToken,
     OutcomeUnknown,
     PreconditionFailed,
+    RequestTimeout,
     ServiceOverloaded,
+    ShuttingDown,
     TooManyRequests,
     Unauthorized,
     UnexpectedError,
@@ -34,6 +36,7 @@ from alerts_service.errors import (
 from alerts_service.web.openapi.components import (
     ACCEPT,
     ACCEPT_ENCODING,
+    NDJSON,
     SERVICE_KEY,
     TENANT_TOKEN,
     WWW_AUTHENTICATE,
@@ -44,8 +47,8 @@ from alerts_service.web.openapi.examples import verbatim
 JSON = "application/json"
 CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
-# The errors that an operation may return with the statuses that it declares. Each other exception is a subclass of one
-# of these, belongs to a line of a stream, or is sent before the operation is known.
+# The errors that are documented for operations. The guide documents the errors of requests that are not routed to an
+# operation, and the 400 for a body that is not valid HTTP.
 DOCUMENTED: tuple[type[ApiError], ...] = (
     Unauthorized,
     InvalidToken,
@@ -55,6 +58,7 @@ DOCUMENTED: tuple[type[ApiError], ...] = (
     Conflict,
     IdempotencyConflict,
     PreconditionFailed,
+    RequestTimeout,
     BodyTooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -63,6 +67,7 @@ DOCUMENTED: tuple[type[ApiError], ...] = (
     UnexpectedError,
     DatabaseBusy,
     ServiceOverloaded,
+    ShuttingDown,
     OutcomeUnknown,
     Unhealthy,
 )
@@ -70,35 +75,42 @@ HEADERS: dict[type[ApiError], dict[str, OpenAPIHeader]] = {
     InvalidToken: {"WWW-Authenticate": WWW_AUTHENTICATE},
     UnsupportedMediaType: {"Accept": ACCEPT, "Accept-Encoding": ACCEPT_ENCODING},
     IdempotencyConflict: {
-        "Retry-After": retry_after(required=False, condition="Only while the first request is being processed.")
+        "Retry-After": retry_after(required=False, condition="Only if the first request is still being processed.")
     },
     TooManyRequests: {"Retry-After": retry_after(required=True)},
-    DatabaseBusy: {"Retry-After": retry_after(required=False)},
-    OutcomeUnknown: {"Retry-After": retry_after(required=False, condition="Missing if the outcome is unknown.")},
+    DatabaseBusy: {"Retry-After": retry_after(required=True)},
+    OutcomeUnknown: {
+        "Retry-After": retry_after(
+            required=False, condition="Missing if the outcome is unknown, or if the service is shutting down."
+        )
+    },
 }
 
 
 def errors(*statuses: int) -> dict[int, ResponseSpec]:
-    """Declare the statuses of the error responses of an operation. `document.complete` describes them."""
+    """Declare the statuses of the error responses of an operation. `complete_document` describes the responses."""
     return {status: ResponseSpec(ErrorResponse, generate_examples=False) for status in statuses}
 
 
-def describe_errors(operation: Operation, fields: Sequence[str], *, state_changing: bool) -> None:
-    """Describe the error responses of an operation, and remove those that it cannot return.
+def describe_errors(operation: Operation, input_names: Sequence[str], *, state_changing: bool) -> None:
+    """Describe the error responses of an operation, and remove the responses that the operation cannot return.
 
-    Litestar adds 400 for a validation error, which is 422 here. `fields` are the parameters and the fields of the body.
+    Litestar adds 400 for a validation error. The service returns 422. `input_names` are the names of the parameters and
+    of the fields of the body.
     """
     responses: dict[str, Any] = operation.responses or {}
     responses.pop("400", None)
     possible = _possible_errors(operation, state_changing=state_changing)
-    if CrossSiteRequest in possible and "403" not in responses:
-        responses["403"] = deepcopy(responses["422"])
+    for error in (CrossSiteRequest, RequestTimeout):
+        if error in possible and str(error.status.value) not in responses:
+            responses[str(error.status.value)] = deepcopy(responses["422"])
     for status in [status for status in responses if status >= "400"]:
         classes = [error for error in possible if error.status == int(status)]
         if classes:
-            _describe(responses[status], {error: _detail(error, operation, fields) for error in classes})
+            _describe(responses[status], operation, classes, input_names)
         else:
             del responses[status]
+    operation.responses = dict(sorted(responses.items()))
 
 
 def _possible_errors(operation: Operation, *, state_changing: bool) -> list[type[ApiError]]:
@@ -111,22 +123,28 @@ def _possible_errors(operation: Operation, *, state_changing: bool) -> list[type
         CrossSiteRequest: state_changing,
         Conflict: "404" in responses,
         IdempotencyConflict: state_changing,
+        RequestTimeout: operation.request_body is not None,
         DatabaseBusy: uses_database,
         ServiceOverloaded: uses_database,
+        ShuttingDown: uses_database and not state_changing,
         OutcomeUnknown: uses_database and state_changing,
         Unhealthy: not uses_database,
     }
     return [error for error in DOCUMENTED if conditions.get(error, True)]
 
 
-def _describe(response: OpenAPIResponse, details: Mapping[type[ApiError], str | None]) -> None:
-    examples = {error: verbatim(ErrorResponse(error.error, detail)) for error, detail in details.items()}
+def _describe(
+    response: OpenAPIResponse, operation: Operation, classes: Sequence[type[ApiError]], input_names: Sequence[str]
+) -> None:
+    examples = {
+        error: verbatim(ErrorResponse(error.error, _detail(error, operation, input_names))) for error in classes
+    }
     media_type = (response.content or {})[JSON]
     if len(examples) == 1:
         ((error, media_type.example),) = examples.items()
-        response.description = getdoc(error) or ""
+        response.description = _description(error, operation)
     else:
-        response.description = "\n".join(f"- {getdoc(error)}" for error in examples)
+        response.description = "\n".join(f"- {_description(error, operation)}" for error in examples)
         media_type.examples = {_name(error): Example(value=example) for error, example in examples.items()}
     headers = {name: header for error in examples for name, header in HEADERS.get(error, {}).items()}
     if headers:
@@ -134,16 +152,29 @@ def _describe(response: OpenAPIResponse, details: Mapping[type[ApiError], str | 
 
 
 def _name(error: type[ApiError]) -> str:
-    """Return the name of the example of an error: `IdempotencyConflict` is `idempotency-conflict`."""
+    """Return the name of the example of an error, such as `idempotency-conflict` for IdempotencyConflict."""
     return CAPITAL.sub("-", error.__name__).lower()
 
 
-def _detail(error: type[ApiError], operation: Operation, fields: Sequence[str]) -> str | None:
-    """Return the detail of an error, about a field or a key that the operation has."""
-    detail = error.example_detail
-    if error is TooManyRequests and detail is not None and operation.security == SERVICE_KEY:
-        return detail.replace("tenant", "service key")
-    if error is ValidationFailed and "severity" not in fields:
-        ids = [field for field in fields if field in {"alert_id", "tenant_id"}]
-        return f"{ids[0]}: must be a UUID" if ids else f"{fields[0]}: must not be empty"
-    return detail
+def _description(error: type[ApiError], operation: Operation) -> str:
+    if error is TooManyRequests:
+        return f"The rate limit of the {_rate_limited_client(operation)} is exceeded."
+    return getdoc(error) or ""
+
+
+def _detail(error: type[ApiError], operation: Operation, input_names: Sequence[str]) -> str | None:
+    """Return the detail of an example: about an input, a rate limit and media types that the operation has."""
+    detail = error.example_detail or ""
+    if error is TooManyRequests:
+        return detail.replace("tenant", _rate_limited_client(operation))
+    body = operation.request_body
+    if error is UnsupportedMediaType and isinstance(body, RequestBody) and NDJSON in body.content:
+        return f"{detail} or {NDJSON}"
+    if error is ValidationFailed and "severity" not in input_names:
+        ids = [name for name in input_names if name in {"alert_id", "tenant_id"}]
+        return f"{ids[0]}: must be a UUID" if ids else f"{input_names[0]}: must not be empty"
+    return error.example_detail
+
+
+def _rate_limited_client(operation: Operation) -> str:
+    return "service key" if operation.security == SERVICE_KEY else "tenant"

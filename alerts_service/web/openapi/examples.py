@@ -12,12 +12,12 @@ Schemas: TypeAlias = Mapping[str, dict[str, Any]]
 
 
 def verbatim(example: Any) -> msgspec.Raw:
-    """Encode an example in advance: Litestar removes every null from the document."""
+    """Encode an example in advance, because Litestar removes every null from the document."""
     return msgspec.Raw(msgspec.json.encode(example))
 
 
 def example_of(type_: Any, schemas: Schemas) -> Any:
-    """Return an example of a type, or UNSET if a part of its schema has none."""
+    """Return an example of a type, or UNSET if a part of its schema has no example."""
     (schema,), _ = msgspec.json.schema_components([type_], ref_template=REF_TEMPLATE)
     return _example(schema, schemas)
 
@@ -37,7 +37,7 @@ def _example(schema: dict[str, Any], schemas: Schemas) -> Any:
 
 
 def _object(schema: dict[str, Any], schemas: Schemas) -> Any:
-    """Return an object with the properties that have an example, or UNSET if a required property has none."""
+    """Return an object with all properties that have examples, or UNSET if a required property has no example."""
     properties = {name: _example(property_, schemas) for name, property_ in schema["properties"].items()}
     if any(properties[name] is UNSET for name in schema["required"]):
         return UNSET

@@ -1,10 +1,10 @@
 -- Create alerts with a dedup_key, or count each as an occurrence of the tenant's open alert with that key.
--- Duplicates within a batch are merged first, in the order of batch_index. All of them return the merged alert. It is
--- new for the request whose id it has.
--- An occurrence can raise the severity, not lower it. If the severity rises, the alert becomes triggered again.
+-- Duplicates within a batch are merged first, in the order of batch_index, and all of them return the merged alert. The
+-- alert is new for the call whose id it has.
+-- An occurrence can raise the severity but not lower it. If the severity rises, the alert becomes triggered again.
 -- Open alerts are locked in the order of their ids, before new alerts are inserted. See sql/README.md, "Concurrency".
--- clock_timestamp() is evaluated for each row after the sort, when the row is inserted: an earlier row may have waited
--- for a lock, and a new alert must begin after the previous alert of its key was resolved.
+-- clock_timestamp() is evaluated for each row after the sort, when the row is inserted. An earlier row may have waited
+-- for a lock, and created_at of a new alert must be later than resolved_at of the previous alert with its key.
 -- $1 id uuid[]
 -- $2 tenant_id uuid[]
 -- $3 rule_name text[]

@@ -1,8 +1,9 @@
--- Find the oldest alerts of a tenant that a bulk transition would change: up to 1,000 ids, each with the alert's
--- updated_at, as JSON, and whether there are more.
--- move is the target status. The result is merged from one index range for each pair of status and severity.
+-- Find the oldest alerts of a tenant that a bulk transition would change. Return up to 1,000 ids as JSON, each with
+-- updated_at of the alert, and whether more alerts match.
+-- target_status is the status after the transition. The result is merged from one index range for each pair of status
+-- and severity.
 -- $1 tenant_id uuid[]
--- $2 move text[]
+-- $2 target_status text[]
 -- $3 status text[]?
 -- $4 severity text[]?
 -- $5 rule_name text[]?
@@ -17,7 +18,7 @@ FROM (
     SELECT
         batch_index,
         tenant_id,
-        move,
+        target_status,
         status,
         severity,
         rule_name,
@@ -25,7 +26,7 @@ FROM (
         coalesce(created_before, 'infinity') AS created_before
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[])
         WITH ORDINALITY
-        AS input (tenant_id, move, status, severity, rule_name, created_after, created_before, batch_index)
+        AS input (tenant_id, target_status, status, severity, rule_name, created_after, created_before, batch_index)
 ) AS input
 CROSS JOIN LATERAL (
     SELECT
@@ -37,7 +38,7 @@ CROSS JOIN LATERAL (
             index_range.id,
             index_range.updated_at
         FROM unnest(
-            CASE input.move
+            CASE input.target_status
                 WHEN 'acknowledged' THEN ARRAY['triggered']
                 ELSE ARRAY['triggered', 'acknowledged']
             END

@@ -1,5 +1,5 @@
 -- Return the tenants of alerts by id.
--- No tenant: the statement returns it.
+-- No tenant: the statement returns the tenant.
 -- $1 id uuid[]
 
 SELECT

@@ -1,6 +1,7 @@
--- Return pages of tenants' alerts, newest first: up to 50 alerts as JSON, and the position of the last if more follow.
--- alerts is null if an alert of the page has more than 4,000 bytes of text; alerts/search then returns the page.
--- status and severity hold one or several distinct values, separated by commas.
+-- Return pages of tenants' alerts, newest first: up to 50 alerts as JSON, and the position of the last alert if more
+-- alerts follow.
+-- If an alert of the page has more than 4,000 bytes of text, alerts is null; alerts/search then returns the page.
+-- status and severity contain one or several distinct values, separated by commas.
 -- An unfiltered page is one index range. A filtered page is merged from one index range for each pair of status and
 -- severity that the filter accepts. At most 51 rows of a range are read.
 -- $1 tenant_id uuid[]

@@ -1,10 +1,10 @@
 -- Return pages of tenants' alerts that contain words or long texts, in the order and with the cursor of alerts/list.
--- No page has more than 50 alerts or 1 MB of text; it ends early at the alert that reaches 1 MB.
--- With a pattern, a page examines the next 1,000 alerts that pass the other filters, or 200 kB of their messages, and
--- fewer if terms exceeds 8: the cost of a regular expression grows with its terms. The pattern is compared with the
--- rule name and the first 10,000 characters of the message. The page contains the matches, perhaps none, and its
--- position is the last examined alert.
--- Candidates are read from the indexes alone. Texts are then read by id, each in a subquery with LIMIT 1: without the
+-- A page has at most 50 alerts, and ends at the alert that reaches 1 MB of text.
+-- With a pattern, a page examines the next 1,000 alerts that pass the other filters, or 200 kB of their messages. If
+-- terms exceeds 8, fewer alerts are examined, as the cost of a regular expression grows with its terms. The pattern is
+-- compared with the rule name and the first 10,000 characters of the message. The page contains the matching alerts,
+-- and can be empty. Its position is that of the last examined alert.
+-- Candidates are read from the indexes alone. Texts are then read by id, each in a subquery with LIMIT 1. Without this
 -- limit the planner may read all alerts of the tenant.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?

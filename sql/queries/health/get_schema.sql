@@ -1,4 +1,4 @@
--- Return the version of the schema, which also shows that the database answers.
+-- Return the version of the schema. The health check runs this statement.
 -- No tenant: the statement reads no alert.
 
 SELECT

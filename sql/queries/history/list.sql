@@ -1,4 +1,5 @@
--- Return pages of tenants' events, oldest first: up to 50 events as JSON, and the position of the last if more follow.
+-- Return pages of tenants' events, oldest first: up to 50 events as JSON, and the position of the last event if
+-- more events follow.
 -- A page is merged from one index range of idx_alert_events_tenant_id for each event type.
 -- $1 tenant_id uuid[]
 -- $2 type text[]?

@@ -1,4 +1,5 @@
--- Return pages of alerts' events, oldest first: up to 50 events as JSON, and the position of the last if more follow.
+-- Return pages of alerts' events, oldest first: up to 50 events as JSON, and the position of the last event if
+-- more events follow.
 -- No row: the alert does not exist, or tenant_id is given and the alert belongs to another tenant.
 -- $1 alert_id uuid[]
 -- $2 tenant_id uuid[]?

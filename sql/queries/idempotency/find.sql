@@ -1,7 +1,7 @@
 -- Find the stored responses of idempotency keys.
 -- No row: no response was stored for the key in the last 24 hours.
--- The keys are locked by an earlier statement of the transaction: the snapshot of a statement that also took the locks
--- would not include a response that was committed before it had them.
+-- An earlier statement of the transaction must lock the keys. If this statement took the locks, its snapshot would not
+-- contain a response that was committed while the statement waited for a lock.
 -- $1 tenant_id uuid[]
 -- $2 route text[]
 -- $3 key text[]

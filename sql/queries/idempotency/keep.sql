@@ -1,5 +1,5 @@
--- Store the responses of idempotency keys, also in place of expired ones.
--- No row: an unexpired response is stored already. This does not happen while the request holds the lock of its key.
+-- Store the responses of idempotency keys, and replace expired responses.
+-- No row: an unexpired response is already stored. This cannot occur while the request holds the lock of its key.
 -- $1 tenant_id uuid[]
 -- $2 route text[]
 -- $3 key text[]

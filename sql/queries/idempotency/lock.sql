@@ -1,5 +1,5 @@
--- Try to lock idempotency keys until the end of the transaction. held is false if another transaction holds the key.
--- No tenant: the statement reads no table; the tenant is part of the hashed lock number.
+-- Try to lock idempotency keys until the end of the transaction. If another transaction holds a lock, held is false.
+-- No tenant: the statement reads no table. The tenant is part of the hashed lock number.
 -- $1 tenant_id uuid[]
 -- $2 route text[]
 -- $3 key text[]

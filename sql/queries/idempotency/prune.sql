@@ -1,6 +1,7 @@
 -- Delete expired idempotency keys of all tenants in batches of 500, or fewer if they hold 16 MB of stored responses.
--- The next batch starts at the time of the last deleted key, after the dead rows. Keys that another transaction has
--- locked are skipped.
+-- No tenant: the statement prunes the keys of all tenants.
+-- since is the time of the last key that the previous batch deleted, so that a batch does not read the dead rows of
+-- earlier batches. Keys that another transaction has locked are skipped.
 -- $1 since timestamptz[]?
 
 WITH locked AS MATERIALIZED (

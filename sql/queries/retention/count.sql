@@ -1,5 +1,5 @@
 -- Count the alerts that were resolved more than a number of days ago, their events, and the expired idempotency keys.
--- No tenant: this is an operator's command for all tenants.
+-- No tenant: the statement counts the alerts of all tenants.
 -- The version of an alert is the number of its events.
 -- $1 days int4[]
 

@@ -1,12 +1,13 @@
 -- Delete alerts of all tenants that were resolved more than a number of days ago, with their events, in batches of 500
 -- alerts, or fewer if they have 5,000 events.
--- The next batch starts at the time of the last deleted alert, after the dead rows. Alerts that have more than most
--- events, or that another transaction has locked, are skipped.
--- The DELETE repeats the condition as a CASE: no index matches it, so only the locked alerts are examined.
+-- No tenant: the statement prunes the alerts of all tenants.
+-- since is the time of the last alert that the previous batch deleted, so that a batch does not read the dead rows of
+-- earlier batches. Alerts with more than max_events events are skipped, and so are alerts that another transaction has
+-- locked. The DELETE repeats the condition as a CASE, which no index supports, so that only locked alerts are examined.
 -- The triggers of alert_events allow the deletion of events only together with their alert.
 -- $1 days int4[]
 -- $2 since timestamptz[]?
--- $3 most int4[]?
+-- $3 max_events int4[]?
 
 WITH locked AS MATERIALIZED (
     SELECT

@@ -1,6 +1,7 @@
 -- Correct the statistics counters of all tenants that differ from the alerts.
--- One snapshot sees each alert together with its count, so the difference is right while other transactions write.
--- The difference is added to the counter shard -1, which no other statement updates.
+-- No tenant: the statement corrects the counters of all tenants.
+-- The alerts and the counters are read in one snapshot, so the difference is correct while other transactions write.
+-- The difference is added to lane -1, which no other statement updates.
 
 WITH actual AS (
     SELECT

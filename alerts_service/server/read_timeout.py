@@ -1,4 +1,4 @@
-"""The time limit in which a client must read its response."""
+"""The time limit for a client to read its response."""
 
 import asyncio
 import logging
@@ -6,16 +6,16 @@ import socket
 
 logger = logging.getLogger(__name__)
 
-MIN_READ_BYTES = 64 * 1024  # that a client must read in each period while a response is unread
+MIN_READ_BYTES = 64 * 1024  # the bytes that a client must read in each period while its response is incomplete
 
-# The bytes that the kernel accepts beyond those that the network can take. Without this limit the kernel accepts
-# several MiB, and more only when a third of them are sent: then a slow client looks like one that reads nothing.
+# The unsent bytes that the kernel buffers for a connection. Without this limit the kernel accepts several MiB, and
+# accepts more only after a third of them is sent. A slow client would then look like a client that reads nothing.
 MAX_UNSENT_BYTES = 32 * 1024
-TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS have it
+TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # available on Linux and macOS
 
 
-class WriteTimeout:
-    """Disconnects a client that reads less than 64 KiB of its response, or of the rest of it, in each period."""
+class ReadTimeout:
+    """Disconnects a client that reads less than MIN_READ_BYTES of its response in a period of `seconds`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, seconds: float) -> None:
         self._loop, self._transport, self._seconds = loop, transport, seconds
