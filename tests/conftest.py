@@ -23,6 +23,9 @@ from tests.support.api import SERVICE_KEY, client_for
 from tests.support.database import POOLER, fresh_database, settings_for
 
 SERVER_DIR = "TEST_SERVER_DIR"
+# Keeps the handle of the supervisor process, which outlives this worker while others use the server: subprocess.Popen
+# warns when it is deleted before its process has ended.
+STARTED: list[embedded.EmbeddedPostgres] = []
 
 if POOLER:
     pytest.MonkeyPatch().setattr(asyncpg, "connect", partial(asyncpg.connect, statement_cache_size=0))
@@ -74,6 +77,7 @@ def server_url() -> Iterator[str]:
         yield url
         return
     postgres = embedded.start(Path(os.environ[SERVER_DIR]))
+    STARTED.append(postgres)
     yield postgres.dsn
     postgres.stop()
 
