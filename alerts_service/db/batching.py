@@ -1,7 +1,7 @@
 """Combines concurrent calls into batches.
 
-Most of the cost of a small SQL statement is the round trip, in the client and in the server. Calls that arrive while
-batches are being sent are queued, and form the next batch. A call is never delayed to fill a batch.
+Most of the cost of a small SQL statement is the fixed work for each round trip, in the client and in the server. Calls
+that arrive while batches are being sent are queued, and form the next batch. A call is never delayed to fill a batch.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ class Batcher(Generic[Argument, Output]):
 
     The function `send` receives the arguments of a batch and returns their results in the same order. At most
     `max_in_flight` batches of at most `max_batch_size` calls are sent at a time. Up to `max_queue_size` further calls
-    are queued, each for at most `queue_timeout` seconds. The queue is served round-robin by key; see `FairQueue`. Calls
-    without a known tenant share the key None. A batch accepts no calls after it is sent, so a read that starts after a
-    write sees the write.
+    are queued, each for at most `queue_timeout` seconds. The queue is served round-robin by key, and limits the calls of
+    a single key; see `FairQueue`. A batch accepts no calls after it is sent, so a read that starts after a write sees
+    the write.
     """
 
     def __init__(

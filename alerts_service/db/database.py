@@ -51,8 +51,8 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 3.0
 
-# The number of bulk statements that run at a time, of all clients. It is small so that single requests find a free
-# connection.
+# The number of bulk statements of a process that run at a time outside transactions. It is small so that single
+# requests find a free connection.
 MAX_BULK_STATEMENTS = 2
 # A failed bulk batch is split into this many parts: 250 items, then 16, then 1.
 PARTS_OF_FAILED_BULK = 16
@@ -66,14 +66,15 @@ RecordOrError: TypeAlias = "asyncpg.Record | Exception | None"
 class Database(StatementRunner):
     """Runs statements on a pool of connections.
 
-    Every SQL file serves a batch: its parameters are arrays with one element for each call, and its column
-    `batch_index` is the position of the call. Concurrent calls of `one` and `one_or_none` are combined into a batch.
-    Equal calls of a read-only statement are sent once.
+    Every SQL file that serves requests takes a batch: its parameters are arrays with one element for each call, and its
+    column `batch_index` is the position of the call. Concurrent calls of `one` and `one_or_none` are combined into a
+    batch. Equal calls in a batch of a read-only statement are sent once.
 
     All methods raise the following exceptions; `many` returns them as the results of items:
 
-    - DatabaseBusy: the queue is full, a lock or another resource is not available, or a read timed out.
-    - OutcomeUnknown: a statement that changes data timed out.
+    - DatabaseBusy: a queue is full, a timeout expired before the statement was sent, a lock or another resource is not
+      available, or the server canceled the statement. Nothing was changed.
+    - OutcomeUnknown: a statement that changes data, or the COMMIT of a transaction, had no response in time.
     - DatabaseUnreachable: no connection can be opened, or the connection was lost.
     - ValidationFailed: the database cannot store a value.
     """
@@ -98,9 +99,8 @@ class Database(StatementRunner):
         self._queue_timeout = queue_timeout
         self._queries = queries
         self._batchers = {name: self._batcher(STATEMENTS[name], queries[name]) for name in queries.keys() & STATEMENTS}
-        # A transaction occupies its connection for longer than a statement. Transactions alone therefore cannot occupy
-        # the whole pool, unless its size is 1. Transactions and bulk statements together can: single statements then
-        # wait in the pool.
+        # Transactions hold connections for long, so one connection is kept free of transactions, unless the pool has
+        # only one. Transactions and bulk statements together can occupy the pool: single statements then wait for it.
         self._transaction_slots = FairSemaphore(
             max_in_flight=max(1, connections.limit - 1), queue_timeout=queue_timeout
         )
@@ -129,7 +129,10 @@ class Database(StatementRunner):
         )
 
     async def one_or_none(self, statement: Statement[Row], /, **parameters: object) -> Row | None:
-        """Run a statement in a batch with concurrent calls, and return the row of this call, or None."""
+        """Run a statement in a batch with concurrent calls, and return the row of this call, or None.
+
+        The key of the queue is the parameter `tenant_id`, or None if the statement has no such parameter.
+        """
         arguments = self._queries[statement.name].arguments(parameters)
         try:
             record = await self._batchers[statement.name](parameters.get("tenant_id"), arguments)
@@ -165,8 +168,9 @@ class Database(StatementRunner):
     ) -> list[Converted | Exception | None]:
         """Run a statement for many items, as `StatementRunner.many` does, one batch after the other.
 
-        Each batch has a deadline of its own. If all items of a batch fail with one of ABORTING_ERRORS, the following
-        batches are skipped. Bulk statements are served round-robin by the tenant of the first item of their call.
+        If a batch fails, parts of it are sent only until `queue_timeout` seconds after its beginning. If all items of a
+        batch fail with one of ABORTING_ERRORS, the following batches are skipped. Bulk statements are served
+        round-robin by the tenant of the first item of their call.
         """
         query = self._queries[statement.name]
         batches = _batches_of([query.arguments(item) for item in items], batch_size)
@@ -188,8 +192,8 @@ class Database(StatementRunner):
     ) -> Sequence[RecordOrError]:
         """Execute a batch. If it was rolled back, execute it in smaller parts, down to single items.
 
-        A locked row costs a lock_timeout on each level, so there are few levels. A part of one item waits for its own
-        commit on disk, so few items are executed alone.
+        More levels would cost more lock timeouts for a locked row, and more single items would cost more commits:
+        250, 16 and 1 items per part balance both.
         """
         try:
             if asyncio.get_running_loop().time() > deadline:

@@ -26,9 +26,10 @@ from alerts_service.errors import (
 
 logger = logging.getLogger(__name__)
 
-# The connection is lost, except for timeouts, which are in TIMEOUT_ERRORS too. A connection to a server that became
-# read-only is also treated as lost: another server may be the primary by now. asyncpg raises InternalClientError when
-# the server closes the connection during a call, and when none of several hosts has the requested role.
+# The connection is lost or no longer trusted, except for timeouts, which are in TIMEOUT_ERRORS too. A connection to a
+# server that became read-only is also treated as lost: another server may be the primary by now. asyncpg raises
+# InternalClientError when the server closes the connection during a call, and when none of several hosts has the
+# requested role.
 CONNECTION_ERRORS = (
     OSError,
     asyncpg.InterfaceError,
@@ -47,7 +48,7 @@ RETRYABLE_CONNECT_ERRORS = (
     asyncpg.InternalClientError,
 )
 
-# A new connection failed for any reason.
+# Any error of the driver or the network. While a connection is opened, such an error means an unreachable database.
 UNREACHABLE_ERRORS = (*RETRYABLE_CONNECT_ERRORS, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 # The statement timed out. The connection is still usable.
@@ -76,7 +77,7 @@ def contention_error(error: Exception) -> DatabaseBusy:
         return DatabaseBusy("too many requests are waiting for the database")
     if isinstance(error, QueueTimeout):
         return DatabaseBusy("timed out waiting for the database")
-    return DatabaseBusy("could not lock the alert in time")
+    return DatabaseBusy("could not lock a row in time, because of concurrent changes")
 
 
 def statement_error(error: Exception, *, may_be_committed: bool) -> ApiError:

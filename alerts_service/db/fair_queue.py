@@ -11,8 +11,8 @@ from msgspec import Struct
 MAX_QUEUE_SIZE = 8000
 
 # The shortest time between two searches for expired calls, in seconds, and therefore the longest delay of a timeout. A
-# search visits every key: with 2,000 keys, a call that times out costs 23 to 31 µs. A search at every deadline costs 71
-# to 97 µs.
+# search visits every key: with 2,000 keys, the cost is 23 to 31 µs per expired call. With a search at every deadline,
+# it would be 71 to 97 µs per expired call.
 EXPIRY_INTERVAL = 0.05
 
 Argument = TypeVar("Argument")
@@ -24,7 +24,7 @@ class QueueFull(Exception):
 
 
 class QueueTimeout(Exception):
-    """The call reached its deadline in the queue and was not executed."""
+    """The call was not sent in time, or not sent again in time after a failure. The call changed nothing."""
 
 
 class QueuedCall(Struct, Generic[Argument, Output]):
@@ -41,10 +41,10 @@ class QueuedCall(Struct, Generic[Argument, Output]):
 
 
 class FairQueue(Generic[Argument, Output]):
-    """Queue of calls that is served round-robin by key, so that a busy key cannot delay the calls of other keys.
+    """Queue of calls that is served round-robin by key: a busy key delays the calls of another key by one turn only.
 
-    A key may occupy as many places as are free: half of the queue if no other key has queued calls. If n keys are busy,
-    1 / (n + 1) of the queue stays free for the other keys.
+    A key may add a call only while the key has fewer queued calls than there are free places. A single busy key
+    therefore stops at half of the queue. If n keys are busy, 1 / (n + 1) of the queue stays free for the other keys.
 
     The calls of a key with `alone` form a second queue, so a key can have two turns in a round. The calls of both
     queues are in the order of their deadlines, provided that equal timeouts are passed for all of them.
@@ -86,7 +86,7 @@ class FairQueue(Generic[Argument, Output]):
         self._schedule_search(call.deadline)
 
     def take(self, count: int) -> list[QueuedCall[Argument, Output]]:
-        """Remove and return the next `count` calls that are still pending, or the next call with `alone`."""
+        """Remove and return up to `count` pending calls, round-robin. A call with `alone` is returned by itself."""
         taken: list[QueuedCall[Argument, Output]] = []
         while self._queues and len(taken) < count:
             queue_key, calls = next(iter(self._queues.items()))

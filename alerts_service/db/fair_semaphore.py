@@ -8,7 +8,7 @@ from alerts_service.db.fair_queue import MAX_QUEUE_SIZE, FairQueue
 
 
 class FairSemaphore:
-    """Semaphore with a fair queue, so that a key with many waiters cannot delay the waiters of other keys.
+    """Semaphore with a fair queue, so that a key with many waiters delays the waiters of another key by one turn only.
 
     At most `max_in_flight` slots are held at a time. Up to `max_queue_size` waiters are queued, each for at most
     `queue_timeout` seconds; see `FairQueue`.

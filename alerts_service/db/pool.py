@@ -42,7 +42,7 @@ class UnresetConnection(asyncpg.Connection):
     """A connection that is returned to the pool without a reset, as no statement of the service changes the session."""
 
     def get_reset_query(self) -> str:
-        """Return an empty query. This saves a round trip after every statement."""
+        """Return an empty query. This saves a round trip for every release to the pool."""
         return ""
 
 
@@ -89,6 +89,7 @@ async def missing_session_settings(connection: Connection) -> list[str]:
     """List the settings, as `name = value`, that the pooler does not set on its server connections."""
     rows = await connection.fetch("SELECT name, setting, unit FROM pg_settings")
     actual = {row["name"]: f"{row['setting']}{row['unit'] or ''}" for row in rows}
+    # tcp_keepalives_idle concerns the connection between PgBouncer and the server, which PgBouncer configures itself.
     expected = SESSION.keys() - {*POOLER_SETTINGS, "tcp_keepalives_idle"}
     return sorted(f"{name} = {SESSION[name]}" for name in expected if actual[name] != SESSION[name])
 
@@ -186,7 +187,7 @@ class Connections:
         # The result of the statement is already known, and an error during the release does not change the result.
         with suppress(*UNREACHABLE_ERRORS):
             try:
-                if connection.is_in_transaction():  # the pool would roll back too, but would log a warning
+                if connection.is_in_transaction():  # the pool would roll back too, but would also log an error
                     await connection.execute("ROLLBACK")
             except UNREACHABLE_ERRORS:
                 connection.terminate()

@@ -22,8 +22,8 @@ class Statement(Generic[Row]):
             with the header of the file. It has no effect after startup.
         dedicated_connection: whether the statement uses the dedicated connection, so that it never waits for other
             statements.
-        max_batch_size: the largest number of calls in a batch; small for statements with large or expensive rows.
-        max_in_flight: how many batches may be sent at a time.
+        max_batch_size: the largest number of concurrent calls in a batch; small for large or expensive rows.
+        max_in_flight: how many such batches may be sent at a time. `many` and transactions do not use these limits.
 
     Raises:
         ValueError: a statement with this name is already declared.

@@ -31,7 +31,9 @@ class Transaction(StatementRunner):
         *,
         batch_size: int = BULK_BATCH_SIZE,
     ) -> list[Converted | Exception | None]:
-        """Run a statement for many items, as `StatementRunner.many` does. An error aborts the transaction.
+        """Run a statement for many items, as `StatementRunner.many` does.
+
+        Unlike in `Database.many`, an error is raised and aborts the transaction. No result is an exception.
 
         `batch_size` applies to read-only statements. Other statements are sent once, with all items: a single statement
         locks its rows in one order, and several statements could deadlock.

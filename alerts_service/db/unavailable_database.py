@@ -10,7 +10,7 @@ from alerts_service.errors import DatabaseUnreachable
 
 
 class UnavailableDatabase(StatementRunner):
-    """Fails every statement with DatabaseUnreachable. The service uses it until PostgreSQL accepts connections."""
+    """Fails every statement with DatabaseUnreachable. The service uses this class until the database is ready."""
 
     async def one_or_none(self, statement: Statement[Row], /, **_parameters: object) -> NoReturn:
         """Raise DatabaseUnreachable."""

@@ -93,7 +93,10 @@ async def faulty(empty_database: str, settings: Settings) -> AsyncIterator[httpx
             "lock",
             {
                 "status": 503,
-                "error": {"error": "Service unavailable", "detail": "could not lock the alert in time"},
+                "error": {
+                    "error": "Service unavailable",
+                    "detail": "could not lock a row in time, because of concurrent changes",
+                },
                 "retry_after": 1,
             },
         ),

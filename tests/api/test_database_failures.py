@@ -130,7 +130,10 @@ async def acknowledge_locked_alert(
 
 @pytest.mark.parametrize(
     ("expression", "detail"),
-    [("pg_cancel_backend(pid)", "the statement timed out"), ("pid", "could not lock the alert in time")],
+    [
+        ("pg_cancel_backend(pid)", "the statement timed out"),
+        ("pid", "could not lock a row in time, because of concurrent changes"),
+    ],
     ids=["cancelled", "lock timeout"],
 )
 async def test_a_statement_that_the_server_cancels_is_503_and_changes_nothing(

@@ -21,7 +21,9 @@ async def test_after_a_database_error_the_change_is_rolled_back_and_the_key_is_u
         # The response is stored after the alert, so the lock stops the request between the two.
         await connection.execute("LOCK TABLE idempotency_keys IN EXCLUSIVE MODE")
         response = await create_with_key(client, tenant, "a")
-        assert_error(response, 503, "Service unavailable", "could not lock the alert in time")
+        assert_error(
+            response, 503, "Service unavailable", "could not lock a row in time, because of concurrent changes"
+        )
     assert await count_rows(connection, tenant) == 0
     states = await connection.fetch("SELECT state FROM pg_stat_activity WHERE datname = current_database()")
     assert "in transaction" not in str(states)

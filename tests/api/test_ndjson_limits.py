@@ -45,7 +45,10 @@ async def test_a_wait_for_the_database_does_not_count_as_a_timeout_of_the_client
     await asyncio.sleep(0.2)
     request_id = reader.headers["x-request-id"]
     (log_line,) = [line for line in ndjson_service.lines() if line.get("request_id") == request_id]
-    assert log_line["reason"] in {"could not lock the alert in time", "timed out waiting for the database"}
+    assert log_line["reason"] in {
+        "could not lock a row in time, because of concurrent changes",
+        "timed out waiting for the database",
+    }
 
 
 def test_the_request_timeout_applies_to_each_line(raw_connection: RawConnection, tenant: UUID) -> None:
