@@ -10,8 +10,8 @@ from alerts_service.web.requests import Request
 class TenantAuthorizer:
     """Authorizes the tenants of the alerts in a bulk request, and counts the request against their rate limits.
 
-    A JSON list is one chunk. An NDJSON stream consists of several chunks. A chunk counts as one request of each tenant
-    that it names.
+    A JSON list is one chunk. An NDJSON stream consists of several chunks. With a token, a chunk
+    counts as one request of the tenant of the token. Without a token, it counts as one request of each tenant in it.
     """
 
     def __init__(self, request: Request) -> None:
@@ -35,7 +35,7 @@ class TenantAuthorizer:
         """Return the error that rejects the alerts of a tenant, or None.
 
         The error is Forbidden if the token belongs to another tenant, and TooManyRequests if the tenant has reached its
-        rate limit. Each chunk counts once for each tenant.
+        rate limit.
         """
         if tenant_id not in self._errors:
             self._errors[tenant_id] = self._authorize(tenant_id)

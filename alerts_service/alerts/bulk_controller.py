@@ -26,8 +26,8 @@ from alerts_service.web.requests import Request
 BULK_ERRORS = errors(401, 409, 413, 415, 422, 429, 500, 503)
 RESULTS_DESCRIPTION = "One result for each item, in the order of the items"
 
-# The value of `data` if the body is an NDJSON stream, which is read while the alerts are created.
-NDJSON_STREAM = BulkCreate(alerts=[])
+# The value of `data` if the body is an NDJSON stream, which is read while the alerts are created, or if it is empty.
+NO_LIST = BulkCreate(alerts=[])
 
 
 class BulkController(Controller):
@@ -35,7 +35,8 @@ class BulkController(Controller):
 
     path = "/alerts/bulk"
     tags = ("bulk",)
-    limits_tenants: ClassVar[bool] = True  # whether requests count against the rate limits of tenants
+    # False below /internal: any tenant is allowed, and the rate limits of tenants do not apply.
+    checks_tenants: ClassVar[bool] = True
 
     @post(
         status_code=HTTP_200_OK,
@@ -45,13 +46,11 @@ class BulkController(Controller):
         responses=BULK_ERRORS,
         opt={"accepts_ndjson": True},
     )
-    async def create_alerts(
-        self, request: Request, data: JSONBody[BulkCreate] = NDJSON_STREAM
-    ) -> Response[BulkResults]:
+    async def create_alerts(self, request: Request, data: JSONBody[BulkCreate] = NO_LIST) -> Response[BulkResults]:
         """Create the alerts of a JSON list or of an NDJSON stream."""
         if not data.alerts and not request.is_ndjson:
             raise ValidationFailed("body: must not be empty")
-        authorizer = TenantAuthorizer(request) if self.limits_tenants else None
+        authorizer = TenantAuthorizer(request) if self.checks_tenants else None
         if authorizer is not None:
             authorizer.start_chunk()
         if request.is_ndjson:
@@ -92,7 +91,7 @@ class BulkController(Controller):
         if request.header_values(IF_MATCH_HEADER):
             raise ValidationFailed("If-Match: not supported on bulk requests, only on requests for a single alert")
         named_tenant = tenant_id if data.filter is UNSET else data.filter.tenant_id
-        if self.limits_tenants:
+        if self.checks_tenants:
             rate_limit(request, named_tenant)
         return await transition_alerts(request, to, data, query_tenant=tenant_id, named_tenant=named_tenant)
 
@@ -101,7 +100,7 @@ class InternalBulkController(BulkController):
     """The same operations for services. Mount this controller behind the guard that checks the service key."""
 
     tags = ("internal",)
-    limits_tenants = False
+    checks_tenants = False
 
     def get_route_handlers(self) -> list[BaseRouteHandler]:
         """Name the operations: the operation ID `create_internal_alerts`, and "as a service" in the summary."""

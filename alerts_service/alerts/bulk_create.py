@@ -38,8 +38,8 @@ from alerts_service.web.responses import JSONResponse
 # The parameters of an alert with the row that the database returned, or the error that prevented the creation.
 CreateOutcome: TypeAlias = tuple[CreateParameters, CreatedRow | Alert | UUID] | Exception
 
-# Items that are decoded without a pause: about 0.3 ms. Other requests run between two chunks.
-DECODE_CHUNK_SIZE = 20
+# Items that are decoded without a pause: about 0.3 ms. Other requests run between two slices.
+DECODE_SLICE_SIZE = 20
 
 
 async def create_from_list(
@@ -76,9 +76,9 @@ async def _first_tenant(decoded: Sequence[CreateParameters | ApiError]) -> UUID 
 async def _decode_in_queue(
     request: Request, items: Sequence[Raw], authorizer: TenantAuthorizer | None
 ) -> list[CreateParameters | ApiError]:
-    """Decode a list when no other list is being decoded. Other requests are delayed by one list at most.
+    """Decode a list when no other list is being decoded, round-robin by tenant.
 
-    The queue is served round-robin by tenant.
+    Other requests therefore use each pause of `decode_alerts`.
     """
     first = decode_item(CreateAlert, items[0])
     tenant = request.tenant or (None if isinstance(first, ValidationFailed) else first.tenant_id)
@@ -92,12 +92,12 @@ async def _decode_in_queue(
 async def decode_alerts(
     request: Request, items: Sequence[bytes | Raw], authorizer: TenantAuthorizer | None
 ) -> list[CreateParameters | ApiError]:
-    """Decode items in chunks. Other requests run between two chunks."""
+    """Decode items in slices. Other requests run between two slices."""
     decoded: list[CreateParameters | ApiError] = []
-    for start in range(0, len(items), DECODE_CHUNK_SIZE):
+    for start in range(0, len(items), DECODE_SLICE_SIZE):
         if start:
             await asyncio.sleep(0)
-        decoded += [_decode_alert(request, item, authorizer) for item in items[start : start + DECODE_CHUNK_SIZE]]
+        decoded += [_decode_alert(request, item, authorizer) for item in items[start : start + DECODE_SLICE_SIZE]]
     return decoded
 
 
@@ -126,7 +126,8 @@ async def insert_alerts(
     parameters = [item for item in decoded if not isinstance(item, Exception)]
     deduplicated = [asdict(each) for each in parameters if isinstance(each, CreateDeduplicatedParameters)]
     plain = [asdict(each) for each in parameters if not isinstance(each, CreateDeduplicatedParameters)]
-    # Deduplicated alerts first: they may wait for a row lock, and must not hold the locks of counters during the wait.
+    # Deduplicated alerts first: they may wait for the lock of an alert. With an Idempotency-Key both statements are in
+    # one transaction, which would hold the locks of the counters during that wait.
     deduplicated_rows = iter(await request.database.many(CREATE_DEDUPLICATED, deduplicated, convert))
     plain_rows = iter(await request.database.many(CREATE, plain, _unchanged))
     outcomes: list[CreateOutcome] = []

@@ -23,9 +23,9 @@ ENCODE_CHUNK_SIZE = 10
 
 
 class AlertSizeLimit:
-    """Limit of the memory that the rows of one `many` call take: after 4 MiB of text, only the ids of alerts are kept.
+    """Limit of the memory that the rows of one `many` call take. After 4 Mi characters, only ids of alerts are kept.
 
-    The JSON of an alert is never shorter than its texts, so `encode_results` would omit these alerts anyway.
+    The JSON of an alert is never shorter than its texts, so `encode_results` would omit nearly all of these alerts.
     """
 
     def __init__(self) -> None:

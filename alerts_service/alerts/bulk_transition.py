@@ -86,8 +86,9 @@ async def transition_alerts(
 ) -> Response[BulkTransitionResults]:
     """Apply a transition to the alerts that have one of the ids or match the filter.
 
-    An alert of another tenant than the token's, or else than `named_tenant`, is treated as unknown. If `query_tenant`
-    differs from the tenant of the filter, no alert matches.
+    Only alerts of the token's tenant are known, or without a token only alerts of `named_tenant`, if any.
+    `query_tenant` is the query parameter. `named_tenant` is the tenant of the filter, or `query_tenant` if there is no
+    filter. If both differ, no alert matches.
 
     Raises:
         ServiceOverloaded: The send buffer is full.

@@ -106,6 +106,7 @@ async def _fetch_page(request: Request, parameters: ListParameters, q: str | Non
         page = await request.database.one(LIST, **parameters)
         if page.alerts is not None:
             return page
+        # The page has a long text: alerts/search ends such pages at 1 MB.
         return await _search(request, {**parameters, "pattern": None, "terms": None})
     terms = compile_search_terms(q)
     if terms is None:

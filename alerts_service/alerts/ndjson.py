@@ -42,11 +42,13 @@ Chunk: TypeAlias = list[CreateParameters | ApiError] | Exception | None
 async def create_from_stream(request: Request, authorizer: TenantAuthorizer | None) -> Response[BulkResults]:
     """Create the alerts of an NDJSON stream. Without an `authorizer` every tenant is allowed.
 
-    The first chunk must already be started with `authorizer.start_chunk`.
+    The caller has started the first chunk with `authorizer.start_chunk`, so that 401 or 429 is the status of the
+    response.
 
     Raises:
         ValidationFailed: The request has an Idempotency-Key.
     """
+    # `idempotent` rejects an Idempotency-Key of a stream.
     return await idempotent(request, None, partial(_respond, request, authorizer))
 
 
@@ -55,7 +57,11 @@ async def _respond(request: Request, authorizer: TenantAuthorizer | None) -> Res
 
 
 async def _results(request: Request, authorizer: TenantAuthorizer | None) -> AsyncGenerator[bytes, None]:
-    """Yield the results of each chunk after its alerts are committed."""
+    """Yield the results of each chunk after its alerts are committed.
+
+    A line that is too long and an expired token have a last result. A timeout and malformed HTTP also have a last
+    result, or are the status of the response if no result was sent. After a disconnect, nothing is sent.
+    """
     chunks: asyncio.Queue[Chunk] = asyncio.Queue(maxsize=1)
     prefetching = asyncio.create_task(_prefetch(request, authorizer, chunks))
     has_started = False

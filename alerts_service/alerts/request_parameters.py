@@ -93,13 +93,11 @@ SearchQuery = Annotated[
 
 Terms match whole words in upper or lower case. For letters beyond A to Z, the locale of the database determines whether
 case is ignored. Words consist of letters, digits and combining marks. Every other character separates words, so a term
-such as `555-0100` is a phrase. If `q` contains no letter or digit, the list is empty.
+such as `555-0100` is a phrase. If `q` contains no word other than `or`, the list is empty.
 
-Each page contains the matches among the next 1,000 alerts that match the other filters, or among the next 200 kB of
-their messages. With more than eight terms, fewer alerts are examined. Such a page may be empty and still have a `Link`
-header. The last page of the list has no `Link` header.
-
-Each process runs one search at a time. Pages with an alert of more than 4,000 bytes of text use the same queue.""",
+A page examines the next 1,000 alerts that match the other filters, or the next 200 kB of their messages, whichever ends
+first. With more than eight terms, a page examines fewer alerts. A page of a search may be empty and still have a `Link`
+header. The last page of the list has no `Link` header.""",
         min_length=1,
         max_length=200,
         pattern=NO_NUL,

@@ -130,10 +130,10 @@ async def find_tenant(request: Request, ids: Sequence[UUID]) -> UUID | None:
 
 
 def ensure_in_state(alert: Alert, to: Status, note: str | None) -> Alert:
-    """Return an alert that a transition did not change if the alert already has the status `to` and the same note.
+    """Return an alert that a transition did not change if the alert already has the status `to`.
 
     Raises:
-        Conflict: The alert has another status, or another note.
+        Conflict: The alert has another status. Or `note` is not None, and the alert has another note.
     """
     since = alert.resolved_at or alert.acknowledged_at or alert.created_at
     if alert.status != to:

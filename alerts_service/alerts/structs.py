@@ -81,7 +81,8 @@ class CreatedRow(Struct, frozen=True):
 class AlertPage(Struct, frozen=True):
     """A page of a list: the alerts as JSON, and the sort key of the last alert if more alerts follow.
 
-    `alerts` is None if the page contains a long text: alerts/search must then fetch the page.
+    `alerts` is None if one of the up to 51 alerts that were read has a long text: alerts/search must then fetch the
+    page.
     """
 
     alerts: bytes | None
@@ -92,7 +93,9 @@ class AlertPage(Struct, frozen=True):
 class Alert(Struct, frozen=True, omit_defaults=True):
     """The present state of an alert, with times in UTC. Only an alert with a `dedup_key` has the last four fields."""
 
-    id: Annotated[UUID, Meta(description="The id of the alert, a UUID of version 7.")]
+    id: Annotated[
+        UUID, Meta(description="The id of the alert: a UUID, of version 7 if this service created the alert.")
+    ]
     tenant_id: Annotated[UUID, Meta(description="The tenant that the alert belongs to.")]
     rule_name: Annotated[
         str,

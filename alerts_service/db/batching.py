@@ -33,8 +33,8 @@ class Batcher(Generic[Argument, Output]):
 
     The function `send` receives the arguments of a batch and returns their results in the same order. At most
     `max_in_flight` batches of at most `max_batch_size` calls are sent at a time. Up to `max_queue_size` further calls
-    are queued, each for at most `queue_timeout` seconds. The queue is served round-robin by key, and limits the calls of
-    a single key; see `FairQueue`. A batch accepts no calls after it is sent, so a read that starts after a write sees
+    are queued, each for at most `queue_timeout` seconds. The queue is served round-robin by key and limits the calls of
+    a key; see `FairQueue`. A batch accepts no calls after it is sent, so a read that starts after a write sees
     the write.
     """
 

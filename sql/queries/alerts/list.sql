@@ -1,9 +1,9 @@
 -- Return pages of tenants' alerts, newest first: up to 50 alerts as JSON, and the position of the last alert if more
 -- alerts follow.
--- If an alert of the page has more than 4,000 bytes of text, alerts is null; alerts/search then returns the page.
+-- If one of the up to 51 alerts has more than 4,000 bytes of text, alerts is null; alerts/search then returns the page.
 -- status and severity contain one or several distinct values, separated by commas.
--- An unfiltered page is one index range. A filtered page is merged from one index range for each pair of status and
--- severity that the filter accepts. At most 51 rows of a range are read.
+-- A page without status, severity and rule_name is one index range. Another page is merged from one index range for
+-- each pair of status and severity that the filter accepts. At most 51 rows of a range are read.
 -- $1 tenant_id uuid[]
 -- $2 status text[]?
 -- $3 severity text[]?
@@ -26,6 +26,8 @@ FROM (
         severity,
         coalesce(created_after, '-infinity') AS created_after,
         coalesce(least(before_created_at, created_before), 'infinity') AS before_created_at,
+        -- created_before is exclusive: the lowest id admits no alert of that time. Without a cursor, the highest id
+        -- admits all alerts.
         CASE
             WHEN created_before <= coalesce(before_created_at, 'infinity') THEN '00000000-0000-0000-0000-000000000000'
             ELSE coalesce(before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
@@ -85,6 +87,7 @@ CROSS JOIN LATERAL (
             index_range.alert,
             index_range.occurrence_fields
         FROM unnest(
+            -- null, and so no row, for a page without status, severity and rule_name
             CASE
                 WHEN input.status IS NOT NULL THEN string_to_array(input.status, ',')
                 WHEN input.severity IS NOT NULL OR input.rule_name IS NOT NULL
