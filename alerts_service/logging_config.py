@@ -14,7 +14,8 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 class RequestContext(Struct, gc=False):
     """The request that the current task handles, with the fields of its line in the access log.
 
-    `status` is None if no response was sent. `reason` describes a failure of the service or of the database.
+    `status` is None if no response was sent. `reason` describes a failure of the service or of the database, or the
+    rejection of a host or origin.
     """
 
     time: datetime

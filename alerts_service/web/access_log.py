@@ -14,7 +14,7 @@ logger = logging.getLogger("alerts_service.access")
 FLUSH_SECONDS = 0.05
 ENCODE_BATCH_SIZE = 32  # lines that are encoded in one call, while their data is in the cache of the processor
 PIPE_BUF = 4096
-MAX_PATH_CHARACTERS = 500  # each takes at most six bytes in JSON, so every line fits in PIPE_BUF
+MAX_PATH_CHARACTERS = 500  # each takes at most six bytes in JSON, so a line without a long reason fits in PIPE_BUF
 
 
 class AccessLog:
@@ -70,7 +70,7 @@ class AccessLog:
 
     def _schedule_flush(self) -> None:
         loop = asyncio.get_running_loop()
-        # An empty context, because the lines belong to many requests.
+        # An empty contextvars.Context: log records of the flush must not have the ID of one request.
         self._flush_timer = loop.call_later(FLUSH_SECONDS, self._start_flush, loop, context=Context())
 
     def _start_flush(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -102,7 +102,7 @@ def _write(lines: bytearray) -> None:
     start = 0
     while start < len(lines):
         end = len(lines) if len(lines) - start <= PIPE_BUF else lines.rfind(b"\n", start, start + PIPE_BUF) + 1
-        end = end or lines.index(b"\n", start) + 1
+        end = end or lines.index(b"\n", start) + 1  # a longer line, such as one with a long reason
         sys.stderr.buffer.write(lines[start:end])
         sys.stderr.buffer.flush()
         start = end

@@ -1,8 +1,9 @@
 """Protection against requests that a browser sends for a page of another origin, and against DNS rebinding.
 
-A browser sends a "simple request" (Fetch standard) of any page without a preflight request. The `Origin` header (RFC
+For any page, a browser sends a "simple request" (Fetch standard) without a preflight request. The `Origin` header (RFC
 6454) contains the origin of the page. `Sec-Fetch-Site` (W3C Fetch Metadata) contains the relation of this origin to
-the server. Other clients send neither header and are not affected.
+the server. Other clients send neither header and are not affected
+by the check of origins.
 """
 
 import re

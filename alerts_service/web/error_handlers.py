@@ -54,7 +54,7 @@ def _http_error_response(request: AnyRequest, error: HTTPException) -> Response[
 
 
 def _send_buffer_full_response(request: AnyRequest, _: SendBufferFull) -> Response[ErrorResponse]:
-    """Return 503 for a response that exceeds the send buffer. Only the 503 to a GET has `Retry-After`."""
+    """Return 503 for a response for which the send buffer has no room. Only the 503 to a GET has `Retry-After`."""
     if request.method == "GET":
         return error_response(request, ServiceOverloaded(SEND_BUFFER_FULL))
     return error_response(request, OutcomeUnknown(f"the request was processed, but {SEND_BUFFER_FULL}"))
@@ -62,6 +62,9 @@ def _send_buffer_full_response(request: AnyRequest, _: SendBufferFull) -> Respon
 
 def _internal_error_response(request: AnyRequest, error: Exception) -> Response[ErrorResponse]:
     """Log an unhandled exception, and return 500 without its text, which may contain SQL or stored values."""
+    context = request_context.get()
+    if context is not None:
+        context.reason = "unhandled exception"
     logger.error("unhandled exception", extra={"method": request.method, "path": request.url.path}, exc_info=error)
     return _response(UnexpectedError.status, UnexpectedError.error)
 

@@ -32,6 +32,7 @@ ESCAPE_SEQUENCE = re.compile(rb"\\(.)")
 NO_TENANT = UUID(int=0)
 MAX_STORED_BYTES = 256 * 1024
 
+# Runs its statements on `request.database`, which is the transaction of the key while a request has a key.
 Handle: TypeAlias = Callable[[], Awaitable[Response[T]]]
 
 
@@ -103,7 +104,7 @@ async def idempotent(
     that the request names), else the result of `find_tenant`. The key of a dry run is validated, but nothing is stored.
 
     Raises:
-        ValidationFailed: The key is not valid, or was used for a different request.
+        ValidationFailed: The key is not valid, was used for a different request, or the body is NDJSON.
         IdempotencyConflict: The first request with this key is still running.
     """
     header_values = request.header_values(KEY_HEADER)
@@ -167,23 +168,26 @@ async def _find_without_tenant(
 async def _run_and_store(
     request: Request, database: StatementRunner, key_parameters: KeyParameters, fingerprint: bytes, handle: Handle[T]
 ) -> Response[T]:
-    """Call `handle`, and store its response. An error that depends on the state of the alert is stored too."""
+    """Call `handle`, and store its response. An error that depends on the state of the alert is stored too.
+
+    The client receives the complete response. The stored response may be shortened.
+    """
     try:
         response: Response[Any] = await handle()
     except (AlertNotFound, Conflict, PreconditionFailed) as error:
         response = error_response(request, error)
     status = response.status_code or request.route_handler.status_code
-    first = StoredResponse(fingerprint, status, response.headers.get("ETag"), encode(response.content))
-    stored = structs.replace(first, body=_shorten(first.body, response.content))
+    sent = StoredResponse(fingerprint, status, response.headers.get("ETag"), encode(response.content))
+    stored = structs.replace(sent, body=_shorten(sent.body, response.content))
     await database.one(STORE_RESPONSE, **key_parameters, **structs.asdict(stored))
-    return _to_response(first)
+    return _to_response(sent)
 
 
 def _shorten(body: bytes, content: Any) -> bytes:
     """Shorten the body of a bulk response to MAX_STORED_BYTES.
 
-    A response with a single alert is stored unchanged. Only alerts that are older than the limits of their texts exceed
-    this size.
+    A response with a single alert is stored unchanged. Such a response exceeds the size only if the alert was stored
+    before the length of texts was limited.
     """
     if len(body) > MAX_STORED_BYTES and isinstance(content, BulkContent):
         body = encode(content.without_alerts())

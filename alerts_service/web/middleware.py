@@ -1,6 +1,7 @@
 """The application class, which handles request IDs, the access log, common headers, HEAD and OPTIONS.
 
-Litestar does not call its own middleware for unknown paths, and rejects HEAD on the routes of GET.
+Litestar does not call its own middleware for unknown paths, and rejects HEAD on the routes of GET. Therefore this class
+wraps the call of the application.
 """
 
 import asyncio
@@ -68,9 +69,10 @@ class AlertsApp(Litestar):
                 await app(routed, receive, _without_body(context.method, respond))
             else:
                 await app(scope, receive, respond)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # uvicorn cancels requests only at the end of a shutdown
             if context.status is not None:
                 raise
+            context.reason = "shutdown"
             await _shutdown_response(context.method)(scope, receive, _without_body(context.method, respond))
         finally:
             access_log.write(context, perf_counter() - started)
@@ -126,7 +128,10 @@ def _request_id(headers: Headers) -> str:
 
 
 def _without_body(method: str, send: Any) -> Send:
-    """Convert a response of the routed method for HEAD or OPTIONS. The 404 of an unknown path is unchanged."""
+    """Convert a response of the routed method for HEAD or OPTIONS.
+
+    For other methods, and for OPTIONS of an unknown path, the response is unchanged.
+    """
     empty = method == "HEAD"
 
     def respond(message: Any) -> Any:

@@ -4,9 +4,9 @@ A cursor is the sort key of the last row of a page, packed and encoded as URL-sa
 this row. Clients must treat a cursor as opaque.
 """
 
+import struct
 from base64 import b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta, timezone
-from struct import Struct, error
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -18,8 +18,8 @@ from alerts_service.errors import ValidationFailed
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
 # Both sizes are multiples of 3 bytes. The base64 therefore has no padding, which a URL would have to escape.
-ALERT_FORMAT = Struct(">q16s")
-EVENT_FORMAT = Struct(">q16s2xi")
+ALERT_FORMAT = struct.Struct(">q16s")
+EVENT_FORMAT = struct.Struct(">q16s2xi")
 
 
 def encode_alert_cursor(created_at: datetime, id_: UUID) -> str:
@@ -52,15 +52,15 @@ def decode_event_cursor(cursor: str) -> tuple[datetime, UUID, int]:
     return occurred_at, alert_id, sequence
 
 
-def _encode(format_: Struct, time: datetime, id_: UUID, *sequence: int) -> str:
+def _encode(format_: struct.Struct, time: datetime, id_: UUID, *sequence: int) -> str:
     return urlsafe_b64encode(format_.pack((time - EPOCH) // MICROSECOND, id_.bytes, *sequence)).decode()
 
 
-def _decode(format_: Struct, cursor: str) -> tuple[Any, ...]:
+def _decode(format_: struct.Struct, cursor: str) -> tuple[Any, ...]:
     try:
         microseconds, id_, *sequence = format_.unpack(b64decode(cursor, altchars=b"-_", validate=True))
         return EPOCH + microseconds * MICROSECOND, UUID(bytes=id_), *sequence
-    except (ValueError, OverflowError, error):
+    except (ValueError, OverflowError, struct.error):
         raise ValidationFailed("cursor: not valid; use the cursor in the Link header of the previous page") from None
 
 

@@ -24,14 +24,14 @@ async def check_query(request: litestar.Request[Any, Any, Any]) -> None:
     """
     if not request.scope["query_string"]:
         return
-    is_text = _query_parameters(request.scope["route_handler"])
+    text_by_name = _query_parameters(request.scope["route_handler"])
     seen: set[str] = set()
     for name, value in request.query_params.multi_items():
-        if name not in is_text:
+        if name not in text_by_name:
             raise ValidationFailed(describe_unknown_parameter(name))
         if name in seen:
             raise ValidationFailed(f"{name}: must be given only once")
-        if value.lower() == "null" and not is_text[name]:
+        if value.lower() == "null" and not text_by_name[name]:
             raise ValidationFailed(f"{name}: must not be null")
         seen.add(name)
 

@@ -28,9 +28,9 @@ MEDIA_TYPES_WITH_NDJSON = ("application/json", "application/x-ndjson")
 
 
 class BodyBuffer:
-    """Counts the bytes of the request bodies that a process receives and decodes, and limits their total size.
+    """Limits the total size of the request bodies that are incomplete or belong to bulk lists that are being decoded.
 
-    The bodies themselves are not stored here.
+    The class counts bytes. The bodies themselves are not stored here.
     """
 
     def __init__(self, limit: int = MAX_BUFFERED_BYTES) -> None:
@@ -114,7 +114,7 @@ async def read_lines(receive: Receive) -> AsyncIterator[list[bytes]]:
         if incomplete and not more:
             lines.append(incomplete)
         long_line = _find_long_line([*lines, incomplete])
-        if lines[:long_line]:
+        if lines[:long_line]:  # all lines if no line is too long
             yield lines[:long_line]
         if long_line is not None:
             raise LineTooLong("line: must be at most 64 KiB; the lines after it are not processed")
@@ -128,16 +128,16 @@ def _find_long_line(lines: list[bytes]) -> int | None:
 
 
 def check_headers(headers: Headers, media_types: Sequence[str]) -> bool:
-    """Reject a body that is too long, not JSON (such as an HTML form) or compressed, before the body is read.
+    """Reject a body that is too long, declared as another type than JSON, or compressed, before the body is read.
 
     `media_types` are the types that the route accepts. Return whether the body is declared as JSON.
 
-    A body without a Content-Type is accepted as JSON, but not from a browser. For a page of another origin, a browser
-    sends such a body without a preflight request.
+    A body without a Content-Type is accepted here. The caller rejects such a body from a browser, which sends it for a
+    page of another origin without a preflight request.
 
     Raises:
         BodyTooLarge: Content-Length exceeds 1 MiB.
-        UnsupportedMediaType: The body is not declared as JSON, or is compressed.
+        UnsupportedMediaType: The body is declared as another type, or is compressed.
     """
     declared = False
     for name, value in headers:

@@ -101,7 +101,7 @@ class Request(litestar.Request[Any, Any, Any]):
         return None if context is None else context.request_id
 
     def authorize_tenant(self, tenant_id: NamedTenant) -> NamedTenant:
-        """Return the ID of the tenant to which the statements of this request must be limited.
+        """Return the ID of the tenant to which the statements of this request must be limited. None: no limit.
 
         Without a token, the ID is `tenant_id`. With a token, the ID is the tenant of the token. If the request names
         another tenant, the ID is random: the response and its duration are the same as for an unknown tenant.
@@ -129,8 +129,8 @@ class Request(litestar.Request[Any, Any, Any]):
     async def wait_for_client(self, receiving: Awaitable[T], part: str) -> T:
         """Wait for a part of the request, at most AS_ALERTS_REQUEST_TIMEOUT seconds.
 
-        The method is called for a body that is not complete at once, and for every chunk of a stream.
-        `asyncio.wait_for` creates a task on Python before 3.12; `asyncio.timeout` requires Python 3.11.
+        `asyncio.wait_for` is expensive before Python 3.12, where it creates a task, so the method is not called for a
+        body that has already arrived. `asyncio.timeout` would require Python 3.11.
 
         Raises:
             RequestTimeout: The client did not send the part in time.
@@ -145,8 +145,9 @@ class Request(litestar.Request[Any, Any, Any]):
         """Read the body at a fraction of the cost of Litestar's stream. An NDJSON body is not read.
 
         Raises:
-            BodyTooLarge: The body, or its declared length, exceeds 1 MiB.
-            UnsupportedMediaType: The body is not declared as JSON, or is compressed.
+            BodyTooLarge: The body, or its declared length, exceeds 1 MiB. UnsupportedMediaType: The body is declared as
+            another type than JSON, is compressed, or was sent by a browser
+                without a type.
             IncompleteBody: The client disconnected.
             RequestTimeout: The body did not arrive in time.
             ServiceOverloaded: The limit for request bodies is reached.

@@ -67,7 +67,7 @@ class SendBuffer:
             yield
         except asyncio.CancelledError:
             if body in self._pending:
-                raise
+                raise  # not canceled by `make_room`, which removes the body
             logger.warning("response cut off: the client reads slowly, and the send buffer is full")
         finally:
             if body in self._pending:

@@ -45,7 +45,7 @@ TYPES = {
     "str": "a string",
     "uuid": "a UUID",
 }
-UNITS = {"str": "be at most {} characters", "array": "have at most {} items"}
+LENGTH_PHRASES = {"str": "be at most {} characters", "array": "have at most {} items"}
 
 # The message of Litestar 2.
 MISSING_PARAMETER = re.compile(r"Missing required query parameter '(?P<name>\w+)'")
@@ -90,9 +90,8 @@ def _parameter_messages(problems: list[dict[str, Any]], handler: BaseRouteHandle
             alias = definition.name if isinstance(definition, QueryParameter) else None
             text = _describe(problem["message"], parameter.annotation if parameter else None)
             yield f"{alias or name}: {text}{PLUS_IN_QUERY if text == INVALID_TIME else ''}"
-        elif (
-            parameter and not parameter.has_default
-        ):  # Litestar also reports an optional body if a parameter is not valid
+        # `Request.json` raises other errors of the body itself. Litestar also lists an optional body, which is valid.
+        elif parameter and not parameter.has_default:
             yield "body: must not be empty"
 
 
@@ -133,10 +132,10 @@ PATTERNS: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str], Any], str]]] 
     ),
     (
         re.compile(r"Expected `(?P<type>str|array)` of length <= (?P<limit>\d+)"),
-        lambda match, _: f"must {UNITS[match['type']].format(match['limit'])}",
+        lambda match, _: f"must {LENGTH_PHRASES[match['type']].format(match['limit'])}",
     ),
     (
-        # The closing backtick is missing if the name itself looks like the path of a field.
+        # `_split_path` removes the closing backtick if the name contains the text of a path, such as " - at `$".
         re.compile("Object contains unknown field `(?P<name>.*)", re.DOTALL),
         lambda match, _: f"unknown field {_quoted(match['name'].removesuffix('`'))}",
     ),
