@@ -7,7 +7,6 @@ never upgrades a connection. The application limits the body of a request; see `
 
 import asyncio
 import re
-from collections import deque
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -18,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from alerts_service.errors import ApiError, HeadTooLarge, MalformedRequest, RequestTimeout
 from alerts_service.server.read_timeout import ReadTimeout
 from alerts_service.server.response_cycle import MALFORMED, ResponseCycle, encode_error
+from alerts_service.server.trailers import Trailers
 from alerts_service.web.access_log import access_log
 from alerts_service.web.middleware import new_request_context
 
@@ -33,9 +33,6 @@ UPGRADE = re.compile(rb"\bupgrade\b", re.IGNORECASE)
 class RequestRejected(Exception):
     """Stops the parser at a rejected request, so that the request does not reach the application."""
 
-
-# Discards the headers after a chunked body: the application already handles the request.
-TRAILERS: Any = deque(maxlen=0)
 
 # uvicorn has no option for the class of its request cycles. The class is replaced when this module is imported, as a
 # worker process runs no startup code of the service: it imports this module to unpickle the protocol factory.
@@ -132,7 +129,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._stage, self._size = "body", 0
         if self._shutting_down:
             self.cycle.keep_alive = False
-        self.headers = TRAILERS
+        self.headers: Any = Trailers()
 
     def on_message_complete(self) -> None:
         """Finish a request."""
