@@ -241,7 +241,7 @@ async def test_any_text_is_a_valid_query(client: httpx.AsyncClient, tenant: UUID
     alert = await create_alert(
         client, tenant, message="50% of 'all' & more | \\ <b>100</b> ünïcode 💥", rule_name="x:*"
     )
-    for query in ("50", "'all'", "& more", "b:* 100", "ÜNÏCODE", "x", "!x", "all or"):
+    for query in ("50", "'all'", "& more", "b:* 100", "ünïcode", "x", "!x", "all or"):
         assert await list_pages(client, tenant, q=query) == [[alert]], query
     for query in ("|", "\\", "(", '"', "💥"):
         assert await list_pages(client, tenant, q=query) == [[]], query
