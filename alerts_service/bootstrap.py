@@ -19,6 +19,7 @@ from alerts_service.db.migrations import migrate
 from alerts_service.db.pool import Connection, connect_options, missing_session_settings
 from alerts_service.db.queries import load_queries
 from alerts_service.db.unavailable_database import UnavailableDatabase
+from alerts_service.embedded import handle as embedded
 from alerts_service.errors import DatabaseNotReady, StartupError
 from alerts_service.retention.job import PRUNE
 from alerts_service.settings import Settings
@@ -121,8 +122,6 @@ async def database_dsn(settings: Settings) -> AsyncIterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    from alerts_service.embedded import handle as embedded  # noqa: PLC0415 - not needed with DATABASE_URL
-
     data_dir = settings.data_dir or embedded.default_data_dir()
     postgres = await asyncio.to_thread(embedded.start, data_dir)
     logger.info("embedded PostgreSQL started", extra={"data_dir": str(data_dir)})

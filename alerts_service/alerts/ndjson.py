@@ -97,7 +97,7 @@ async def _prefetch(request: Request, authorizer: TenantAuthorizer | None, chunk
                 chunk = lines[start : start + BULK_BATCH_SIZE]
                 await chunks.put(await _decode_chunk(request, chunk, authorizer, is_first=is_first))
                 is_first = False
-    except Exception as error:  # noqa: BLE001 - raised by the task that reads the queue
+    except Exception as error:  # noqa: BLE001 - any error must end the stream: `_results` reads it from the queue and raises it
         end = error
     await chunks.put(end)
 

@@ -99,7 +99,7 @@ class Batcher(Generic[Argument, Output]):
     async def _send_batch(self, batch: list[QueuedCall[Argument, Output]]) -> None:
         try:
             results = await self._send([call.argument for call in batch])
-        except BaseException as error:  # noqa: BLE001 - every call of the batch raises it
+        except BaseException as error:  # noqa: BLE001 - no call may wait without end: each call of the batch raises the error, a cancellation too
             if len(batch) > 1 and isinstance(error, self._split_on):
                 await self._send_in_parts(batch)
             elif len(batch) > 1 and isinstance(error, self._retry_on):

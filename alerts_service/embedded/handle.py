@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import closing, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -38,9 +39,8 @@ def default_data_dir() -> Path:
         return Path("/var/lib/as-alerts-service")
     if find_spec("platformdirs") is None:
         raise StartupError(NOT_INSTALLED)
-    from platformdirs import user_data_path  # noqa: PLC0415 - installed with the extra `embedded` only
-
-    return user_data_path("as-alerts-service")
+    data_dir: Path = import_module("platformdirs").user_data_path("as-alerts-service")
+    return data_dir
 
 
 def start(path: Path) -> "EmbeddedPostgres":

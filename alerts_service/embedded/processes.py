@@ -107,9 +107,10 @@ def stop_orphans(data_dir: DataDir, account: Account | None) -> None:
     with open_directory(data_dir.cluster) as cluster, open_directory(data_dir.sockets) as sockets:
         with suppress(FileNotFoundError):
             os.unlink("postmaster.pid", dir_fd=cluster)
-        for name in os.listdir(sockets):  # noqa: PTH208 - pathlib cannot list an open descriptor
-            if name.startswith(".s.PGSQL."):
-                os.unlink(name, dir_fd=sockets)
+        with os.scandir(sockets) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(".s.PGSQL.")]
+        for name in names:
+            os.unlink(name, dir_fd=sockets)
 
 
 def _stop_postgres_processes(cluster: Path) -> bool:

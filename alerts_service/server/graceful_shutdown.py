@@ -70,7 +70,7 @@ class GracefulWorker(multiprocess.Process):
 
 # Multiprocess has no option for its worker class. The class is replaced when this module is imported, so no supervisor
 # can start workers of uvicorn's class.
-multiprocess.Process = GracefulWorker  # type: ignore[misc] # mypy forbids the assignment to a class
+multiprocess.Process = GracefulWorker  # type: ignore[misc] # uvicorn has no option for the class, and mypy forbids assigning to a class name
 
 
 class GracefulSupervisor(Multiprocess):

@@ -36,7 +36,7 @@ class RequestRejected(Exception):
 
 # uvicorn has no option for the class of its request cycles. The class is replaced when this module is imported, as a
 # worker process runs no startup code of the service: it imports this module to unpickle the protocol factory.
-httptools_impl.RequestResponseCycle = ResponseCycle  # type: ignore[misc] # mypy forbids the assignment to a class
+httptools_impl.RequestResponseCycle = ResponseCycle  # type: ignore[misc] # mypy forbids assigning to a class name
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -62,10 +62,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._discarding = False  # whether all further input is discarded
         self._deadline_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows it to Transport as well
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the time limit of the first request."""
-        super().connection_made(transport)
-        self._read_timeout = ReadTimeout(self.loop, transport, self._request_timeout)
+        stream = cast("asyncio.Transport", transport)
+        super().connection_made(stream)
+        self._read_timeout = ReadTimeout(self.loop, stream, self._request_timeout)
         self._begin("blank")
         self._start_deadline_timer(self._request_timeout)
 

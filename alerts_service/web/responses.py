@@ -49,7 +49,7 @@ class JSONResponse(litestar.Response[T]):
         # servers ignore the key.
         start: Any = {"type": "http.response.start", "status": status, "headers": headers, "whole": True}
 
-        async def respond(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the signature of an ASGI application
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - Litestar passes these by name
             await send(start)
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -57,7 +57,7 @@ class JSONResponse(litestar.Response[T]):
 
 
 def _send_in_pieces(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> ASGIApp:
-    async def respond(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the signature of an ASGI application
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - Litestar passes these by name
         with scope["litestar_app"].state.send_buffer.holding(len(body)):
             await send({"type": "http.response.start", "status": status, "headers": headers})
             for start in range(0, len(body), PIECE_BYTES):
@@ -80,7 +80,7 @@ class NdjsonResponse(litestar.Response[T]):
     def to_asgi_response(self, *_: object, **__: object) -> Any:
         """Return an ASGI application that sends the lines."""
 
-        async def respond(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the signature of an ASGI application
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - Litestar passes these by name
             start: Any = {"type": "http.response.start", "status": 200, "headers": [NDJSON_CONTENT_TYPE]}
             started = False
             async with aclosing(self.lines):
